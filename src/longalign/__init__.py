@@ -1,0 +1,1 @@
+"""LongAlign: the long-context alignment recipe."""

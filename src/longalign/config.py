@@ -1,0 +1,219 @@
+"""Settings of every stage: frozen, typed, validated. `recipe.py` reads them from YAML.
+
+Keys follow `transformers.TrainingArguments` and the `messages` convention wherever those have a name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Strategy = Literal["padded", "sorted", "packed", "balanced"]
+Weighting = Literal["token", "sequence", "sqrt"]
+Overlong = Literal["truncate_middle_of_document", "truncate_right", "split", "drop"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RopeSettings(Settings):
+    """How position encoding is stretched before the model is built (paper section 4.1: base x 200)."""
+
+    method: Literal["base", "auto", "ntk", "linear", "yarn", "llama3"] = Field(
+        "base", description="`base` multiplies the base frequency; `auto` derives the base from the window"
+    )
+    base_factor: float = Field(200.0, gt=0, description="factor on the RoPE base for `base` (paper: 200)")
+    factor: float | None = Field(
+        None, gt=0, description="window ratio for ntk, linear, yarn and llama3; default: window / trained window"
+    )
+
+
+class OptimizerSettings(Settings):
+    """Optimizer and schedule; the paper's values are the defaults (section 4.1)."""
+
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="`muon` = torch.optim.Muon for matrices with AdamW for the rest"
+    )
+    learning_rate: float = Field(2e-5, gt=0, description="peak learning rate (AdamW part)")
+    muon_learning_rate: float = Field(0.02, gt=0, description="peak learning rate of Muon's matrices")
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
+        "cosine", description="schedule after warm-up"
+    )
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps spent warming up")
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.95, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0 turns it off")
+
+
+class LoopSettings(OptimizerSettings):
+    """What every training loop shares: batching, precision, checkpoints."""
+
+    window: int = Field(65536, gt=1, description="maximum context in tokens")
+    strategy: Strategy = Field("balanced", description="how sequences become steps, ranks and microbatches")
+    weighting: Weighting = Field("sequence", description="what counts once: a sequence (Eq. 2), a token, or between")
+    token_weighting_steps: int = Field(
+        0, ge=0, description="schedule: this many first steps weigh by token, then by `weighting`"
+    )
+    sequences_per_step: int = Field(96, gt=0, description="sequences in one optimizer step over all ranks")
+    token_limit: int | None = Field(None, gt=1, description="tokens a pack may hold; default: the window")
+    rows_per_microbatch: int = Field(1, gt=0, description="rows a padded or sorted microbatch holds")
+    num_train_epochs: int = Field(1, gt=0)
+    max_steps: int | None = Field(None, gt=0, description="stop after this many optimizer steps")
+    seed: int = Field(0, ge=0)
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
+        "bfloat16", description="precision of compute; on CPU float32 is used unless float64 is asked for"
+    )
+    gradient_checkpointing: bool = Field(True, description="recompute activations in the backward pass")
+    activation_offload: bool = Field(False, description="keep checkpointed activations in CPU memory")
+    loss_chunk_tokens: int = Field(1024, gt=0, description="target rows of the LM head computed at once")
+    parallel: Literal["none", "ddp", "fsdp2", "deepspeed"] | None = Field(
+        None, description="default: none on one rank, fsdp2 on several GPUs, ddp on several CPU ranks"
+    )
+    sequence_parallel: int = Field(1, gt=0, description="ranks that share one pack (Ulysses)")
+    cpu_offload: bool = Field(False, description="parameters and optimizer states in CPU memory (fsdp2, deepspeed)")
+    save_steps: int = Field(100, gt=0, description="optimizer steps between checkpoints")
+    save_total_limit: int = Field(2, gt=0, description="good checkpoints kept")
+    logging_steps: int = Field(1, gt=0)
+    eval_steps: int | None = Field(None, gt=0, description="steps between held-out losses; default: only at the end")
+    report_to: tuple[str, ...] = Field((), description="Trainer trackers: wandb, tensorboard, mlflow")
+    trust_remote_code: bool = Field(False, description="run code that ships with the model; only if you trust it")
+
+
+class ExtendSettings(LoopSettings):
+    """Stage `extend`: stretch RoPE, continue pretraining on long text (paper section 4.1)."""
+
+    model: str = Field("builtin:tiny-base", description="model directory, hub id or `builtin:tiny-base`")
+    text: tuple[str, ...] = Field((), description="files or folders of documents; `builtin:` names a bundled corpus")
+    rope: RopeSettings = RopeSettings()
+    init: Literal["weights", "random"] = Field("weights", description="`random` builds the model from its config")
+    weighting: Weighting = Field("token", description="continual pretraining counts tokens")
+    num_train_epochs: int = Field(1, gt=0)
+
+
+class DataSettings(Settings):
+    """Stage `data`: long instructions by Self-Instruct from documents (paper section 3.1)."""
+
+    documents: tuple[str, ...] = Field((), description="files, folders, .jsonl or .parquet of documents")
+    llm: str = Field("offline", description="`offline`, `openai:MODEL@BASE_URL`, or a local model directory")
+    rows: int = Field(10_000, gt=0, description="accepted rows wanted")
+    tokenizer: str = Field("builtin:tiny-base", description="tokenizer that counts lengths")
+    min_length_tokens: int = Field(8192, gt=0, description="shortest row (paper: 8k)")
+    max_length_tokens: int = Field(65536, gt=0, description="longest row (paper: 64k)")
+    tasks: tuple[str, ...] = Field(
+        ("general", "summary", "reasoning", "extraction"), description="task types, drawn evenly per document"
+    )
+    questions_per_call: int = Field(5, gt=0, description="questions asked for in one call; one is kept")
+    turns: int = Field(1, gt=0, description="question-answer pairs kept per document")
+    max_new_tokens: int = Field(2048, gt=0, description="cap of one answer; an answer cut by it is rejected")
+    concurrency: int = Field(8, gt=0, description="calls under way at once")
+    max_cost_usd: float | None = Field(None, ge=0, description="stop before spending more (over resumes)")
+    price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")
+    seed: int = Field(0, ge=0)
+
+
+class TrainSettings(LoopSettings):
+    """Stage `train`: supervised fine-tuning with exact per-sequence weighting (paper section 3.2)."""
+
+    model: str = Field("builtin:tiny-base", description="model directory or hub id")
+    data: dict[str, int | None] = Field(
+        {}, description="row files (`messages`, ShareGPT, LongAlpaca) and how many rows to draw; null = all"
+    )
+    eval_data: tuple[str, ...] = Field((), description="held-out rows for learning curves (Figure 6)")
+    num_train_epochs: int = Field(2, gt=0)
+    overlong: Overlong = Field("truncate_middle_of_document", description="what happens to rows above the window")
+    train_on: Literal["all", "last"] = Field("all", description="assistant turns that are targets")
+    lora_rank: int | None = Field(None, gt=0, description="train adapters of this rank instead of all weights")
+    lora_alpha: float = Field(32.0, gt=0)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_target_modules: str | tuple[str, ...] = Field("all-linear")
+
+
+class PlanSettings(Settings):
+    """Verb `plan`: what a training run would do, before it runs."""
+
+    lengths: str | None = Field(None, description=".npy of sequence lengths in tokens")
+    targets: str | None = Field(None, description=".npy of target tokens per sequence")
+    data: tuple[str, ...] = Field((), description="row files, tokenised to get lengths")
+    tokenizer: str | None = Field(None, description="tokenizer for `data`")
+    window: int = Field(65536, gt=1)
+    ranks: int = Field(1, gt=0)
+    sequences_per_step: int = Field(96, gt=0)
+    strategy: Strategy = "balanced"
+    weighting: Weighting = "sequence"
+    token_limit: int | None = Field(None, gt=1)
+    rows_per_microbatch: int = Field(1, gt=0)
+    epochs: int = Field(1, gt=0)
+    layout: str = Field("auto", description="`auto`, or a fixed sequence-parallel degree: sp1, sp2, sp4, sp8")
+    model_shape: str = Field("7b", description="a named shape or a model directory with config.json")
+    seed: int = Field(0, ge=0)
+
+
+class NeedleSettings(Settings):
+    """Needle retrieval over lengths x depths (paper section 4.2)."""
+
+    lengths: tuple[int, ...] = Field((1024, 4096, 16384, 32768, 65536), description="prompt lengths in tokens")
+    depths: int = Field(10, gt=0, description="depths from the start (0) to the end (1) of the haystack")
+    needles: int = Field(1, gt=0, description="needles per length and depth")
+    distractors: int = Field(3, ge=0, description="other register entries in the same haystack")
+    haystack: tuple[str, ...] = Field((), description="documents to hide needles in; default: bundled text")
+    language: Literal["en", "zh"] = "en"
+    max_new_tokens: int = Field(32, gt=0)
+    seed: int = Field(0, ge=0)
+
+
+class ShortSettings(Settings):
+    """Short skills: held-out short instructions, scored exactly, so that a loss of skill shows."""
+
+    rows: str | None = Field(None, description="held-out short rows (.jsonl); default: the bundled generator")
+    questions: int = Field(120, gt=0)
+    max_new_tokens: int = Field(48, gt=0)
+    seed: int = Field(0, ge=0)
+
+
+class ChatSettings(Settings):
+    """LongBench-Chat: open questions over long documents, judged 1-10 twice (paper section 4.2)."""
+
+    cases: str | None = Field(None, description="cases .json or .jsonl (LongBench-Chat format also read)")
+    few_shots: str | None = Field(None, description="human-scored examples, aligned with the cases")
+    judge: str = Field("offline", description="`offline`, or `openai:MODEL@BASE_URL`")
+    scorings: int = Field(2, gt=0, description="times each answer is judged")
+    max_new_tokens: int = Field(1024, gt=0)
+    window: int | None = Field(None, gt=1, description="longer inputs are cut in the middle, with room for the answer")
+    seed: int = Field(0, ge=0)
+
+
+class EvalSettings(Settings):
+    """Stage `eval`: which parts run on which model."""
+
+    model: str = Field("builtin:tiny-base", description="model directory, hub id, or `openai:MODEL@BASE_URL`")
+    tokenizer: str | None = Field(None, description="tokenizer for an endpoint; default: characters / 4, stated")
+    batch_tokens: int = Field(16384, gt=0, description="prompt tokens a local model takes at once")
+    needle: NeedleSettings | None = None
+    short: ShortSettings | None = None
+    chat: ChatSettings | None = None
+
+
+class RunTrainSettings(TrainSettings):
+    """`train` in a recipe: common settings, and the arms that are compared."""
+
+    arms: dict[str, dict[str, Any]] = Field(
+        {}, description="name -> settings that differ; `data` keys may name sets of the `data` section"
+    )
+
+
+class RunSettings(Settings):
+    """One recipe: the five stages over one model."""
+
+    name: str = Field(description="name of the run; default folder is runs/NAME")
+    model: str = Field("builtin:tiny-base", description="the short-context model everything starts from")
+    seeds: tuple[int, ...] = Field((0,), description="every arm is trained and evaluated once per seed")
+    extend: ExtendSettings | None = Field(None, description="leave out when the model already has the window")
+    data: dict[str, DataSettings] = Field({}, description="row sets to build, by name")
+    train: RunTrainSettings = RunTrainSettings()
+    eval: EvalSettings = EvalSettings()
+    full: dict[str, Any] = Field({}, description="dotted overrides that `--full` applies")

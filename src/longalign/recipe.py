@@ -1,0 +1,165 @@
+"""Reads a recipe: one YAML file, `--train.learning_rate 1e-4` overrides, and where each value came from.
+
+Unknown keys are refused with the nearest valid name; every complaint names the file and the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from longalign.config import RunSettings, Settings, TrainSettings
+from longalign.errors import ConfigError
+
+T = TypeVar("T", bound=Settings)
+
+
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """` (did you mean X?)` for the closest valid name, or an empty string."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f" (did you mean `{close[0]}`?)" if close else ""
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, mapping by mapping."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """`cls(**values)`, with each complaint as one readable line naming `where` and the field."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(cls, dict(e), where) for e in error.errors()[:3])) from None
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """`["--train.learning_rate", "1e-4"]` -> `{"train.learning_rate": 1e-4}`; `--a.b=c` is also read."""
+    out: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--"):
+            raise ConfigError(f"unexpected argument `{flag}`; overrides look like --train.learning_rate 1e-4")
+        key, separator, value = flag[2:].partition("=")
+        if not separator:
+            if not rest:
+                raise ConfigError(f"override `{flag}` has no value; write {flag} VALUE")
+            value = rest.pop(0)
+        out[key.replace("-", "_")] = yaml.safe_load(value)
+    return out
+
+
+def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"a.b": 1}` -> `{"a": {"b": 1}}`."""
+    out: dict[str, Any] = {}
+    for key, value in dotted.items():
+        *parents, leaf = key.split(".")
+        node: dict[str, Any] = {leaf: value}
+        for parent in reversed(parents):
+            node = {parent: node}
+        out = merge(out, node)
+    return out
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; `ConfigError` names the file and line of what cannot be read."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe file; see recipes/ for examples") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of sections (name, model, data, train, eval)")
+    return values
+
+
+def load_run(
+    path: Path, overrides: Mapping[str, Any], *, full: bool = False
+) -> tuple[RunSettings, dict[str, tuple[Any, str]]]:
+    """A recipe with overrides applied, and for every leaf `dotted key -> (value, source)`."""
+    recipe = read_yaml(path)
+    layers = [(str(path), recipe)]
+    if full:
+        layers.append(("--full", nest(recipe.get("full") or {})))
+    layers.append(("command line", nest(overrides)))
+    values: dict[str, Any] = {}
+    for _, layer in layers:
+        values = merge(values, layer)
+    settings = build(RunSettings, values, str(path))
+    sources = {}
+    for key, value in leaves(settings.model_dump(mode="json")).items():
+        owner = next((name for name, layer in reversed(layers) if _has(layer, key)), "default")
+        sources[key] = (value, owner)
+    return settings, sources
+
+
+def arm_settings(run: RunSettings, name: str, **fixed: Any) -> TrainSettings:
+    """The settings of one training arm; `fixed` (model, seed, resolved data) wins over recipe and arm."""
+    common = run.train.model_dump(exclude={"arms"}, exclude_unset=True)
+    return build(TrainSettings, merge(common, run.train.arms[name]) | fixed, f"train.arms.{name}")
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every non-mapping value of a tree by its dotted key."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            out |= leaves(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def _has(tree: Mapping[str, Any], dotted: str) -> bool:
+    node: Any = tree
+    for part in dotted.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def _explain(cls: type[Settings], error: Mapping[str, Any], where: str) -> str:
+    path = [str(part) for part in error["loc"]]
+    name = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        valid = list(_settings_at(cls, path[:-1]).model_fields)
+        return f"{where}: unknown key `{name}`{nearest(path[-1], valid)}"
+    if error["type"] == "missing":
+        return f"{where}: `{name}` is required"
+    return f"{where}: `{name}` = {error.get('input')!r}: {error['msg'].lower()}"
+
+
+def _settings_at(cls: type[Settings], path: Sequence[str]) -> type[Settings]:
+    """The settings class that a path of keys leads to; mapping keys such as set names are passed over."""
+    current = cls
+    for part in path:
+        field = current.model_fields.get(part)
+        nested = _settings_in(field.annotation) if field else None
+        current = nested or current
+    return current
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    if typing.get_origin(annotation) in (dict, types.UnionType, typing.Union):
+        return next((found for found in map(_settings_in, typing.get_args(annotation)) if found), None)
+    return None

@@ -122,7 +122,7 @@ class StageRun:
 
     @property
     def done(self) -> bool:
-        return self.manifest["status"] == "done"
+        return bool(self.manifest["status"] == "done")
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Register entries: small facts that can be planted in a text and asked for.
 
-A fact is `NAME VALUE VALUE`, all words of one pool, the value directly after the name: the form in which
-retrieval emerges in small models. A quarter of the pool is held out: its words are never a name or a value
-in training rows, so a right answer in an evaluation cannot be remembered.
+A name is two words, a value is two words, all of one pool, the value directly after the name: the form in
+which retrieval emerges in small models. A quarter of all word pairs is held out: such a pair is never a name
+or a value in training rows, so a right answer in an evaluation cannot be remembered.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ HELDOUT_SHARE = 0.25
 SENTENCE = {"en": "Register entry: {name} {value}.", "zh": "登记条目： {name} {value}。"}
 QUESTION = {"en": "Which entry does the register hold for {name}?", "zh": "登记簿中 {name} 的条目是什么？"}
 PATTERN = {
-    "en": re.compile(r"Register entry: ([a-z]+) ([a-z]+(?: [a-z]+)*)\."),
-    "zh": re.compile(r"登记条目： ?(\w+) (\w+(?: \w+)*)。"),
+    "en": re.compile(r"Register entry: ([a-z]+ [a-z]+) ([a-z]+ [a-z]+)\."),
+    "zh": re.compile(r"登记条目： ?(\w+ \w+) (\w+ \w+)。"),
 }
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
@@ -50,23 +50,26 @@ class Fact:
 
 
 @cache
-def word_pool(language: Language, split: Split) -> tuple[str, ...]:
-    """The words of one split; the split of a word depends on the word alone."""
-    words = files("longalign.data").joinpath(f"words.{language}.txt").read_text(encoding="utf-8").split()
-    return tuple(word for word in words if _is_heldout(word) == (split == "heldout"))
+def word_pool(language: Language) -> tuple[str, ...]:
+    """The words that names and values are made of."""
+    return tuple(files("longalign.data").joinpath(f"words.{language}.txt").read_text(encoding="utf-8").split())
 
 
-def draw_facts(
-    rng: np.random.Generator, count: int, *, split: Split, language: Language = "en", value_words: int = 2
-) -> list[Fact]:
-    """`count` facts whose words are all different."""
-    pool = word_pool(language, split)
-    size = 1 + value_words
-    if count * size > len(pool):
-        raise ValueError(f"{count} facts need {count * size} different words; the {split} pool has {len(pool)}")
-    words = [pool[i] for i in rng.permutation(len(pool))[: count * size]]
-    chunks = [words[i : i + size] for i in range(0, count * size, size)]
-    return [Fact(chunk[0], " ".join(chunk[1:]), language) for chunk in chunks]
+def split_of(pair: str) -> Split:
+    """Whether a pair of words may be used in training; depends on the pair alone."""
+    first_bytes = hashlib.sha256(pair.encode()).digest()[:4]
+    return "heldout" if int.from_bytes(first_bytes) < HELDOUT_SHARE * 2**32 else "train"
+
+
+def draw_facts(rng: np.random.Generator, count: int, *, split: Split, language: Language = "en") -> list[Fact]:
+    """`count` facts whose names and values belong to `split` and whose words are all different."""
+    pool = word_pool(language)
+    order = [pool[i] for i in rng.permutation(len(pool))]
+    pairs = [f"{a} {b}" for a, b in zip(order[::2], order[1::2], strict=False)]
+    usable = [pair for pair in pairs if split_of(pair) == split]
+    if 2 * count > len(usable):
+        raise ValueError(f"{count} facts at once need {2 * count} {split} word pairs; the pool gives {len(usable)}")
+    return [Fact(name, value, language) for name, value in zip(usable[:count], usable[count:], strict=False)]
 
 
 def find_facts(text: str) -> list[Fact]:
@@ -74,7 +77,7 @@ def find_facts(text: str) -> list[Fact]:
     found: list[tuple[int, Fact]] = []
     for language in ("en", "zh"):
         for match in PATTERN[language].finditer(text):
-            found.append((match.start(), Fact(match[1], match[2], language)))  # type: ignore[arg-type]
+            found.append((match.start(), Fact(match[1], match[2], language)))
     return [fact for _, fact in sorted(found, key=lambda item: item[0])]
 
 
@@ -96,7 +99,3 @@ def insert_facts(text: str, facts: Sequence[Fact], depths: Sequence[float]) -> s
 
 def _gap(before: str) -> str:
     return " " if before and not before.endswith("\n") else ""
-
-
-def _is_heldout(word: str) -> bool:
-    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:4]) < HELDOUT_SHARE * 2**32

@@ -140,7 +140,8 @@ def test_questions_needed_inverts_the_minimum_detectable_difference() -> None:
     assert stats.minimum_detectable(2.85 / math.sqrt(n), n - 1) <= 0.45
     assert stats.minimum_detectable(2.85 / math.sqrt(n - 1), n - 2) > 0.45
     assert stats.questions_needed(0, 1) is None
-    assert stats.questions_needed(1e-9, 1) is not None
+    assert stats.questions_needed(1e-4, 1) == pytest.approx(7.85e8, rel=0.01)
+    assert stats.questions_needed(1e-9, 1) is None  # more than anyone could ask
 
 
 @given(st.integers(0, 40), st.integers(0, 40))

@@ -180,7 +180,7 @@ def minimum_detectable(
 ) -> float:
     """The true difference that a two-sided t-test finds with this power (noncentral t)."""
     critical = float(stats.t.ppf((1 + confidence) / 2, freedom))
-    shift = optimize.brentq(lambda s: _power(s, critical, freedom) - power, 0.0, critical + 50.0)
+    shift = optimize.brentq(lambda s: _power(s, critical, freedom) - power, 0.0, critical + 10.0)
     return float(shift) * standard_error
 
 

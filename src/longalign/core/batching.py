@@ -1,0 +1,241 @@
+"""From lengths to the steps of a run, by four strategies behind one function.
+
+padded     random rows, each microbatch padded to its longest row (the paper's naive baseline)
+sorted     rows sorted by length, each step a random group of consecutive rows (the paper's; its length bias is real)
+packed     rows packed to the window over the whole data, a fixed number of packs a step (the paper's)
+balanced   a step is a uniformly random set of rows; inside the step they are packed and spread over the ranks so
+           that every rank has the same work. Sampling as in `padded`, speed above `packed`.
+
+Which step a row belongs to is drawn first, from (seed, epoch, row) alone; how a step is laid out over ranks comes
+second and may change later (`replan`). Nothing is dropped or repeated within an epoch. Remainder rule: an epoch of n
+rows has ceil(n / sequences_per_step) steps, whose sizes differ by at most one row (packs for `packed`), so no step is
+much smaller, and its gradient noisier, than the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from longalign.core import layout
+from longalign.core.packing import best_fit_decreasing, check_fits, next_fit
+from longalign.core.step_plan import STRATEGIES, PlanRules, StepPlan, Strategy
+from longalign.errors import PlanError
+
+IntArray = NDArray[np.int64]
+RowArray = NDArray[np.integer]
+DEFAULT_LINEAR_COST = 6.0 * 6.476e9  # Llama-2-7B, see core/cost.py
+DEFAULT_QUADRATIC_COST = 6.0 * 32 * 4096
+
+
+def plan_steps(
+    lengths: ArrayLike,
+    targets: ArrayLike | None = None,
+    *,
+    window: int,
+    sequences_per_step: int,
+    strategy: Strategy,
+    ranks: int = 1,
+    seed: int = 0,
+    epochs: int = 1,
+    token_limit: int | None = None,
+    packs_per_step: int | None = None,
+    rows_per_microbatch: int = 1,
+    sequence_parallel: int = 1,
+    packing: Literal["best_fit", "next_fit"] = "best_fit",
+    cost: tuple[float, float] = (DEFAULT_LINEAR_COST, DEFAULT_QUADRATIC_COST),
+) -> StepPlan:
+    """The steps of `epochs` passes over sequences of the given `lengths` (tokens, shape [n]).
+
+    targets: target tokens of each sequence, shape [n]; None means every token. A row without targets is run but is
+        not part of M. window: most tokens of a sequence and of a pack. ranks: processes over all nodes, grouped into
+        `ranks / sequence_parallel` data ranks. sequences_per_step: sequences of one optimizer step over all ranks.
+    token_limit: most tokens of a microbatch of `balanced` (default: window), the memory bound of a rank.
+    packs_per_step: for `packed`; by default sequences_per_step / (mean sequences a pack), at least one a data rank.
+    rows_per_microbatch: for `padded` and `sorted`, rows a rank runs at once. packing: algorithm of `packed`.
+    cost: (linear, quadratic) of `linear * L + quadratic * L**2`, the work of a sequence; only the ratio matters.
+
+    Raises PlanError when a length is outside 1..window or a setting is impossible. Deterministic: equal arguments
+    give an equal `StepPlan.hash` on every machine.
+    """
+    lengths_N, targets_N = _checked(lengths, targets, window)
+    if strategy not in STRATEGIES:
+        raise PlanError(f"strategy: unknown {strategy!r}; choose one of {', '.join(STRATEGIES)}")
+    for name, value in (
+        ("ranks", ranks), ("sequences_per_step", sequences_per_step), ("epochs", epochs),
+        ("rows_per_microbatch", rows_per_microbatch), ("sequence_parallel", sequence_parallel),
+        ("packs_per_step", 1 if packs_per_step is None else packs_per_step),
+    ):  # fmt: skip
+        if value < 1:
+            raise PlanError(f"{name}: {value}; it must be at least 1")
+    if ranks % sequence_parallel:
+        raise PlanError(
+            f"sequence_parallel: {sequence_parallel} does not divide {ranks} ranks; choose a divisor of the rank count"
+        )
+    limit = window if token_limit is None else token_limit
+    if strategy == "balanced":
+        check_fits(lengths_N, limit)
+    rules = PlanRules(
+        strategy=strategy, window=window, token_limit=limit, ranks=ranks, sequence_parallel=sequence_parallel,
+        sequences_per_step=sequences_per_step, packs_per_step=packs_per_step, rows_per_microbatch=rows_per_microbatch,
+        epochs=epochs, seed=seed, packing=packing, linear_cost=float(cost[0]), quadratic_cost=float(cost[1]),
+    )  # fmt: skip
+    if strategy == "packed":
+        return _packed(rules, lengths_N, targets_N)
+    draw = _sorted_groups if strategy == "sorted" else _random_groups
+    drawn = [draw(lengths_N, rules, epoch) for epoch in range(epochs)]
+    rows_X = np.concatenate([rows for rows, _ in drawn])
+    sizes_S = np.concatenate([sizes for _, sizes in drawn])
+    return _assemble(rules, lengths_N, targets_N, rows_X, sizes_S, [len(sizes) for _, sizes in drawn])
+
+
+def replan(plan: StepPlan, *, ranks: int, sequence_parallel: int | None = None, from_step: int = 0) -> StepPlan:
+    """The same steps on another number of ranks, from `from_step` on.
+
+    Each step keeps its sequences, so a run that stops after `from_step` steps and goes on with the new plan repeats
+    and loses nothing, mid-epoch as well; `packed` keeps its packs. Earlier steps keep the layout they ran in.
+    """
+    sp = plan.rules.sequence_parallel if sequence_parallel is None else sequence_parallel
+    if ranks < 1 or sp < 1 or ranks % sp:
+        raise PlanError(f"replan: {ranks} ranks cannot be split into sequence-parallel groups of {sp}")
+    if not 0 <= from_step <= len(plan):
+        raise PlanError(f"replan: from_step {from_step} is outside the plan's {len(plan)} steps")
+    rules = replace(plan.rules, ranks=ranks, sequence_parallel=sp)
+    packs = layout.in_dealing_order(plan)
+    rows_X = plan.rows_X[packs.items]
+    if rules.strategy == "packed":
+        slots = plan.rank_packs_R1[plan.step_ranks_S1]
+        new = layout.deal_packs(rows_X, packs.offsets, np.diff(slots), ranks // sp)
+    else:
+        new = _lay_out(rules, plan.lengths_N, rows_X, np.diff(plan.step_rows_S1))
+    return layout.splice(replace(plan, rules=rules), new, from_step)
+
+
+def _checked(lengths: ArrayLike, targets: ArrayLike | None, window: int) -> tuple[RowArray, RowArray]:
+    lengths_N = np.asarray(lengths)
+    if lengths_N.ndim != 1 or not len(lengths_N) or not np.issubdtype(lengths_N.dtype, np.integer):
+        raise PlanError("lengths: a flat, non-empty array of whole token counts is needed")
+    check_fits(lengths_N, window)
+    dtype = np.int32 if window < 2**31 else np.int64
+    lengths_N = np.ascontiguousarray(lengths_N, dtype=dtype)
+    if targets is None:
+        return lengths_N, lengths_N
+    targets_N = np.asarray(targets)
+    if targets_N.shape != lengths_N.shape or not np.issubdtype(targets_N.dtype, np.integer):
+        raise PlanError(f"targets: shape {targets_N.shape} {targets_N.dtype}; {len(lengths_N)} whole counts are needed")
+    wrong = (targets_N < 0) | (targets_N > lengths_N)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise PlanError(f"row {row}: {targets_N[row]} targets in {lengths_N[row]} tokens; it must be 0 to all of them")
+    return lengths_N, np.ascontiguousarray(targets_N, dtype=dtype)
+
+
+# --- which rows a step trains on -------------------------------------------------------------------------------------
+
+
+def _spread(total: int, most: int) -> IntArray:
+    """Sizes of ceil(total / most) groups that differ by at most one."""
+    groups = -(-total // most)
+    return np.diff(np.arange(groups + 1, dtype=np.int64) * total // groups)
+
+
+def shuffled(count: int, seed: int, *key: int) -> RowArray:
+    """A uniformly random order of 0..count-1 that depends on (seed, key) only, on any machine and numpy version.
+
+    Items are sorted by a hash of their number (splitmix64); the number itself fills the low bits of the sort key.
+    """
+    bits = max(int(count - 1).bit_length(), 1)
+    state = np.uint64(_mix_int(seed & _M64))
+    for part in key:
+        state = np.uint64(_mix_int((int(state) ^ part) & _M64))
+    with np.errstate(over="ignore"):
+        keys = np.arange(count, dtype=np.uint64)
+        keys = (keys + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + state
+        keys ^= keys >> np.uint64(30)
+        keys *= np.uint64(0xBF58476D1CE4E5B9)
+        keys ^= keys >> np.uint64(27)
+        keys *= np.uint64(0x94D049BB133111EB)
+        keys ^= keys >> np.uint64(31)
+    low = np.uint64((1 << bits) - 1)
+    keys &= ~low
+    keys |= np.arange(count, dtype=np.uint64)
+    keys.sort()
+    keys &= low
+    return keys.astype(np.int32 if count < 2**31 else np.int64)
+
+
+_M64 = (1 << 64) - 1
+
+
+def _mix_int(x: int) -> int:
+    x = (x + 0x9E3779B97F4A7C15) & _M64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _M64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _M64
+    return x ^ (x >> 31)
+
+
+def _random_groups(lengths_N: RowArray, rules: PlanRules, epoch: int) -> tuple[RowArray, IntArray]:
+    order = shuffled(len(lengths_N), rules.seed, epoch)
+    return order, _spread(len(order), rules.sequences_per_step)
+
+
+def _sorted_groups(lengths_N: RowArray, rules: PlanRules, epoch: int) -> tuple[RowArray, IntArray]:
+    order = shuffled(len(lengths_N), rules.seed, epoch)
+    order = order[np.argsort(lengths_N[order], kind="stable")]
+    sizes = _spread(len(order), rules.sequences_per_step)
+    groups = shuffled(len(sizes), rules.seed, epoch, 1)
+    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    return order[layout.ranges(offsets[groups], sizes[groups])], sizes[groups]
+
+
+# --- how a step is laid out ------------------------------------------------------------------------------------------
+
+
+def _packed(rules: PlanRules, lengths_N: RowArray, targets_N: RowArray) -> StepPlan:
+    rows, pack_sizes, steps_packs = [], [], []
+    for epoch in range(rules.epochs):
+        order = shuffled(len(lengths_N), rules.seed, epoch)
+        algorithm = best_fit_decreasing if rules.packing == "best_fit" else next_fit
+        packs = algorithm(lengths_N[order], rules.window)
+        if rules.packs_per_step is None:
+            wanted = round(rules.sequences_per_step * len(packs) / len(lengths_N))
+            rules = replace(rules, packs_per_step=max(wanted, rules.ranks // rules.sequence_parallel))
+        assert rules.packs_per_step is not None
+        drawn = shuffled(len(packs), rules.seed, epoch, 1)
+        sizes = np.diff(packs.offsets)[drawn]
+        rows.append(order[packs.items[layout.ranges(packs.offsets[drawn], sizes)]])
+        pack_sizes.append(sizes)
+        steps_packs.append(_spread(len(packs), rules.packs_per_step))
+    offsets = np.concatenate(([0], np.cumsum(np.concatenate(pack_sizes))))
+    data_ranks = rules.ranks // rules.sequence_parallel
+    laid = layout.deal_packs(np.concatenate(rows), offsets, np.concatenate(steps_packs), data_ranks)
+    return _finish(rules, lengths_N, targets_N, laid, [len(packs) for packs in steps_packs])
+
+
+def _lay_out(rules: PlanRules, lengths_N: RowArray, rows_X: RowArray, sizes_S: IntArray) -> layout.Layout:
+    data_ranks = rules.ranks // rules.sequence_parallel
+    if rules.strategy == "balanced":
+        return layout.balance(
+            lengths_N, rows_X, sizes_S, data_ranks, rules.token_limit, rules.linear_cost, rules.quadratic_cost
+        )
+    return layout.deal_rows(rows_X, sizes_S, data_ranks, rules.rows_per_microbatch)
+
+
+def _assemble(
+    rules: PlanRules, lengths_N: RowArray, targets_N: RowArray,
+    rows_X: RowArray, sizes_S: IntArray, epoch_steps: list[int],
+) -> StepPlan:  # fmt: skip
+    return _finish(rules, lengths_N, targets_N, _lay_out(rules, lengths_N, rows_X, sizes_S), epoch_steps)
+
+
+def _finish(
+    rules: PlanRules, lengths_N: RowArray, targets_N: RowArray,
+    laid: layout.Layout, epoch_steps: list[int],
+) -> StepPlan:  # fmt: skip
+    return StepPlan(
+        rules, lengths_N, targets_N, laid.rows_X, laid.pack_rows_P1, laid.rank_packs_R1, laid.step_ranks_S1,
+        np.concatenate(([0], np.cumsum(epoch_steps))).astype(np.int64),
+    )  # fmt: skip

@@ -1,0 +1,120 @@
+"""How much each sequence of an optimizer step counts: the loss weights of the paper and its rivals.
+
+Symbols (LongAlign, arXiv 2401.18058, section 3.2): a step holds M sequences with targets, laid out in K packs.
+Sequence i has N_i targets and a summed negative log-likelihood L_i = sum_t nll_t over them.
+
+What is wanted: every sequence counts once.
+
+    (Eq. 2)   loss = 1/M * sum_i L_i / N_i
+
+What plain packing computes, the mean over packs of each pack's mean over targets:
+
+    (Eq. 3)   loss = 1/K * sum_k ( sum_{i in pack k} L_i ) / ( sum_{i in pack k} N_i )
+
+Sequence i enters Eq. 3 with the factor 1 / (K * sum of targets in *its* pack) on L_i, where Eq. 2 has 1 / (M * N_i).
+The two agree only if M * N_i = K * (targets of the pack) for every i; otherwise sequences with many targets, and
+those in packs of few sequences, are favoured. Multiply L_i by K / (N_i * M), sum inside each pack without dividing
+by its targets, and take the mean over packs:
+
+    (Eq. 4)   loss = 1/K * sum_k sum_{i in pack k} K / (N_i * M) * L_i  =  1/M * sum_i L_i / N_i
+
+K cancels: which pack, micro-batch, accumulation step or rank holds a sequence no longer matters. So in general
+
+    loss = sum over all targets t of the step of w(sequence of t) * nll_t
+
+with one weight a sequence that depends on the target counts of the whole step and on nothing else:
+
+    sequence   w_i = 1 / (N_i * M)                    Eq. 2 = Eq. 4, the paper's choice
+    token      w_i = 1 / sum_j N_j                    mean over the step's targets
+    sqrt       w_i = N_i^(-1/2) / sum_j N_j^(1/2)     between the two
+
+Each mode satisfies sum_i w_i * N_i = 1, so a mixture of two modes does as well and needs no further division. All
+counts are in the step plan before the step runs: no collective is needed. Ranks whose gradients are averaged over R
+ranks multiply their part of the loss by R. Sequences without targets get weight 0 and are not part of M.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from longalign.errors import ConfigError
+
+WeightingMode = Literal["token", "sequence", "sqrt"]
+WEIGHTING_MODES: Sequence[str] = get_args(WeightingMode)
+
+_SCHEDULE = re.compile(r"(?P<first>\w+)->(?P<last>\w+)(@(?P<begin>\d+)-(?P<end>\d+))?")
+
+
+def sequence_weights(target_counts: ArrayLike, mode: WeightingMode | str = "sequence") -> NDArray[np.float64]:
+    """One loss weight a sequence, from the target counts of one whole optimizer step (all ranks, all packs).
+
+    The step's loss is `sum_i weights[i] * sum_t nll_t` over the targets t of sequence i (Eq. 2-4 above).
+    `target_counts` has shape [sequences]; so has the result. Entries with no targets get exactly 0; if no sequence
+    has targets all weights are 0. Raises ConfigError for an unknown mode or a negative count.
+    """
+    counts = np.asarray(target_counts)
+    if counts.ndim != 1 or (counts.size and counts.min() < 0):
+        raise ConfigError("target_counts: one count >= 0 a sequence of the step is needed, as a flat list")
+    has_targets = counts > 0
+    counts_f = np.where(has_targets, counts, 1).astype(np.float64)
+    if mode == "sequence":
+        weights = 1.0 / (counts_f * max(int(has_targets.sum()), 1))
+    elif mode == "token":
+        weights = np.full(counts.shape, 1.0 / max(int(counts.sum()), 1))
+    elif mode == "sqrt":
+        roots = np.sqrt(counts_f)
+        weights = 1.0 / (roots * max(float(roots[has_targets].sum()), 1.0))
+    else:
+        raise ConfigError(f"weighting: unknown mode {mode!r}; choose one of {', '.join(WEIGHTING_MODES)}")
+    return np.where(has_targets, weights, 0.0)
+
+
+@dataclass(frozen=True)
+class WeightSchedule:
+    """A mode, or a straight line from one mode to another over steps `begin` (all `first`) to `end` (all `last`).
+
+    A token-mean stage followed by a sequence-mean stage is `begin == end`.
+    """
+
+    first: WeightingMode
+    last: WeightingMode
+    begin: int = 0
+    end: int = 0
+
+    @classmethod
+    def parse(cls, text: str, steps: int) -> WeightSchedule:
+        """`"sequence"`, `"token->sequence"` (over the whole run of `steps`) or `"token->sequence@100-400"`."""
+        match = _SCHEDULE.fullmatch(text.replace(" ", ""))
+        first, last = (match["first"], match["last"]) if match else (text.strip(), text.strip())
+        for mode in (first, last):
+            if mode not in WEIGHTING_MODES:
+                raise ConfigError(
+                    f"weighting: {text!r} is neither one of {', '.join(WEIGHTING_MODES)} "
+                    "nor a schedule such as 'token->sequence' or 'token->sequence@100-400' (steps)"
+                )
+        begin, end = 0, max(steps - 1, 0)
+        if match and match["begin"] is not None:
+            begin, end = int(match["begin"]), int(match["end"])
+        if end < begin:
+            raise ConfigError(f"weighting: {text!r} ends at step {end}, before it begins at step {begin}")
+        return cls(cast(WeightingMode, first), cast(WeightingMode, last), begin, end)
+
+    def last_share(self, step: int) -> float:
+        """Share of mode `last` at `step`, 0 to 1."""
+        if self.first == self.last or step >= self.end:
+            return 1.0
+        return max(step - self.begin, 0) / (self.end - self.begin)
+
+    def weights(self, target_counts: ArrayLike, step: int) -> NDArray[np.float64]:
+        """`sequence_weights` of the mixture in force at `step`."""
+        share = self.last_share(step)
+        weights = sequence_weights(target_counts, self.last) * share
+        if share < 1.0:
+            weights += sequence_weights(target_counts, self.first) * (1.0 - share)
+        return weights

@@ -1,0 +1,79 @@
+"""Runs many multi-call exchanges against one model, keeping it busy.
+
+A *dialogue* is a generator that yields a request, is sent the outcome, and returns its result: the code reads
+as if there were one document and one model, while concurrency (endpoints) or batching (local models) stays here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import TypeVar
+
+from longalign.llm.base import LanguageModel, Outcome, Request
+
+T = TypeVar("T")
+Dialogue = Generator[Request, Outcome, T]
+
+
+def converse(model: LanguageModel, dialogues: Iterable[Dialogue[T]], *, in_flight: int) -> Iterator[tuple[int, T]]:
+    """Yields `(index, result)` as dialogues finish; at most `in_flight` are open, so documents stay few in memory.
+
+    Endpoints get one thread a dialogue: the next call over a document follows at once, while the server still
+    holds the document in its prefix cache. Batched models get one call with the next request of every open one.
+    """
+    run = _in_rounds if model.batched else _in_threads
+    return run(model, enumerate(dialogues), in_flight)
+
+
+def _finish(model: LanguageModel, dialogue: Dialogue[T]) -> T:
+    try:
+        request = next(dialogue)
+        while True:
+            ((_, outcome),) = model.complete([request])
+            request = dialogue.send(outcome)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _in_threads(
+    model: LanguageModel, dialogues: Iterator[tuple[int, Dialogue[T]]], in_flight: int
+) -> Iterator[tuple[int, T]]:
+    with ThreadPoolExecutor(in_flight, thread_name_prefix="longalign-llm") as pool:
+        running: dict[Future[T], int] = {}
+        try:
+            while True:
+                for index, dialogue in islice(dialogues, in_flight - len(running)):
+                    running[pool.submit(_finish, model, dialogue)] = index
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_rounds(
+    model: LanguageModel, dialogues: Iterator[tuple[int, Dialogue[T]]], in_flight: int
+) -> Iterator[tuple[int, T]]:
+    waiting: dict[int, tuple[Dialogue[T], Request]] = {}
+    while True:
+        for index, dialogue in islice(dialogues, in_flight - len(waiting)):
+            try:
+                waiting[index] = (dialogue, next(dialogue))
+            except StopIteration as stop:
+                yield index, stop.value
+        if not waiting:
+            return
+        round_, waiting = waiting, {}
+        order = list(round_)
+        for position, outcome in model.complete([request for _, request in round_.values()]):
+            index = order[position]
+            dialogue = round_[index][0]
+            try:
+                waiting[index] = (dialogue, dialogue.send(outcome))
+            except StopIteration as stop:
+                yield index, stop.value

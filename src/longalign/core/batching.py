@@ -18,17 +18,15 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from longalign.core import layout
+from longalign.core.balance import Sync, balance
+from longalign.core.cost import LLAMA_7B_COST, SequenceCost
+from longalign.core.order import IntArray, RowArray, even_sizes, index_dtype, offsets_of, ranges, shuffled, stable_order
 from longalign.core.packing import best_fit_decreasing, check_fits, next_fit
 from longalign.core.step_plan import STRATEGIES, PlanRules, StepPlan, Strategy
 from longalign.errors import PlanError
-
-IntArray = NDArray[np.int64]
-RowArray = NDArray[np.integer]
-DEFAULT_LINEAR_COST = 6.0 * 6.476e9  # Llama-2-7B, see core/cost.py
-DEFAULT_QUADRATIC_COST = 6.0 * 32 * 4096
 
 
 def plan_steps(
@@ -46,17 +44,23 @@ def plan_steps(
     rows_per_microbatch: int = 1,
     sequence_parallel: int = 1,
     packing: Literal["best_fit", "next_fit"] = "best_fit",
-    cost: tuple[float, float] = (DEFAULT_LINEAR_COST, DEFAULT_QUADRATIC_COST),
+    cost: SequenceCost = LLAMA_7B_COST,
+    sync: Sync = "microbatch",
 ) -> StepPlan:
     """The steps of `epochs` passes over sequences of the given `lengths` (tokens, shape [n]).
 
     targets: target tokens of each sequence, shape [n]; None means every token. A row without targets is run but is
-        not part of M. window: most tokens of a sequence and of a pack. ranks: processes over all nodes, grouped into
-        `ranks / sequence_parallel` data ranks. sequences_per_step: sequences of one optimizer step over all ranks.
-    token_limit: most tokens of a microbatch of `balanced` (default: window), the memory bound of a rank.
-    packs_per_step: for `packed`; by default sequences_per_step / (mean sequences a pack), at least one a data rank.
-    rows_per_microbatch: for `padded` and `sorted`, rows a rank runs at once. packing: algorithm of `packed`.
-    cost: (linear, quadratic) of `linear * L + quadratic * L**2`, the work of a sequence; only the ratio matters.
+        not part of M.
+    window: most tokens of a sequence, and of a pack of `packed`.
+    sequences_per_step: sequences of one optimizer step over all ranks.
+    ranks, sequence_parallel: processes over all nodes, in groups of `sequence_parallel` that share each microbatch;
+        the plan deals with `ranks / sequence_parallel` data ranks.
+    token_limit: for `balanced`, most tokens of a microbatch a process (default: window), so a microbatch of a data
+        rank holds up to `token_limit * sequence_parallel`.
+    packs_per_step: for `packed`; by default what holds sequences_per_step on average, a multiple of the data ranks.
+    rows_per_microbatch: for `padded` and `sorted`, most rows a data rank runs at once.
+    packing: for `packed`, the algorithm. cost, sync: for `balanced`, the work of a sequence and where ranks wait for
+        each other, see `longalign.core.balance`.
 
     Raises PlanError when a length is outside 1..window or a setting is impossible. Deterministic: equal arguments
     give an equal `StepPlan.hash` on every machine.
@@ -77,11 +81,11 @@ def plan_steps(
         )
     limit = window if token_limit is None else token_limit
     if strategy == "balanced":
-        check_fits(lengths_N, limit)
+        check_fits(lengths_N, limit * sequence_parallel)
     rules = PlanRules(
         strategy=strategy, window=window, token_limit=limit, ranks=ranks, sequence_parallel=sequence_parallel,
         sequences_per_step=sequences_per_step, packs_per_step=packs_per_step, rows_per_microbatch=rows_per_microbatch,
-        epochs=epochs, seed=seed, packing=packing, linear_cost=float(cost[0]), quadratic_cost=float(cost[1]),
+        epochs=epochs, seed=seed, packing=packing, cost=cost, sync=sync,
     )  # fmt: skip
     if strategy == "packed":
         return _packed(rules, lengths_N, targets_N)
@@ -119,7 +123,7 @@ def _checked(lengths: ArrayLike, targets: ArrayLike | None, window: int) -> tupl
     if lengths_N.ndim != 1 or not len(lengths_N) or not np.issubdtype(lengths_N.dtype, np.integer):
         raise PlanError("lengths: a flat, non-empty array of whole token counts is needed")
     check_fits(lengths_N, window)
-    dtype = np.int32 if window < 2**31 else np.int64
+    dtype = index_dtype(window)
     lengths_N = np.ascontiguousarray(lengths_N, dtype=dtype)
     if targets is None:
         return lengths_N, lengths_N
@@ -136,81 +140,40 @@ def _checked(lengths: ArrayLike, targets: ArrayLike | None, window: int) -> tupl
 # --- which rows a step trains on -------------------------------------------------------------------------------------
 
 
-def _spread(total: int, most: int) -> IntArray:
-    """Sizes of ceil(total / most) groups that differ by at most one."""
-    groups = -(-total // most)
-    return np.diff(np.arange(groups + 1, dtype=np.int64) * total // groups)
-
-
-def shuffled(count: int, seed: int, *key: int) -> RowArray:
-    """A uniformly random order of 0..count-1 that depends on (seed, key) only, on any machine and numpy version.
-
-    Items are sorted by a hash of their number (splitmix64); the number itself fills the low bits of the sort key.
-    """
-    bits = max(int(count - 1).bit_length(), 1)
-    state = np.uint64(_mix_int(seed & _M64))
-    for part in key:
-        state = np.uint64(_mix_int((int(state) ^ part) & _M64))
-    with np.errstate(over="ignore"):
-        keys = np.arange(count, dtype=np.uint64)
-        keys = (keys + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + state
-        keys ^= keys >> np.uint64(30)
-        keys *= np.uint64(0xBF58476D1CE4E5B9)
-        keys ^= keys >> np.uint64(27)
-        keys *= np.uint64(0x94D049BB133111EB)
-        keys ^= keys >> np.uint64(31)
-    low = np.uint64((1 << bits) - 1)
-    keys &= ~low
-    keys |= np.arange(count, dtype=np.uint64)
-    keys.sort()
-    keys &= low
-    return keys.astype(np.int32 if count < 2**31 else np.int64)
-
-
-_M64 = (1 << 64) - 1
-
-
-def _mix_int(x: int) -> int:
-    x = (x + 0x9E3779B97F4A7C15) & _M64
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _M64
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _M64
-    return x ^ (x >> 31)
-
-
 def _random_groups(lengths_N: RowArray, rules: PlanRules, epoch: int) -> tuple[RowArray, IntArray]:
     order = shuffled(len(lengths_N), rules.seed, epoch)
-    return order, _spread(len(order), rules.sequences_per_step)
+    return order, even_sizes(len(order), rules.sequences_per_step)
 
 
 def _sorted_groups(lengths_N: RowArray, rules: PlanRules, epoch: int) -> tuple[RowArray, IntArray]:
     order = shuffled(len(lengths_N), rules.seed, epoch)
-    order = order[np.argsort(lengths_N[order], kind="stable")]
-    sizes = _spread(len(order), rules.sequences_per_step)
+    order = order[stable_order(lengths_N[order])]
+    sizes = even_sizes(len(order), rules.sequences_per_step)
     groups = shuffled(len(sizes), rules.seed, epoch, 1)
-    offsets = np.concatenate(([0], np.cumsum(sizes)))
-    return order[layout.ranges(offsets[groups], sizes[groups])], sizes[groups]
+    offsets = offsets_of(sizes)
+    return order[ranges(offsets[groups], sizes[groups])], sizes[groups]
 
 
 # --- how a step is laid out ------------------------------------------------------------------------------------------
 
 
 def _packed(rules: PlanRules, lengths_N: RowArray, targets_N: RowArray) -> StepPlan:
+    data_ranks = rules.ranks // rules.sequence_parallel
     rows, pack_sizes, steps_packs = [], [], []
     for epoch in range(rules.epochs):
         order = shuffled(len(lengths_N), rules.seed, epoch)
         algorithm = best_fit_decreasing if rules.packing == "best_fit" else next_fit
         packs = algorithm(lengths_N[order], rules.window)
         if rules.packs_per_step is None:
-            wanted = round(rules.sequences_per_step * len(packs) / len(lengths_N))
-            rules = replace(rules, packs_per_step=max(wanted, rules.ranks // rules.sequence_parallel))
+            rounds = round(rules.sequences_per_step * len(packs) / len(lengths_N) / data_ranks)
+            rules = replace(rules, packs_per_step=max(rounds, 1) * data_ranks)
         assert rules.packs_per_step is not None
         drawn = shuffled(len(packs), rules.seed, epoch, 1)
         sizes = np.diff(packs.offsets)[drawn]
-        rows.append(order[packs.items[layout.ranges(packs.offsets[drawn], sizes)]])
+        rows.append(order[packs.items[ranges(packs.offsets[drawn], sizes)]])
         pack_sizes.append(sizes)
-        steps_packs.append(_spread(len(packs), rules.packs_per_step))
-    offsets = np.concatenate(([0], np.cumsum(np.concatenate(pack_sizes))))
-    data_ranks = rules.ranks // rules.sequence_parallel
+        steps_packs.append(even_sizes(len(packs), rules.packs_per_step))
+    offsets = offsets_of(np.concatenate(pack_sizes))
     laid = layout.deal_packs(np.concatenate(rows), offsets, np.concatenate(steps_packs), data_ranks)
     return _finish(rules, lengths_N, targets_N, laid, [len(packs) for packs in steps_packs])
 
@@ -218,9 +181,10 @@ def _packed(rules: PlanRules, lengths_N: RowArray, targets_N: RowArray) -> StepP
 def _lay_out(rules: PlanRules, lengths_N: RowArray, rows_X: RowArray, sizes_S: IntArray) -> layout.Layout:
     data_ranks = rules.ranks // rules.sequence_parallel
     if rules.strategy == "balanced":
-        return layout.balance(
-            lengths_N, rows_X, sizes_S, data_ranks, rules.token_limit, rules.linear_cost, rules.quadratic_cost
-        )
+        return balance(
+            lengths_N, rows_X, sizes_S, data_ranks=data_ranks, cost=rules.cost, sync=rules.sync,
+            token_limit=rules.token_limit * rules.sequence_parallel,
+        )  # fmt: skip
     return layout.deal_rows(rows_X, sizes_S, data_ranks, rules.rows_per_microbatch)
 
 
@@ -237,5 +201,5 @@ def _finish(
 ) -> StepPlan:  # fmt: skip
     return StepPlan(
         rules, lengths_N, targets_N, laid.rows_X, laid.pack_rows_P1, laid.rank_packs_R1, laid.step_ranks_S1,
-        np.concatenate(([0], np.cumsum(epoch_steps))).astype(np.int64),
+        offsets_of(np.array(epoch_steps)),
     )  # fmt: skip

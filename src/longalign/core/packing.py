@@ -10,19 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from longalign.core.order import IntArray, RowArray, offsets_of, stable_order
 from longalign.errors import PlanError
-
-IntArray = NDArray[np.int64]
-RowArray = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
 class Packs:
     """Items in pack order: pack p holds `items[offsets[p]:offsets[p + 1]]` (positions in the lengths given)."""
 
-    items: IntArray
+    items: RowArray
     offsets: IntArray
 
     def __len__(self) -> int:
@@ -96,14 +93,12 @@ def best_fit_decreasing(lengths: RowArray, capacity: int) -> Packs:
     distinct = np.flatnonzero(counts)[::-1]
     first_pack, range_packs, copies, total = _fill(distinct.tolist(), counts[distinct].tolist(), capacity)
     # Items in decreasing order meet the filled ranges in the same order: item x of a range lies in its x // copies th.
-    by_length = np.argsort(-lengths, kind="stable")
+    by_length = stable_order(capacity - lengths)
     range_items = range_packs * copies
     starts = np.cumsum(range_items) - range_items
     inside = np.arange(len(lengths), dtype=np.int64) - np.repeat(starts, range_items)
     pack_of = np.repeat(first_pack, range_items) + inside // np.repeat(copies, range_items)
-    order = np.argsort(pack_of, kind="stable")
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(pack_of, minlength=total))))
-    return Packs(by_length[order], offsets.astype(np.int64))
+    return Packs(by_length[stable_order(pack_of)], offsets_of(np.bincount(pack_of, minlength=total)))
 
 
 def _fill(lengths: list[int], counts: list[int], capacity: int) -> tuple[IntArray, IntArray, IntArray, int]:

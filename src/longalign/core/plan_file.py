@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from longalign.core.cost import SequenceCost
 from longalign.core.step_plan import FORMAT_VERSION, PlanRules, StepPlan
 from longalign.errors import PlanError
 
@@ -40,7 +41,8 @@ def load_plan(path: Path | str) -> StepPlan:
             head = json.loads(str(file["head"]))
             if head["format"] != FORMAT_VERSION:
                 raise PlanError(f"{path}: format {head['format']}, this version reads {FORMAT_VERSION}; plan again")
-            plan = StepPlan(PlanRules(**head["rules"]), **{name: file[name] for name in _ARRAYS})
+            rules = PlanRules(**(head["rules"] | {"cost": SequenceCost(**head["rules"]["cost"])}))
+            plan = StepPlan(rules, **{name: file[name] for name in _ARRAYS})
     except FileNotFoundError:
         raise PlanError(f"{path}: no such plan file") from None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:

@@ -115,7 +115,7 @@ def frequencies(parameters: Mapping[str, Any], rotary_dim: int) -> NDArray[np.fl
     pairs = np.arange(0, rotary_dim, 2, dtype=np.float64)
     plain = float(parameters["rope_theta"]) ** (-pairs / rotary_dim)
     kind = parameters.get("rope_type", "default")
-    if kind in ("default", "proportional"):
+    if kind == "default":
         return plain
     if kind == "linear":
         return plain / float(parameters["factor"])

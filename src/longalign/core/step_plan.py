@@ -14,10 +14,10 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from longalign.core.cost import SequenceCost
+from longalign.core.order import IntArray, RowArray
 from longalign.core.weighting import sequence_weights
 
-IntArray = NDArray[np.int64]
-RowArray = NDArray[np.integer]
 Strategy = Literal["padded", "sorted", "packed", "balanced"]
 STRATEGIES: tuple[Strategy, ...] = ("padded", "sorted", "packed", "balanced")
 FORMAT_VERSION = 1
@@ -42,8 +42,8 @@ class PlanRules:
     epochs: int
     seed: int
     packing: Literal["best_fit", "next_fit"]
-    linear_cost: float
-    quadratic_cost: float
+    cost: SequenceCost
+    sync: Literal["microbatch", "step"]
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ class RopeSettings(Settings):
     factor: float | None = Field(
         None, gt=0, description="window ratio for ntk, linear, yarn and llama3; default: window / trained window"
     )
+    trained_window: int | None = Field(
+        None, gt=0, description="tokens the model was trained on; default: max_position_embeddings of its config"
+    )
 
 
 class OptimizerSettings(Settings):

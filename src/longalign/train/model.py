@@ -1,0 +1,273 @@
+"""Load a causal language model for packed training, chosen by what its config says, never by its name.
+
+    model, report = load_model("Qwen/Qwen3-8B", rope=RopeSettings(), window=65536, dtype="bfloat16")
+    attach_loss(model)
+
+RoPE parameters go into the config before the model is built: transformers 5 computes frequencies in the constructor and
+ignores later changes. Attention that packing cannot honour exactly is refused here, from the config alone, so that
+`--plan-only` on a laptop already says no.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from longalign.config import RopeSettings
+from longalign.core import rope as rope_core
+from longalign.errors import ModelError
+from longalign.train import attention as packed_attention
+
+PACKABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What was built, for the console and for stage.json."""
+
+    source: str
+    model_class: str
+    parameters: int
+    layers: int
+    vocabulary: int
+    dtype: str
+    trained_window: int | None
+    window: int | None
+    rope: tuple[str, ...]
+    """How RoPE was stretched and what that covers; empty when it was left alone."""
+
+
+def load_model(
+    path_or_id: str | Path,
+    *,
+    rope: RopeSettings | None = None,
+    window: int | None = None,
+    dtype: str | torch.dtype = "float32",
+    attention: str = packed_attention.NAME,
+    init: Literal["weights", "random", "meta"] = "weights",
+    seed: int = 0,
+) -> tuple[nn.Module, ModelReport]:
+    """Build a transformers causal LM with packed attention; returns it with a report.
+
+    `rope` stretches RoPE to `window` tokens (both are needed together). `init`: the stored `weights`; `random` from the
+    config, keyed by `seed`; `meta` for planning, without memory. Raises `ModelError` for what cannot be loaded or
+    trained exactly: see `check_supported`.
+    """
+    from transformers import AutoModelForCausalLM
+
+    packed_attention.register()
+    config = load_config(path_or_id)
+    check_supported(config, needs_rope=rope is not None)
+    trained_window = getattr(config, "max_position_embeddings", None)
+    lines: tuple[str, ...] = ()
+    if rope is not None:
+        if window is None:
+            raise ModelError("stretching RoPE needs a target window in tokens")
+        config, lines = stretch_rope(config, rope, window)
+    options = {"dtype": _dtype(dtype), "attn_implementation": attention}
+    if init == "weights":
+        model = _with_weights(path_or_id, config, options)
+    elif init == "random":
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(config, **options)
+    else:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, **options)
+    report = ModelReport(
+        source=str(path_or_id),
+        model_class=type(model).__name__,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        layers=int(config.num_hidden_layers),
+        vocabulary=int(config.vocab_size),
+        dtype=str(_dtype(dtype)).removeprefix("torch."),
+        trained_window=trained_window,
+        window=getattr(config, "max_position_embeddings", None),
+        rope=lines,
+    )
+    return cast(nn.Module, model), report
+
+
+def load_config(path_or_id: str | Path) -> Any:
+    """The model's transformers config. Raises `ModelError` for unknown paths, broken configs and remote code."""
+    from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+    path = Path(path_or_id)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ModelError(f"{path}: no config.json in this folder; point at a Hugging Face model directory")
+    try:
+        raw, _ = PreTrainedConfig.get_config_dict(str(path_or_id))
+        kind = raw.get("model_type")
+        if kind not in CONFIG_MAPPING:
+            reason = (
+                "it needs code shipped with its weights" if "auto_map" in raw else "this transformers does not know it"
+            )
+            raise ModelError(
+                f"{path_or_id}: model_type {kind!r}: {reason}, and such code is not run here; "
+                "use a model that is part of transformers (for ChatGLM3: its successor GLM-4)"
+            )
+        return AutoConfig.from_pretrained(str(path_or_id))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path_or_id}: cannot read the model's config: {_first_line(error)}") from error
+
+
+def check_supported(config: Any, *, needs_rope: bool = False) -> None:
+    """Raise `ModelError`, naming the config field, when this model cannot be trained exactly on packed segments."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+
+    name = f"{config.model_type} models"
+    if config.get_text_config() is not config:
+        raise ModelError(f"{name} join several networks; train their text part (model_type of `text_config`) by itself")
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(f"{name} are not causal language models in transformers")
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    foreign = sorted(set(getattr(config, "layer_types", None) or ()) - PACKABLE_LAYERS)
+    if foreign:
+        raise ModelError(f"{name} have layers that would mix packed segments (layer_types: {', '.join(foreign)})")
+    if model_class._is_stateful:
+        raise ModelError(f"{name} carry a recurrent state across tokens, which would mix packed segments")
+    if not model_class._supports_attention_backend:
+        raise ModelError(f"{name} do not use the attention interface of transformers, so segments cannot be kept apart")
+    refusals = {
+        "attn_logit_softcapping": "caps attention scores, which fused kernels do not compute",
+        "attention_dropout": "is not 0, so that a packed and a separate run differ; set it to 0.0 in config.json",
+        "use_bidirectional_attention": "asks for attention to later tokens",
+        "alibi": "asks for position biases",
+    }
+    for field, reason in refusals.items():
+        if getattr(config, field, None):
+            raise ModelError(f"{name}: {field}={getattr(config, field)} {reason}")
+    for parameters in _rope_entries(config).values():
+        _check_rope(name, parameters)
+    if needs_rope and not _rope_entries(config):
+        raise ModelError(f"{name} have no rotary position encoding (rope_parameters), so there is nothing to stretch")
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config)
+    sinks = sorted({n.rsplit(".", 1)[-1] for n, _ in skeleton.named_parameters() if "sink" in n.rsplit(".", 1)[-1]})
+    if sinks:
+        raise ModelError(
+            f"{name} have attention sinks (parameters `{', '.join(sinks)}`), which kernels here do not compute"
+        )
+
+
+def _check_rope(name: str, parameters: Mapping[str, Any]) -> None:
+    kind = parameters.get("rope_type", "default")
+    if kind == "dynamic" or (kind == "longrope" and parameters["short_factor"] != parameters["long_factor"]):
+        raise ModelError(
+            f"{name}: rope_type {kind!r} changes every position's encoding with the longest segment of a pack; "
+            "set a fixed rope_type in config.json"
+            + (" (copying `long_factor` over `short_factor` fixes the long one)" if kind == "longrope" else "")
+        )
+
+
+def stretch_rope(config: Any, rope: RopeSettings, window: int) -> tuple[Any, tuple[str, ...]]:
+    """A new config whose RoPE reaches `window` tokens, and the explanation: reason and coverage of the window.
+
+    Models with one RoPE for sliding and one for full attention change the latter: a sliding window never sees further.
+    """
+    entries = _rope_entries(config)
+    where = "full_attention" if "full_attention" in entries else next(iter(entries))
+    old = entries[where]
+    trained_window = rope.trained_window or config.max_position_embeddings
+    try:
+        stretched = rope_core.stretch(
+            old,
+            method=rope.method,
+            rotary_dim=rotary_dim(config, old),
+            trained_window=trained_window,
+            window=window,
+            base_factor=rope.base_factor,
+            factor=rope.factor,
+        )
+    except ValueError as error:
+        raise ModelError(f"cannot stretch RoPE of this {config.model_type} model: {error}") from error
+    lines = [stretched.reason]
+    try:
+        lines += rope_core.coverage(
+            old,
+            stretched.parameters,
+            rotary_dim=rotary_dim(config, old),
+            trained_window=trained_window,
+            window=window,
+        ).lines()
+    except ValueError as error:
+        lines.append(f"coverage unknown: {error}")
+    changed = config.to_dict()
+    changed["rope_parameters"] = stretched.parameters
+    if where != "":
+        changed["rope_parameters"] = {**config.rope_parameters, where: stretched.parameters}
+    changed["max_position_embeddings"] = max(window, config.max_position_embeddings)
+    if "original_max_position_embeddings" in changed:  # some configs (Phi) let this field win over RoPE's own
+        changed["original_max_position_embeddings"] = trained_window
+    return type(config).from_dict(changed), tuple(lines)
+
+
+def rotary_dim(config: Any, parameters: Mapping[str, Any]) -> int:
+    """Dimensions of a head that rotate."""
+    latent = getattr(config, "qk_rope_head_dim", None)
+    if latent:
+        return int(latent)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    share = 1.0 if parameters.get("rope_type") == "proportional" else parameters.get("partial_rotary_factor", 1.0)
+    return int(head_dim * share)
+
+
+def _rope_entries(config: Any) -> dict[str, dict[str, Any]]:
+    """RoPE parameters by layer type; the key is "" when all layers share one set."""
+    parameters = getattr(config, "rope_parameters", None)
+    if not parameters:
+        return {}
+    nested = {key: value for key, value in parameters.items() if isinstance(value, dict)}
+    return nested or {"": parameters}
+
+
+def load_tokenizer(path_or_id: str | Path) -> Any:
+    """The model's tokenizer. Raises `ModelError` when there is none or it has no end-of-sequence token."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path_or_id))
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise ModelError(f"{path_or_id}: cannot load the tokenizer: {_first_line(error)}") from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{path_or_id}: the tokenizer has no end-of-sequence token; set `eos_token` in its config")
+    return tokenizer
+
+
+def check_vocabulary(config: Any, tokenizer: Any) -> None:
+    """Raise `ModelError` when the tokenizer can produce ids that the embedding does not have."""
+    if len(tokenizer) > config.vocab_size:
+        raise ModelError(
+            f"the tokenizer has {len(tokenizer)} tokens but the model embeds {config.vocab_size}; "
+            "they do not belong together, or the embedding must be resized and saved first"
+        )
+
+
+def _with_weights(path_or_id: str | Path, config: Any, options: dict[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            str(path_or_id), config=config, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{path_or_id}: cannot load the weights: {_first_line(error)}") from error
+    absent = sorted({*loaded["missing_keys"], *(str(key[0]) for key in loaded["mismatched_keys"])})
+    if absent:  # transformers would draw them at random and only log it
+        shown = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        raise ModelError(f"{path_or_id}: {len(absent)} weights are missing or of another shape ({shown})")
+    return model
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    found = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype):
+        raise ModelError(f"dtype {dtype!r} is unknown; use float32, bfloat16, float16 or float64")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

@@ -1,0 +1,236 @@
+"""Checkpoints that a kill, a full disk or a flipped bit cannot turn into a lost run.
+
+A checkpoint is a folder written under a temporary name, hashed, synced and renamed; older ones go only after that.
+`newest_good` takes the newest whose hashes hold. Tensors are safetensors, the rest is JSON: no pickle is written or
+read. Tensors are stored whole under parameter names, also when FSDP2 shards them, so any number of ranks can resume.
+
+    weights.safetensors             trainable parameters       optimizer-<key>.safetensors   e.g. exp_avg, exp_avg_sq
+    rng-<rank>.safetensors          torch generators           state.json                    groups, schedule, python
+    trainer_state.json              position, for Trainer      manifest.json                 size and SHA-256 of each
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from longalign.errors import RunError
+from longalign.train import ranks
+
+PREFIX = "checkpoint-"
+MANIFEST = "manifest.json"
+
+
+def step_of(checkpoint: Path) -> int:
+    """Optimizer steps done, from the folder's name."""
+    return int(checkpoint.name.removeprefix(PREFIX))
+
+
+def all_checkpoints(folder: Path) -> list[Path]:
+    """Whole or damaged, newest first."""
+    found = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or None if every file has the size and hash it was written with."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        for name, expected in files.items():
+            if (checkpoint / name).stat().st_size != expected["bytes"]:
+                return f"{name} has another size than when it was written"
+            if _sha256(checkpoint / name) != expected["sha256"]:
+                return f"{name} has other contents than when it was written"
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def newest_good(folder: Path, say: Callable[[str], None] = lambda text: None) -> Path | None:
+    """The newest checkpoint that is whole; damaged ones are named through `say` and passed over."""
+    for checkpoint in all_checkpoints(folder):
+        wrong = damage(checkpoint)
+        if wrong is None:
+            return checkpoint
+        say(f"{checkpoint}: damaged ({wrong}); using an older one")
+    return None
+
+
+def save(
+    folder: Path, step: int, model: nn.Module, optimizer: Optimizer, others: Mapping[str, Any], keep: int
+) -> Path:
+    """Write the checkpoint of `step`; every rank calls it. `others` is JSON of the first rank, files by name.
+
+    Afterwards only the newest `keep` stay. Raises `RunError` when it cannot be written; what was there stays.
+    """
+    final = folder / f"{PREFIX}{step}"
+    temporary = folder / f".{PREFIX}{step}.tmp"
+    generators = ranks.gather({"torch": torch.get_rng_state(), "cuda": _cuda_rng()})
+    trouble = None
+    try:
+        if ranks.is_first():
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        for name, tensors in _tensor_files(model, optimizer):
+            whole = {key: _whole(tensor) for key, tensor in tensors.items()}
+            if ranks.is_first():
+                save_file({key: value for key, value in whole.items() if value is not None}, temporary / name)
+        if ranks.is_first():
+            for rank, states in enumerate(generators):
+                save_file({k: v for k, v in states.items() if v is not None}, temporary / f"rng-{rank}.safetensors")
+            state = {"step": step, "ranks": ranks.count(), "groups": _groups(model, optimizer), **_host_rng()}
+            for name, value in {"state.json": state, **others}.items():
+                (temporary / name).write_text(json.dumps(value), encoding="utf-8")
+            _seal(temporary)
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(temporary, final)
+            _sync(folder)
+            for old in all_checkpoints(folder)[keep:]:
+                shutil.rmtree(old, ignore_errors=True)
+    except Exception as error:  # safetensors reports a full disk with an exception of its own
+        shutil.rmtree(temporary, ignore_errors=True)
+        trouble = f"{final}: the checkpoint cannot be written ({error}); earlier checkpoints are untouched"
+    if trouble:
+        raise RunError(trouble)
+    ranks.barrier()
+    return final
+
+
+def load_weights(checkpoint: Path, model: nn.Module) -> None:
+    """Set the trainable parameters. Raises `RunError` when names or shapes do not fit."""
+    with safe_open(checkpoint / "weights.safetensors", framework="pt") as file, torch.no_grad():
+        names = set(file.keys())
+        for name, parameter in _trainable(model).items():
+            if name not in names:
+                raise RunError(f"{checkpoint}: has no weights for {name}; it belongs to another model or LoRA setting")
+            parameter.copy_(_like(file.get_tensor(name), parameter))
+
+
+def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: Optimizer) -> None:
+    """Set the optimizer's state and the hyperparameters of its groups."""
+    saved = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["groups"]
+    parameters = _trainable(model)
+    if len(saved) != len(optimizer.param_groups):
+        raise RunError(f"{checkpoint}: was written with another optimizer")
+    fused = set()
+    for group, stored in zip(optimizer.param_groups, saved, strict=True):
+        group.update({k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k != "names"})
+        if group.get("fused") or group.get("capturable"):
+            fused.update(stored["names"])
+    for path in sorted(checkpoint.glob("optimizer-*.safetensors")):
+        key = path.stem.removeprefix("optimizer-")
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (a file handle, not a mapping)
+                parameter, value = parameters[name], file.get_tensor(name)
+                if value.shape == parameter.shape and value.ndim:
+                    value = _like(value, parameter)
+                elif name in fused:
+                    value = value.to(parameter.device)
+                optimizer.state[parameter][key] = value
+
+
+def load_generators(checkpoint: Path) -> None:
+    """Restore this rank's random generators; a rank that did not exist then keeps its own."""
+    state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    path = checkpoint / f"rng-{ranks.this()}.safetensors"
+    if not path.exists() or state["ranks"] != ranks.count():
+        return
+    with safe_open(path, framework="pt") as file:
+        torch.set_rng_state(file.get_tensor("torch"))
+        if "cuda" in file.keys() and torch.cuda.is_available():  # noqa: SIM118
+            torch.cuda.set_rng_state(file.get_tensor("cuda"))
+    version, internal, gauss = state["python_rng"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = state["numpy_rng"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+
+
+def read_json(checkpoint: Path, name: str) -> Any:
+    """One of the JSON files of a checkpoint."""
+    return json.loads((checkpoint / name).read_text(encoding="utf-8"))
+
+
+def _trainable(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _tensor_files(model: nn.Module, optimizer: Optimizer) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """File by file, so that only one kind of tensor is gathered at a time."""
+    parameters = _trainable(model)
+    yield "weights.safetensors", parameters
+    keys = sorted({key for p in parameters.values() for key in optimizer.state.get(p, {})})
+    for key in keys:
+        states = {name: optimizer.state[p][key] for name, p in parameters.items() if key in optimizer.state.get(p, {})}
+        yield f"optimizer-{key}.safetensors", states
+
+
+def _whole(tensor: Tensor) -> Tensor | None:
+    """The full tensor in host memory on the first rank, None elsewhere (after taking part in the gathering)."""
+    tensor = tensor.detach()
+    if isinstance(tensor, DTensor):
+        tensor = tensor.full_tensor()
+    return tensor.to("cpu").contiguous() if ranks.is_first() else None
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value` placed as `parameter` is: its device, and its shards."""
+    if isinstance(parameter, DTensor):
+        device = parameter.to_local().device
+        return distribute_tensor(value.to(device), parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return value.to(parameter.device)
+
+
+def _groups(model: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:
+    name_of = {id(p): name for name, p in _trainable(model).items()}
+    return [
+        {key: value for key, value in group.items() if key != "params"}
+        | {"names": [name_of[id(p)] for p in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+
+
+def _host_rng() -> dict[str, Any]:
+    name, keys, *rest = np.random.get_state()
+    return {"python_rng": random.getstate(), "numpy_rng": [name, np.asarray(keys).tolist(), *rest]}
+
+
+def _cuda_rng() -> Tensor | None:
+    return torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+
+
+def _seal(folder: Path) -> None:
+    """Sync every file, then write their hashes last."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        _sync(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}, indent=1), encoding="utf-8")
+    _sync(folder / MANIFEST)
+    _sync(folder)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,172 @@
+"""From a model, sequences and settings to a trained model: what SFT and continued pretraining share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from longalign.config import LoopSettings
+from longalign.core.batching import plan_steps, replan
+from longalign.core.cost import SequenceCost
+from longalign.core.plan_file import load_plan, save_plan
+from longalign.core.shapes import ModelShape
+from longalign.core.step_plan import StepPlan
+from longalign.core.weighting import WeightSchedule
+from longalign.data.store import TokenStore
+from longalign.errors import DataError
+from longalign.progress import Progress, say
+from longalign.run import read_jsonl
+from longalign.train import checkpoint, ranks
+from longalign.train.collate import StepLoader
+from longalign.train.heldout import HeldOut
+from longalign.train.metrics import Groups, StepMeter
+from longalign.train.parallel import parallel_mode, training_arguments
+from longalign.train.trainer import PlanTrainer
+
+
+def fit(
+    model: nn.Module,
+    store: TokenStore,
+    settings: LoopSettings,
+    folder: Path,
+    *,
+    label: str,
+    heldout_store: TokenStore | None = None,
+) -> tuple[PlanTrainer, dict[str, Any]]:
+    """Train `model` (with its loss attached) on all steps of the plan, resuming from the newest whole checkpoint.
+
+    Writes plan.npz, metrics.jsonl and checkpoints/ into `folder`. Returns the trainer, whose `model` is trained, and
+    a summary.
+    """
+    resumed = checkpoint.newest_good(folder / "checkpoints", say) if ranks.is_first() else None
+    resumed = ranks.share(resumed)
+    done = checkpoint.step_of(resumed) if resumed else 0
+    plan = step_plan(store, settings, folder, cost=model_cost(model), from_step=done)
+    steps = min(len(plan), settings.max_steps or len(plan))
+    names = row_names(store)
+    dtype = next(model.parameters()).dtype
+    loader = StepLoader(
+        store,
+        plan,
+        weight_schedule(settings),
+        data_rank=ranks.this() // settings.sequence_parallel,
+        averaged_ranks=ranks.count(),
+        first_step=done,
+        dtype=torch.float64 if dtype == torch.float64 else torch.float32,
+    )
+    sources = [str(row.get("source") or "unknown") for row in store.rows]
+    groups = Groups.of(store.lengths, store.target_counts, sources)
+    heldout = None
+    if heldout_store is not None and len(heldout_store):
+        heldout = HeldOut.of(
+            heldout_store,
+            window=settings.window,
+            ranks_=ranks.count(),
+            data_rank=loader.data_rank,
+            sequence_parallel=settings.sequence_parallel,
+        )
+    if done:
+        say(f"{label}: resuming at step {done} of {steps} ({resumed})")
+    with Progress(label, total=steps, unit="step", done=done) as bar:
+
+        def on_step(row: dict[str, Any]) -> None:
+            if ranks.is_first():
+                bar.advance(settings.logging_steps, f"loss {row['loss']:.3f}, {row['target_tokens_per_s']:.0f} targets/s")
+
+        trainer = PlanTrainer(
+            model,
+            training_arguments(settings, folder, steps),
+            settings=settings,
+            loader=loader,
+            meter=StepMeter(folder / "metrics.jsonl", plan, groups, ranks.count()),
+            checkpoints=folder / "checkpoints",
+            row_names=names,
+            heldout=heldout,
+            on_step=on_step,
+        )
+        if resumed:
+            trainer.resume(resumed)
+        else:
+            if ranks.is_first():
+                (folder / "metrics.jsonl").unlink(missing_ok=True)
+            trainer.evaluate()
+            trainer.train()
+    return trainer, summarise(folder, plan, steps)
+
+
+def step_plan(
+    store: TokenStore, settings: LoopSettings, folder: Path, *, cost: SequenceCost, from_step: int = 0
+) -> StepPlan:
+    """The plan of this run: the one in `folder` (laid out anew when the number of ranks changed), or a new one."""
+    path = folder / "plan.npz"
+    if path.exists():
+        plan = load_plan(path)
+        if plan.ranks != ranks.count():
+            plan = replan(plan, ranks=ranks.count(), sequence_parallel=settings.sequence_parallel, from_step=from_step)
+        return plan
+    if len(store) == 0:
+        raise DataError(f"{store.folder}: no sequence with targets is left to train on ({store.counts})")
+    plan = plan_steps(
+        store.lengths,
+        store.target_counts,
+        window=settings.window,
+        sequences_per_step=settings.sequences_per_step,
+        strategy=settings.strategy,
+        ranks=ranks.count(),
+        seed=settings.seed,
+        epochs=settings.num_train_epochs,
+        token_limit=settings.token_limit,
+        rows_per_microbatch=settings.rows_per_microbatch,
+        sequence_parallel=settings.sequence_parallel,
+        cost=cost,
+        sync="step" if parallel_mode(settings) in ("none", "ddp") else "microbatch",
+    )
+    ranks.barrier()
+    if ranks.is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_plan(plan, path)
+    ranks.barrier()
+    return plan
+
+
+def model_cost(model: nn.Module) -> SequenceCost:
+    """FLOPs of a sequence through this model, from its config."""
+    config: Any = model.config
+    return ModelShape.from_config(config.to_dict(), name=str(config.model_type)).sequence_cost()
+
+
+def weight_schedule(settings: LoopSettings) -> WeightSchedule:
+    """`weighting`, after `token_weighting_steps` steps of token weighting."""
+    if settings.token_weighting_steps:
+        switch = settings.token_weighting_steps
+        return WeightSchedule("token", settings.weighting, begin=switch - 1, end=switch)
+    return WeightSchedule(settings.weighting, settings.weighting)
+
+
+def row_names(store: TokenStore) -> list[str]:
+    """A name a person can find each sequence by."""
+    return [str(row.get("where") or row.get("id") or number) for number, row in enumerate(store.rows)]
+
+
+def summarise(folder: Path, plan: StepPlan, steps: int) -> dict[str, Any]:
+    """What the run measured, from its files."""
+    rows = read_jsonl(folder / "metrics.jsonl")
+    measured = [row for row in rows if "loss" in row]
+    heldout = [row for row in rows if "heldout" in row]
+    last = measured[-10:]
+    mean = lambda key: sum(row[key] for row in last) / len(last) if last else None  # noqa: E731
+    seconds = sum(row["step_s"] for row in measured)
+    return {
+        "steps": steps,
+        "sequences": plan.sequences,
+        "epochs": plan.rules.epochs,
+        "plan_hash": plan.hash,
+        "final_loss": mean("loss"),
+        "train_s": round(seconds, 2),
+        "target_tokens_per_s": round(sum(row["target_tokens"] for row in measured) / max(seconds, 1e-9), 1),
+        "tokens_per_s": round(sum(row["tokens"] for row in measured) / max(seconds, 1e-9), 1),
+        "heldout": {"first": heldout[0]["heldout"], "last": heldout[-1]["heldout"]} if heldout else None,
+    }

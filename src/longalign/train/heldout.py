@@ -1,0 +1,68 @@
+"""Losses on rows that are never trained: learning curves over length and source (the paper's Figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from longalign.core.batching import plan_steps
+from longalign.core.weighting import WeightSchedule
+from longalign.data.store import TokenStore
+from longalign.train import ranks
+from longalign.train.collate import Microbatch, StepLoader
+from longalign.train.metrics import Groups, NllSums
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out sequences, spread over data ranks as one big step."""
+
+    store: TokenStore
+    groups: Groups
+    loader: StepLoader
+
+    @classmethod
+    def of(cls, store: TokenStore, *, window: int, ranks_: int, data_rank: int, sequence_parallel: int = 1) -> HeldOut:
+        """`window` bounds what is run at once."""
+        plan = plan_steps(
+            store.lengths,
+            store.target_counts,
+            window=window,
+            ranks=ranks_,
+            sequence_parallel=sequence_parallel,
+            sequences_per_step=max(len(store), 1),
+            strategy="balanced",
+        )
+        sources = [str(row.get("source") or "unknown") for row in store.rows]
+        groups = Groups.of(store.lengths, store.target_counts, sources)
+        return cls(store, groups, StepLoader(store, plan, WeightSchedule("sequence", "sequence"), data_rank))
+
+    def measure(
+        self, model: nn.Module, model_inputs: Callable[[Microbatch], dict[str, Any]]
+    ) -> dict[str, dict[str, float]]:
+        """`{"by_length": {band: loss}, "by_source": {source: loss}, "all": {"loss": ..}}`; every rank calls it."""
+        training = model.training
+        model.eval()
+        sums = NllSums(self.groups)
+        batch = self.loader.batch(0)
+        with torch.no_grad():
+            for microbatch in batch.microbatches:
+                output = model(**model_inputs(microbatch))
+                sums.add(microbatch, output.nll, output.loss)
+        model.train(training)
+        found = sums.take()
+        counts = self.groups.count(list(batch.step.sequences))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            by_length, by_source = self.groups.named(found[:-2] / counts)
+        rank_groups = self.loader.plan.rules.sequence_parallel
+        return {
+            "by_length": by_length,
+            "by_source": by_source,
+            "all": {"loss": float(found[-1]), "token_loss": float(found[-2]) / max(batch.step.target_count, 1)},
+            "sizes": {"sequences": len(self.store), "ranks": ranks.count() / rank_groups},
+        }

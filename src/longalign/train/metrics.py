@@ -1,0 +1,199 @@
+"""What training measures: one row of `metrics.jsonl` for each logged step.
+
+`loss` is the step's objective itself (Eq. 2 for `sequence` weighting), over all ranks. Beside it stand means by length
+band and by source: for each sequence its own mean over targets, then the mean over sequences, so that a band's figure
+does not depend on the weighting.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from longalign.core.step_plan import Step, StepPlan
+from longalign.errors import RunError
+from longalign.run import append_jsonl, atomic_path, read_jsonl
+from longalign.train import ranks
+from longalign.train.collate import Microbatch
+
+
+def length_band(length_tokens: int) -> str:
+    """Powers of two: `256-511` for 300 tokens."""
+    low = 1 << (max(int(length_tokens), 1).bit_length() - 1)
+    return f"{low}-{2 * low - 1}"
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which length band and source each row belongs to, as small integers."""
+
+    bands: tuple[str, ...]
+    sources: tuple[str, ...]
+    band_N: NDArray[np.int64]
+    source_N: NDArray[np.int64]
+    target_counts_N: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int] | NDArray[Any], targets: NDArray[Any], sources: Sequence[str]) -> Groups:
+        names = [length_band(int(length)) for length in lengths]
+        bands = tuple(sorted(set(names), key=lambda band: int(band.split("-")[0])))
+        kinds = tuple(sorted(set(sources)))
+        return cls(
+            bands,
+            kinds,
+            np.array([bands.index(name) for name in names], dtype=np.int64),
+            np.array([kinds.index(source) for source in sources], dtype=np.int64),
+            np.asarray(targets, dtype=np.int64),
+        )
+
+    @property
+    def size(self) -> int:
+        return len(self.bands) + len(self.sources)
+
+    def count(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        """Sequences with targets in each group."""
+        trained = np.array([row for row in rows if self.target_counts_N[row] > 0], dtype=np.int64)
+        return self.add(trained, np.ones(len(trained)))
+
+    def add(self, rows: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values summed by group: bands first, then sources."""
+        by_band = np.bincount(self.band_N[rows], values, minlength=len(self.bands))
+        by_source = np.bincount(self.source_N[rows], values, minlength=len(self.sources))
+        return np.concatenate((by_band, by_source))
+
+    def named(self, values: NDArray[np.float64]) -> tuple[dict[str, float], dict[str, float]]:
+        """`(by band, by source)`, without the groups that have no value."""
+        pairs = [(name, float(v)) for name, v in zip(self.bands + self.sources, values, strict=True)]
+        bands, sources = pairs[: len(self.bands)], pairs[len(self.bands) :]
+        return {k: v for k, v in bands if np.isfinite(v)}, {k: v for k, v in sources if np.isfinite(v)}
+
+
+@dataclass
+class NllSums:
+    """Negative log-likelihoods of sequences, kept on the device until someone reads them."""
+
+    groups: Groups
+    parts: list[tuple[tuple[int, ...], Tensor, Tensor]] = field(default_factory=list)
+
+    def add(self, microbatch: Microbatch, nll_T: Tensor, loss: Tensor) -> None:
+        """Note one microbatch: `nll_T` per position, `loss` its part of the step's loss."""
+        nll_T = nll_T.detach().flatten()
+        widths_S = microbatch.cu_seqlens_S1.diff().to(nll_T.device, torch.int64)
+        segment_T = torch.repeat_interleave(widths_S, output_size=nll_T.numel())
+        nll_S = nll_T.new_zeros(len(widths_S), dtype=torch.float64 if nll_T.device.type == "cpu" else nll_T.dtype)
+        nll_S.index_add_(0, segment_T, nll_T.to(nll_S.dtype))
+        self.parts.append((microbatch.rows, nll_S, loss.detach()))
+
+    def check(self, step: int, name_of: Mapping[int, str] | Sequence[str]) -> None:
+        """Raise `RunError` naming step, microbatch and rows if anything is not finite."""
+        losses = torch.stack([loss for _, _, loss in self.parts])
+        if bool(torch.isfinite(losses).all()):
+            return
+        for number, (rows, nll_S, loss) in enumerate(self.parts):
+            if bool(torch.isfinite(loss)):
+                continue
+            bad = [row for row, nll in zip(rows, nll_S.tolist(), strict=False) if not np.isfinite(nll)] or list(rows)
+            names = ", ".join(f"{row} ({name_of[row]})" for row in bad[:8])
+            raise RunError(
+                f"step {step}: the loss is {float(loss)} in microbatch {number} of rank {ranks.this()}, row {names}; "
+                "weights are unchanged since the step before: lower the learning rate or look at that row"
+            )
+
+    def take(self) -> NDArray[np.float64]:
+        """Summed over ranks: L_i / N_i by group, then sum of L_i, then the step's loss. Starts anew."""
+        sums = np.zeros(self.groups.size + 2)
+        for rows, nll_S, loss in self.parts:
+            sums[-1] += float(loss)
+            if rows:
+                index, nll = np.array(rows, dtype=np.int64), nll_S.cpu().double().numpy()
+                counts = self.groups.target_counts_N[index]
+                sums[: self.groups.size] += self.groups.add(index, nll / np.maximum(counts, 1))
+                sums[-2] += float(nll.sum())
+        self.parts.clear()
+        return ranks.total(torch.from_numpy(sums)).numpy()
+
+
+@dataclass
+class StepMeter:
+    """Turns the sums of a step into a row of `metrics.jsonl`; the first rank writes."""
+
+    path: Path
+    plan: StepPlan
+    groups: Groups
+    averaged_ranks: int
+    started_s: float = field(default_factory=time.monotonic)
+
+    def row(self, step: Step, sums: NDArray[np.float64], **measured: Any) -> dict[str, Any]:
+        """Write and return the row of one finished step."""
+        now = time.monotonic()
+        step_s, self.started_s = now - self.started_s, now
+        rows = list(step.sequences)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            by_length, by_source = self.groups.named(sums[:-2] / self.groups.count(rows))
+        lengths = self.plan.lengths_N[rows]
+        tokens = int(lengths.sum())
+        row = {
+            "step": step.index + 1,
+            "epoch": round((step.index + 1) / len(self.plan) * self.plan.rules.epochs, 4),
+            "loss": sums[-1] / self.averaged_ranks,
+            "token_loss": sums[-2] / max(step.target_count, 1),
+            "loss_by_length": by_length,
+            "loss_by_source": by_source,
+            **measured,
+            "sequences": len(rows),
+            "sequences_with_targets": step.sequence_count,
+            "target_tokens": step.target_count,
+            "tokens": tokens,
+            "step_s": round(step_s, 4),
+            "target_tokens_per_s": round(step.target_count / step_s, 1),
+            "tokens_per_s": round(tokens / step_s, 1),
+            "model_flops_per_s": float(self.plan.rules.cost.flops(lengths).sum()) / step_s,
+            "idle_fraction": round(idle_fraction(rank_flops(self.plan, step)), 5),
+            "peak_memory_gib": round(peak_memory_gib(), 3),
+        }
+        if ranks.is_first():
+            append_jsonl(self.path, row)
+        return row
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop rows later than `step`, which a resumed run will measure again."""
+    import json
+
+    rows = read_jsonl(path)
+    kept = [row for row in rows if row["step"] <= step]
+    if len(kept) < len(rows):
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+
+def rank_flops(plan: StepPlan, step: Step) -> NDArray[np.float64]:
+    """FLOPs each data rank runs in a step, padding included."""
+    cost, padded = plan.rules.cost, plan.layout == "padded"
+    flops = np.zeros(len(step.ranks))
+    for number, rank in enumerate(step.ranks):
+        for pack in rank.packs:
+            lengths = plan.lengths_N[list(pack)]
+            flops[number] += cost.flops(np.full_like(lengths, lengths.max()) if padded else lengths).sum()
+    return flops
+
+
+def idle_fraction(flops_R: NDArray[np.float64]) -> float:
+    """Predicted share of the step that data ranks wait for the slowest one."""
+    return 1.0 - float(flops_R.mean() / flops_R.max()) if flops_R.max() > 0 else 0.0
+
+
+def peak_memory_gib() -> float:
+    """Most memory this process has held: of the GPU if there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,96 @@
+"""How processes share the work, as Trainer and accelerate want to be told."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longalign.config import LoopSettings
+from longalign.errors import ConfigError
+from longalign.train import ranks
+
+
+def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
+    """`TrainingArguments` for `PlanTrainer`: whatever the plan, optimizer and checkpoints decide is switched off."""
+    from transformers import TrainingArguments
+
+    on_gpu = torch.cuda.is_available()
+    how = parallel_mode(settings)
+    extra: dict[str, Any] = {}
+    if how == "fsdp2":
+        extra = {
+            "fsdp": True,
+            "fsdp_config": {
+                "version": 2,
+                "reshard_after_forward": True,
+                "cpu_offload": settings.cpu_offload,
+                "state_dict_type": "SHARDED_STATE_DICT",
+            },
+        }
+    elif how == "deepspeed":
+        extra = {"deepspeed": deepspeed_config(settings)}
+    elif how == "ddp":
+        extra = {"ddp_find_unused_parameters": False, "ddp_broadcast_buffers": False}
+        if not on_gpu:
+            extra["ddp_backend"] = "gloo"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return TrainingArguments(
+            output_dir=str(folder / "checkpoints"),
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=1,
+            num_train_epochs=1,
+            max_steps=steps,
+            learning_rate=settings.learning_rate,
+            max_grad_norm=settings.max_grad_norm,
+            bf16=on_gpu and settings.dtype == "bfloat16",
+            fp16=on_gpu and settings.dtype == "float16",
+            seed=settings.seed,
+            use_cpu=not on_gpu,
+            save_strategy="no",
+            eval_strategy="no",
+            logging_strategy="no",
+            logging_nan_inf_filter=False,
+            ignore_data_skip=True,
+            disable_tqdm=True,
+            log_level="error",
+            report_to=list(settings.report_to) or "none",
+            remove_unused_columns=False,
+            average_tokens_across_devices=False,
+            **extra,
+        )
+
+
+def parallel_mode(settings: LoopSettings) -> str:
+    """`settings.parallel`, or what suits the machine."""
+    several = ranks.count() > 1
+    how = settings.parallel or (("fsdp2" if torch.cuda.is_available() else "ddp") if several else "none")
+    if how == "none" and several:
+        raise ConfigError(f"parallel: none, but {ranks.count()} processes were started; use ddp, fsdp2 or deepspeed")
+    if how != "none" and how != "deepspeed" and not several:
+        return "none"
+    if ranks.count() % settings.sequence_parallel:
+        raise ConfigError(f"sequence_parallel: {settings.sequence_parallel} does not divide {ranks.count()} ranks")
+    return how
+
+
+def deepspeed_config(settings: LoopSettings) -> dict[str, Any]:
+    """ZeRO-3 as in the paper, with optional offload to host memory."""
+    offload = {"device": "cpu" if settings.cpu_offload else "none"}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": settings.max_grad_norm,
+        "bf16": {"enabled": settings.dtype == "bfloat16"},
+        "zero_optimization": {
+            "stage": 3,
+            "overlap_comm": True,
+            "contiguous_gradients": True,
+            "offload_optimizer": offload,
+            "offload_param": offload,
+            "stage3_gather_16bit_weights_on_model_save": True,
+        },
+    }

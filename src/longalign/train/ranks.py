@@ -1,0 +1,68 @@
+"""Which process this is among those that torchrun started, and the few collectives that plain objects need."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def count() -> int:
+    """Processes of this run; 1 without torchrun."""
+    return dist.get_world_size() if _running() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def this() -> int:
+    """This process, from 0."""
+    return dist.get_rank() if _running() else int(os.environ.get("RANK", "0"))
+
+
+def is_first() -> bool:
+    return this() == 0
+
+
+def start() -> None:
+    """Join the process group that torchrun describes: NCCL with GPUs, gloo on CPU."""
+    if count() > 1 and not _running():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            dist.init_process_group("cpu:gloo,cuda:nccl")
+        else:
+            dist.init_process_group("gloo")
+
+
+def barrier() -> None:
+    if _running():
+        dist.barrier()
+
+
+def share(value: Any) -> Any:
+    """The first rank's `value`, everywhere."""
+    if not _running():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather(value: Any) -> list[Any]:
+    """Every rank's `value`, in rank order."""
+    if not _running():
+        return [value]
+    found: list[Any] = [None] * count()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def total(values: Tensor) -> Tensor:
+    """Sum over ranks, elementwise."""
+    if _running():
+        dist.all_reduce(values)
+    return values
+
+
+def _running() -> bool:
+    return dist.is_available() and dist.is_initialized()

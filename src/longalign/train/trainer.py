@@ -1,0 +1,228 @@
+"""The training loop: transformers' Trainer around our plan, batches, loss, checkpoints and metrics.
+
+Trainer keeps what people come for: accelerate (DDP, FSDP2, DeepSpeed), PEFT, trackers, callbacks. Four of its
+organs are replaced:
+
+- data: the loader yields one *step* at a time, a list of microbatches of this rank, so accumulation is the plan's
+  affair and `gradient_accumulation_steps` is 1;
+- loss: weights carry every denominator (`core/weighting.py`), so nothing is divided here;
+- checkpoints: `train/checkpoint.py`; a resumed run starts at the plan's step, without replaying the loader;
+- metrics: `train/metrics.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+
+from longalign.errors import RunError
+from longalign.run import append_jsonl
+from longalign.train import checkpoint, ranks
+from longalign.train.attention import pack_kwargs
+from longalign.train.collate import Microbatch, StepBatch, StepLoader
+from longalign.train.heldout import HeldOut
+from longalign.train.metrics import NllSums, StepMeter, forget_after
+from longalign.train.optimizer import build_optimizer, build_schedule
+from longalign.config import LoopSettings
+
+logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
+
+
+class PlanTrainer(Trainer):  # type: ignore[misc]
+    """Runs a `StepPlan`. `heldout` sets are measured at the start, every `eval_steps` and at the end."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        *,
+        settings: LoopSettings,
+        loader: StepLoader,
+        meter: StepMeter,
+        checkpoints: Path,
+        row_names: list[str],
+        heldout: HeldOut | None = None,
+        on_step: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> None:
+        super().__init__(model=model, args=args, callbacks=[_Schedule(settings, on_step)])
+        self.remove_callback(PrinterCallback)
+        self.loss_is_scaled_for_ga = True
+        self.settings, self.loader, self.meter, self.heldout = settings, loader, meter, heldout
+        self.checkpoints, self.row_names = checkpoints, row_names
+        self.sums = NllSums(meter.groups)
+        self.current: StepBatch | None = None
+        self.last_row: dict[str, Any] = {}
+
+    # --- data ---------------------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> Any:
+        return self.loader
+
+    def num_examples(self, dataloader: Any) -> int:
+        return len(self.loader)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], None]:
+        batch = next(epoch_iterator, None)
+        return ([] if batch is None else [batch]), None
+
+    # --- one step -----------------------------------------------------------------------------------------------
+
+    def training_step(self, model: nn.Module, inputs: StepBatch, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward over this rank's microbatches; gradients are exchanged at the last one only."""
+        model.train()
+        self.current = inputs
+        total = torch.zeros((), device=self.args.device)
+        for number, microbatch in enumerate(inputs.microbatches):
+            last = number == len(inputs.microbatches) - 1
+            self.accelerator.gradient_state._set_sync_gradients(last)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                output = model(**self.model_inputs(microbatch))
+                self.accelerator.backward(output.loss)
+            self.sums.add(microbatch, output.nll, output.loss)
+            total += output.loss.detach().float()
+        self.sums.check(inputs.step.index + 1, self.row_names)
+        return total
+
+    def model_inputs(self, microbatch: Microbatch) -> dict[str, Any]:
+        """Keyword arguments of the model for one microbatch, on its device."""
+        device = self.args.device
+        return {
+            "input_ids": microbatch.input_ids_1T.to(device, non_blocking=True),
+            "position_ids": microbatch.position_ids_1T.to(device, non_blocking=True),
+            "target_ids": microbatch.target_ids_1T.to(device, non_blocking=True),
+            "loss_weights": microbatch.weights_1T.to(device, non_blocking=True),
+            **pack_kwargs(microbatch.cu_seqlens_S1, device=device),
+        }
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # `core/cost.py` knows them from the plan
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = build_optimizer(self.model if model is None else model, self.settings)
+        return cast(torch.optim.Optimizer, self.optimizer)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.lr_scheduler is None:
+            self.lr_scheduler = build_schedule(self.bare_optimizer, self.settings, num_training_steps)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    @property
+    def bare_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer without accelerate's wrapper."""
+        return cast(torch.optim.Optimizer, getattr(self.optimizer, "optimizer", self.optimizer))
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if value != value or value in (float("inf"), float("-inf")):
+            step = self.current.step.index + 1 if self.current else 0
+            raise RunError(
+                f"step {step}: the gradient norm is {value} though the loss is finite; weights are unchanged since "
+                "the step before: lower the learning rate, or use dtype bfloat16 or float32"
+            )
+        return value
+
+    # --- metrics ------------------------------------------------------------------------------------------------
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "grad_norm" in logs and self.current is not None:
+            sums = self.sums.take()
+            self.last_row = self.meter.row(
+                self.current.step, sums, grad_norm=logs["grad_norm"], learning_rate=logs["learning_rate"]
+            )
+            logs = {k: v for k, v in self.last_row.items() if isinstance(v, int | float) and k != "step"}
+            for kind in ("length", "source"):
+                logs |= {f"loss_{kind}/{k}": v for k, v in self.last_row[f"loss_by_{kind}"].items()}
+        super().log(logs, start_time)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Held-out losses: a row of metrics.jsonl with `heldout` in it, and Trainer's trackers."""
+        if self.heldout is None:
+            return {}
+        found = self.heldout.measure(self.model, self.model_inputs)
+        if ranks.is_first():
+            append_jsonl(self.meter.path, {"step": self.state.global_step, "heldout": found})
+        flat = {f"heldout_{kind}/{name}": v for kind in found for name, v in found[kind].items()}
+        self.log(dict(flat))
+        return flat
+
+    # --- checkpoints --------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        scaler = getattr(self.accelerator, "scaler", None)
+        self.state.log_history = []  # metrics.jsonl has it
+        checkpoint.save(
+            self.checkpoints,
+            self.state.global_step,
+            self.model,
+            self.bare_optimizer,
+            {
+                "scheduler.json": self.lr_scheduler.state_dict(),
+                "scaler.json": scaler.state_dict() if scaler is not None else None,
+                "trainer_state.json": vars_of(self.state),
+            },
+            keep=self.settings.save_total_limit,
+        )
+
+    def resume(self, folder: Path) -> None:
+        """Train from a checkpoint; metrics of steps after it are measured again."""
+        if ranks.is_first():
+            forget_after(self.meter.path, checkpoint.step_of(folder))
+        self.train(resume_from_checkpoint=str(folder))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        checkpoint.load_weights(Path(resume_from_checkpoint), self.model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_position(Path(checkpoint), self)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Done with the optimizer."""
+
+    def _load_rng_state(self, checkpoint_folder: str | None) -> None:
+        if checkpoint_folder is not None:
+            checkpoint.load_generators(Path(checkpoint_folder))
+
+
+def load_position(folder: Path, trainer: PlanTrainer) -> None:
+    """Optimizer, schedule and gradient scaler of a checkpoint."""
+    checkpoint.load_optimizer(folder, trainer.model, trainer.bare_optimizer)
+    trainer.lr_scheduler.load_state_dict(checkpoint.read_json(folder, "scheduler.json"))
+    scaler, state = getattr(trainer.accelerator, "scaler", None), checkpoint.read_json(folder, "scaler.json")
+    if scaler is not None and state:
+        scaler.load_state_dict(state)
+
+
+def vars_of(state: TrainerState) -> dict[str, Any]:
+    """Trainer's own position as plain values."""
+    import dataclasses
+
+    return dataclasses.asdict(state)
+
+
+class _Schedule(TrainerCallback):  # type: ignore[misc]
+    """When to measure held-out losses, save, and report progress."""
+
+    def __init__(self, settings: LoopSettings, on_step: Callable[[dict[str, Any]], None]) -> None:
+        self.settings, self.on_step = settings, on_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        last = state.global_step >= state.max_steps
+        every = self.settings.eval_steps
+        control.should_evaluate = last or (every is not None and state.global_step % every == 0)
+        control.should_log = last or state.global_step % self.settings.logging_steps == 0
+        control.should_save = last or state.global_step % self.settings.save_steps == 0
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if logs and "target_tokens" in logs:
+            self.on_step(logs)

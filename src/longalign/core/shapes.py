@@ -1,0 +1,131 @@
+"""Shapes of decoder models: what planning needs to know of a config, and the parameter counts that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from longalign.core.cost import SequenceCost
+from longalign.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """A decoder with gated MLPs and grouped-query attention; sizes in elements.
+
+    experts, experts_per_token: 1 and 1 for a dense model; `intermediate` is one expert's width, `shared_intermediate`
+    the width every token passes besides. windowed_layers of the layers see `attention_window` tokens only.
+    """
+
+    name: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    tied: bool = False
+    experts: int = 1
+    experts_per_token: int = 1
+    shared_intermediate: int = 0
+    windowed_layers: int = 0
+    attention_window: int = 0
+
+    @property
+    def attention_width(self) -> int:
+        """Elements of all query heads of a token."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """Elements of all key heads of a token."""
+        return self.kv_heads * self.head_dim
+
+    def layer_parameters(self, *, active: bool = False) -> int:
+        """Weights of one layer's matrices; `active`: those one token passes."""
+        experts = self.experts_per_token if active else self.experts
+        attention = 2 * self.hidden * (self.attention_width + self.kv_width)
+        return attention + 3 * self.hidden * (experts * self.intermediate + self.shared_intermediate)
+
+    @property
+    def head_parameters(self) -> int:
+        return self.hidden * self.vocabulary
+
+    @property
+    def parameters(self) -> int:
+        """All weights, norms left out (below 0.1%)."""
+        return self.layers * self.layer_parameters() + (1 if self.tied else 2) * self.head_parameters
+
+    def sequence_cost(self, *, frozen_weights: bool = False) -> SequenceCost:
+        """FLOPs of a training sequence, recomputation left out (they are *model* FLOPs, as MFU counts them).
+
+        A weight costs 2 FLOPs a token forward, 2 for the gradient of its input and 2 for its own, which LoRA's frozen
+        weights spare. Attention costs 4 * width FLOPs a (query, key) pair and layer forward and twice that backward.
+        The head is left out: it works on targets only, and its share is below 2% even with all tokens as targets.
+        """
+        a_pair = 12.0 * self.attention_width
+        return SequenceCost(
+            linear=(4.0 if frozen_weights else 6.0) * self.layers * self.layer_parameters(active=True),
+            quadratic=a_pair * (self.layers - self.windowed_layers),
+            windowed=a_pair * self.windowed_layers,
+            attention_window=self.attention_window if self.windowed_layers else 0,
+        )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], name: str = "config") -> ModelShape:
+        """Read a Hugging Face config.json (as a dict). Raises ConfigError naming the key that is missing."""
+        config = config.get("text_config") or config
+
+        def first(*keys: str, default: Any = None) -> Any:
+            for key in keys:
+                if config.get(key) is not None:
+                    return config[key]
+            if default is None:
+                raise ConfigError(f"{name}: config.json has no `{keys[0]}`; cannot tell the model's shape")
+            return default
+
+        hidden, heads = int(first("hidden_size")), int(first("num_attention_heads"))
+        layers = int(first("num_hidden_layers", "num_layers"))
+        experts = int(first("num_experts", "num_local_experts", "n_routed_experts", default=1))
+        dense_width = int(first("intermediate_size", "ffn_hidden_size"))
+        width = int(first("moe_intermediate_size", default=dense_width)) if experts > 1 else dense_width
+        shared = int(first("shared_expert_intermediate_size", default=0)) if experts > 1 else 0
+        shared += width * int(first("n_shared_experts", default=0)) if experts > 1 else 0
+        window = int(config.get("sliding_window") or 0) if config.get("use_sliding_window", True) else 0
+        kinds = config.get("layer_types") or ["sliding_attention"] * layers
+        windowed = sum(kind == "sliding_attention" for kind in kinds) if window else 0
+        return cls(
+            name=name,
+            hidden=hidden,
+            layers=layers,
+            heads=heads,
+            kv_heads=int(first("num_key_value_heads", "multi_query_group_num", default=heads)),
+            head_dim=int(first("head_dim", "kv_channels", default=hidden // heads)),
+            intermediate=width,
+            vocabulary=int(first("vocab_size", "padded_vocab_size")),
+            tied=bool(config.get("tie_word_embeddings", False)),
+            experts=experts,
+            experts_per_token=int(first("num_experts_per_tok", "num_experts_per_token")) if experts > 1 else 1,
+            shared_intermediate=shared,
+            windowed_layers=windowed,
+            attention_window=window,
+        )
+
+
+def _dense(name: str, hidden: int, layers: int, heads: int, kv: int, width: int, vocab: int) -> ModelShape:
+    return ModelShape(
+        name=name, hidden=hidden, layers=layers, heads=heads, kv_heads=kv, head_dim=hidden // heads,
+        intermediate=width, vocabulary=vocab,
+    )  # fmt: skip
+
+
+SHAPES: Mapping[str, ModelShape] = {
+    "tiny": replace(_dense("tiny", 128, 2, 4, 4, 384, 1280), tied=True),  # the demo's size
+    "6b": _dense("6b", 4096, 28, 32, 2, 13696, 65024),  # ChatGLM3-6B
+    "7b": _dense("7b", 4096, 32, 32, 32, 11008, 32000),  # Llama-2-7B
+    "8b": _dense("8b", 4096, 32, 32, 8, 14336, 128256),  # Llama-3.1-8B
+    "13b": _dense("13b", 5120, 40, 40, 40, 13824, 32000),  # Llama-2-13B
+    "70b": _dense("70b", 8192, 80, 64, 8, 28672, 32000),  # Llama-2-70B
+}

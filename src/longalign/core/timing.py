@@ -1,0 +1,130 @@
+"""How long the steps of a plan take on a machine, and where the time of the ranks goes.
+
+A model, not a measurement: FLOPs over a reached rate, bytes over a bandwidth. Ulysses' all-to-alls wait for their
+data and are counted in full; gathering and scattering of sharded weights runs beside the compute of a microbatch
+and counts only as far as it is longer. The optimizer's own update is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longalign.core.cost import SequenceCost
+from longalign.core.hardware import Execution, Machine
+from longalign.core.order import ranges
+from longalign.core.shapes import ModelShape
+from longalign.core.step_plan import StepPlan
+
+FloatArray = NDArray[np.float64]
+BYTES = 2  # bf16 weights and activations on the wire
+
+
+@dataclass(frozen=True)
+class PlanTime:
+    """Seconds of each step, and how the rank-seconds (ranks x step time) of the plan are spent; shares add up to 1.
+
+    useful: work on real tokens; padding: work on pad tokens; communication: waiting for data; idle: waiting for
+    other ranks. idle_by_sync: idle share if ranks met in every microbatch, and if they met only once a step.
+    """
+
+    step_s_S: FloatArray
+    flops: float
+    useful: float
+    padding: float
+    communication: float
+    idle: float
+    idle_by_sync: dict[str, float]
+
+    @property
+    def total_s(self) -> float:
+        return float(self.step_s_S.sum())
+
+
+def pack_flops(plan: StepPlan, cost: SequenceCost) -> tuple[FloatArray, FloatArray]:
+    """(FLOPs run, FLOPs on real tokens) of each microbatch; a padded one runs all its rows at the longest length."""
+    lengths_X = plan.lengths_N[plan.rows_X]
+    starts = plan.pack_rows_P1[:-1]
+    useful_P = np.add.reduceat(cost.flops(lengths_X), starts)
+    if plan.layout == "packed":
+        return useful_P, useful_P
+    longest_P = np.maximum.reduceat(lengths_X, starts)
+    return cost.flops(longest_P) * np.diff(plan.pack_rows_P1), useful_P
+
+
+def pack_tokens(plan: StepPlan) -> NDArray[np.int64]:
+    """Token slots of each microbatch, pads included."""
+    lengths_X = plan.lengths_N[plan.rows_X]
+    starts = plan.pack_rows_P1[:-1]
+    if plan.layout == "packed":
+        return np.add.reduceat(lengths_X, starts, dtype=np.int64)
+    return np.maximum.reduceat(lengths_X, starts).astype(np.int64) * np.diff(plan.pack_rows_P1)
+
+
+def plan_time(plan: StepPlan, shape: ModelShape, machine: Machine, execution: Execution) -> PlanTime:
+    """Time every step of `plan`. All steps must have the plan's current rank count (replan from step 0)."""
+    sp, data_ranks = plan.rules.sequence_parallel, plan.data_ranks
+    run_P, useful_P = pack_flops(plan, shape.sequence_cost(frozen_weights=execution.lora_rank is not None))
+    rate = machine.peak_flops * machine.efficiency / ((4 / 3) if execution.gradient_checkpointing else 1.0)
+    compute_P = run_P / (sp * rate)
+    exchange_P = pack_tokens(plan) * _exchange_s_per_token(shape, machine, execution, sp)
+
+    # [rounds, slots] matrices: slot = (step, data rank); absent microbatches take no time
+    packs_R = np.diff(plan.rank_packs_R1)
+    if len(packs_R) != len(plan) * data_ranks:
+        raise ValueError("plan_time needs one rank count for all steps")
+    slot_P = np.repeat(np.arange(len(packs_R)), packs_R)
+    round_P = ranges(np.zeros_like(packs_R), packs_R)
+    compute_MSG = np.zeros((int(packs_R.max()), len(plan), data_ranks))
+    compute_MSG.reshape(len(compute_MSG), -1)[round_P, slot_P] = compute_P
+    busy_MSG = compute_MSG.copy()
+    busy_MSG.reshape(len(busy_MSG), -1)[round_P, slot_P] += exchange_P
+
+    weights_s = shape.parameters * BYTES * (plan.ranks - 1) / plan.ranks / machine.bandwidth(plan.ranks)
+    round_s_MS = busy_MSG.max(2)
+    by_round_S, by_step_S = round_s_MS.sum(0), busy_MSG.sum(0).max(1)
+    if execution.sync == "microbatch":  # gathered for forward and for backward, gradients scattered
+        moved_MS = np.where(round_s_MS > 0, 3.0 * weights_s, 0.0)
+        exposed_S = np.maximum(moved_MS - compute_MSG.max(2), 0.0).sum(0)
+        step_s_S = by_round_S + exposed_S
+    else:  # one all-reduce of the gradients, beside the backward pass of the last microbatch
+        trained = 1.0 if execution.lora_rank is None else lora_parameters(shape, execution.lora_rank) / shape.parameters
+        exposed_S = np.maximum(2.0 * weights_s * trained - compute_MSG[0].max(1) * 2 / 3, 0.0)
+        step_s_S = by_step_S + exposed_S
+
+    spent = float(step_s_S.sum()) * data_ranks
+    compute, useful = float(compute_P.sum()), float(compute_P.sum() * useful_P.sum() / run_P.sum())
+    busy = float(busy_MSG.sum())
+    waiting = busy - compute + float(exposed_S.sum()) * data_ranks
+    return PlanTime(
+        step_s_S=step_s_S,
+        flops=float(useful_P.sum()),
+        useful=useful / spent,
+        padding=(compute - useful) / spent,
+        communication=waiting / spent,
+        idle=max(1.0 - (compute + waiting) / spent, 0.0),
+        idle_by_sync={
+            "microbatch": max(1.0 - busy / (float(by_round_S.sum()) * data_ranks), 0.0),
+            "step": max(1.0 - busy / (float(by_step_S.sum()) * data_ranks), 0.0),
+        },
+    )
+
+
+def lora_parameters(shape: ModelShape, rank: int) -> int:
+    """Adapter weights of rank `rank` on every matrix of every layer (dense width)."""
+    ends = 4 * shape.hidden + 2 * (shape.attention_width + shape.kv_width) + 3 * (shape.hidden + shape.intermediate)
+    return shape.layers * rank * ends
+
+
+def _exchange_s_per_token(shape: ModelShape, machine: Machine, execution: Execution, sp: int) -> float:
+    """Seconds a microbatch token costs in Ulysses' all-to-alls: queries, keys, values in, attention out, each layer;
+    again in the recomputation and in the backward pass. Key heads fewer than `sp` are repeated up to it.
+    """
+    if sp == 1:
+        return 0.0
+    kv_width = max(shape.kv_heads, sp) * shape.head_dim
+    passes = 3 if execution.gradient_checkpointing else 2
+    sent = shape.layers * passes * 2 * (shape.attention_width + kv_width) * BYTES * (sp - 1) / sp
+    return sent / sp / machine.bandwidth(sp)

@@ -194,8 +194,16 @@ class EvalSettings(Settings):
     """Stage `eval`: which parts run on which model."""
 
     model: str = Field("builtin:tiny-base", description="model directory, hub id, or `openai:MODEL@BASE_URL`")
+    label: str | None = Field(None, description="what tables call the model; default: its directory or name")
+    model_seed: int | None = Field(
+        None, description="seed the model was trained with; models of one label are averaged"
+    )
     tokenizer: str | None = Field(None, description="tokenizer for an endpoint; default: characters / 4, stated")
     batch_tokens: int = Field(16384, gt=0, description="prompt tokens a local model takes at once")
+    concurrency: int = Field(8, gt=0, description="calls under way at once (endpoints)")
+    price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")
+    max_cost_usd: float | None = Field(None, ge=0, description="stop asking the model before spending more")
+    trust_remote_code: bool = Field(False, description="run code that ships with the model; only if you trust it")
     needle: NeedleSettings | None = None
     short: ShortSettings | None = None
     chat: ChatSettings | None = None

@@ -1,0 +1,204 @@
+"""Needle retrieval over lengths x depths (paper section 4.2, Figure 4), for any local model or endpoint.
+
+A register entry that no training row can hold (held-out words) is hidden in real text among others like it, and
+asked for. Prompts have the asked length with everything counted. Scoring is exact; intervals are Wilson's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longalign.config import EvalSettings, NeedleSettings
+from longalign.core.stats import wilson_interval
+from longalign.data.facts import Fact, draw_facts, find_facts
+from longalign.errors import ConfigError
+from longalign.eval.haystack import Haystack, hide
+from longalign.eval.needle_score import score_needle
+from longalign.eval.subject import files_fingerprint, model_fingerprint, open_subject
+from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, passing_failures, spend
+from longalign.eval.token_view import TokenView
+from longalign.progress import Progress
+from longalign.run import atomic_write_json, atomic_write_text, open_stage, random_for
+
+VERSION = 1
+DEFAULT_HAYSTACK = "builtin:heldout"
+HAYSTACKS_OF_TEXT = 4  # read documents until they could fill the longest prompt this many times
+PARTS = ("name", "value", "exact")
+
+
+@dataclass(frozen=True)
+class NeedleItem:
+    """One question, where its needle stands, and what else was there to be found."""
+
+    item: Item
+    length: int
+    depth: float
+    prompt_tokens: int
+    needle_token: int
+    repeats_text: bool
+    needle: Fact
+    others: tuple[Fact, ...]
+
+
+def needle(settings: EvalSettings, out: Path) -> dict[str, Any]:
+    """Stage `needle`: writes `answers.jsonl`, `scores.jsonl` and `results.json` into `out`, returns the results."""
+    wanted = settings.needle or NeedleSettings()
+    settings = settings.model_copy(update={"needle": wanted, "short": None, "chat": None})
+    haystack = wanted.haystack or (DEFAULT_HAYSTACK,)
+    inputs = {"model": model_fingerprint(settings.model), "haystack": files_fingerprint(haystack)}
+    with open_stage(out, "needle", settings=settings, inputs=inputs, version=VERSION) as stage:
+        if stage.done:
+            return stage.summary
+        subject = open_subject(settings, out)
+        items = needle_items(wanted, read_texts(haystack), subject.view)
+        answers = subject.ask([i.item for i in items], out / ANSWERS, "needle")
+        scores = [score_row(item, answers[item.item.key]) for item in items]
+        results = {
+            "task": "needle",
+            "label": settings.label or subject.model.name,
+            "model_seed": settings.model_seed,
+            **subject.describe(),
+            "haystack": list(haystack),
+            "language": wanted.language,
+            "distractors": wanted.distractors,
+            **summarize(scores, subject.window),
+            "spend": spend(list(answers.values())),
+        }
+        atomic_write_text(out / SCORES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scores))
+        atomic_write_json(out / RESULTS, results)
+        return results if passing_failures(answers) else stage.finish(results)
+
+
+def read_texts(paths: Sequence[str]) -> list[str]:
+    """Texts of the haystack's documents."""
+    from longalign.data.documents import read_documents
+
+    return [document.text for document in read_documents(list(paths))]
+
+
+def needle_items(settings: NeedleSettings, texts: Sequence[str], view: TokenView) -> list[NeedleItem]:
+    """All questions, each from its own key (seed, length, depth, number), so none depends on another."""
+    if not settings.lengths:
+        raise ConfigError("needle lengths are empty; give at least one, for example --lengths 512,1024")
+    longest = max(settings.lengths)
+    haystack = Haystack.build(texts, view, HAYSTACKS_OF_TEXT * longest)
+    depths = depth_grid(settings.depths)
+    cells = [(n, d, k) for n in sorted(set(settings.lengths)) for d in depths for k in range(settings.needles)]
+    items = []
+    with Progress("needle prompts", total=len(cells), unit="prompt") as bar:
+        for length, depth, number in cells:
+            items.append(_item(settings, haystack, view, length, depth, number))
+            bar.advance()
+    return items
+
+
+def depth_grid(count: int) -> list[float]:
+    """`count` depths from 0 (start) to 1 (end); a single one is the middle."""
+    return [0.5] if count == 1 else [round(float(d), 4) for d in np.linspace(0, 1, count)]
+
+
+def _item(
+    settings: NeedleSettings, haystack: Haystack, view: TokenView, length: int, depth: float, number: int
+) -> NeedleItem:
+    key = f"{length}/{depth:g}/{number}"
+    rng = random_for(settings.seed, "needle", settings.language, key)
+    facts = draw_facts(rng, 1 + settings.distractors, split="heldout", language=settings.language)
+    stream = haystack.stream(rng, length)
+    prompt = hide(view, stream, length, facts[0], depth, facts[1:], rng.random(settings.distractors).tolist())
+    others = tuple(fact for fact in find_facts(prompt.content) if fact.name != facts[0].name)
+    item = Item(key, ({"role": "user", "content": prompt.content},), settings.max_new_tokens)
+    return NeedleItem(
+        item, length, depth, prompt.length_tokens, prompt.needle_token, prompt.repeats_text, facts[0], others
+    )
+
+
+def score_row(item: NeedleItem, answer: Answer) -> dict[str, Any]:
+    """One line of `scores.jsonl`: the question, what was said, what of it is right; null where there is no answer."""
+    score = None if answer.text is None else asdict(score_needle(answer.text, item.needle, item.others))
+    return {
+        "key": item.item.key,
+        "length": item.length,
+        "depth": item.depth,
+        "prompt_tokens": item.prompt_tokens,
+        "reported_prompt_tokens": answer.prompt_tokens,
+        "needle_token": item.needle_token,
+        "repeats_text": item.repeats_text,
+        "question": item.needle.question,
+        "expected": item.needle.sentence,
+        "answer": answer.text,
+        "failure": answer.failure,
+        "score": score,
+    }
+
+
+def summarize(scores: Sequence[dict[str, Any]], window: int | None) -> dict[str, Any]:
+    """Cells {length: {depth: ...}}, totals by length, and notes on what limits them."""
+    lengths = sorted({row["length"] for row in scores})
+    depths = sorted({row["depth"] for row in scores})
+    cells = {
+        str(length): {
+            f"{depth:g}": cell(r for r in scores if (r["length"], r["depth"]) == (length, depth)) for depth in depths
+        }
+        for length in lengths
+    }
+    by_length = {}
+    for length in lengths:
+        rows = [row for row in scores if row["length"] == length]
+        by_length[str(length)] = {
+            **cell(rows),
+            "realised_tokens": _spread(rows, "prompt_tokens"),
+            "reported_tokens": _spread(rows, "reported_prompt_tokens"),
+            "beyond_window": None if window is None else length > window,
+        }
+    return {"cells": cells, "by_length": by_length, "overall": cell(scores), "notes": _notes(scores, by_length, window)}
+
+
+def cell(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Counts and shares of a group of questions. Failed ones are left out of shares, and bound them."""
+    rows = list(rows)
+    scored = [row["score"] for row in rows if row["score"] is not None]
+    n, failed = len(scored), len(rows) - len(scored)
+    out: dict[str, Any] = {"questions": len(rows), "scored": n, "failed": failed}
+    if not n:
+        return out | {"accuracy": None, "low": None, "high": None}
+    right = sum(score["value"] for score in scored)
+    interval = wilson_interval(right, n)
+    out |= {
+        "right": right,
+        "accuracy": _share(interval.estimate),
+        "low": _share(interval.low),
+        "high": _share(interval.high),
+    }
+    for part in PARTS:
+        out[f"{part}_accuracy"] = _share(sum(score[part] for score in scored) / n)
+    for part in ("name_words", "value_words"):
+        out[part] = _share(sum(score[part] for score in scored) / n)
+    if failed:
+        out |= {"worst": _share(right / len(rows)), "best": _share((right + failed) / len(rows))}
+    return out
+
+
+def _share(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 6)
+
+
+def _spread(rows: Sequence[dict[str, Any]], field: str) -> dict[str, float] | None:
+    values = [row[field] for row in rows if row[field] is not None]
+    return {"min": min(values), "mean": round(sum(values) / len(values), 1), "max": max(values)} if values else None
+
+
+def _notes(scores: Sequence[dict[str, Any]], by_length: dict[str, Any], window: int | None) -> list[str]:
+    notes = []
+    if beyond := [length for length, row in by_length.items() if row["beyond_window"]]:
+        notes.append(f"lengths {', '.join(beyond)} exceed the model's window of {window} tokens; asked anyway")
+    if failed := sum(row["score"] is None for row in scores):
+        notes.append(f"{failed} of {len(scores)} questions have no answer and are left out of the shares")
+    if any(row["repeats_text"] for row in scores):
+        notes.append("the haystack is shorter than some prompts, so text repeats in them")
+    return notes

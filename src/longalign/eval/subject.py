@@ -1,0 +1,86 @@
+"""The model under test: how it is opened, how its prompts are counted, and what names it in a fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longalign.config import EvalSettings
+from longalign.errors import ModelError
+from longalign.eval.task import Answer, Item, ask
+from longalign.eval.token_view import CharacterView, TokenizerView, TokenView
+from longalign.llm.base import LanguageModel, open_model
+from longalign.run import fingerprint, fingerprint_path
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that answers, and a view of its tokens. `window`: the context its config promises, if known."""
+
+    model: LanguageModel
+    view: TokenView
+    window: int | None
+    batch_tokens: int
+
+    def ask(self, items: Sequence[Item], log: Path, label: str) -> dict[str, Answer]:
+        """See `task.ask`."""
+        return ask(self.model, items, log, label=label, batch_tokens=self.batch_tokens)
+
+    def describe(self) -> dict[str, Any]:
+        """What results say about the model."""
+        return {"model": self.model.name, "length_unit": self.view.unit, "model_window_tokens": self.window}
+
+
+def open_subject(settings: EvalSettings, out: Path) -> Subject:
+    """Open the model of `settings`. Replies of endpoints are remembered in `out/ledger.sqlite`: never paid twice."""
+    paid = settings.model.startswith("openai:")
+    model = open_model(
+        settings.model,
+        ledger=out / "ledger.sqlite" if paid else None,
+        batch_tokens=settings.batch_tokens,
+        concurrency=settings.concurrency,
+        price_usd_per_million=settings.price_usd_per_million,
+        max_cost_usd=settings.max_cost_usd,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    view: TokenView
+    if settings.tokenizer:
+        view = TokenizerView(load_tokenizer(settings.tokenizer, settings.trust_remote_code))
+    elif hasattr(model, "tokenizer"):
+        view = TokenizerView(model.tokenizer)
+    else:
+        view = CharacterView()
+    return Subject(model, view, getattr(model, "window", None), settings.batch_tokens)
+
+
+def load_tokenizer(spec: str, trust_remote_code: bool = False) -> Any:
+    """A tokenizer by directory, hub id or `builtin:` name."""
+    from transformers import AutoTokenizer
+
+    path = resolve(spec)
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{spec}: cannot be loaded as a tokenizer ({' '.join(str(error).split())[:200]})") from None
+
+
+def resolve(spec: str) -> str:
+    """The path behind a model spec; hub ids and endpoints stay as they are."""
+    if spec.startswith("builtin:"):
+        from longalign.builtin import resolve_model
+
+        return str(resolve_model(spec))
+    return str(Path(spec.removeprefix("hf:")).expanduser()) if not spec.startswith("openai:") else spec
+
+
+def model_fingerprint(spec: str) -> str:
+    """Content of a model folder, or the spec of what cannot be looked into."""
+    path = Path(resolve(spec))
+    return fingerprint_path(path) if path.is_dir() else fingerprint(spec)
+
+
+def files_fingerprint(paths: Sequence[str]) -> str:
+    """Content of the files and folders an evaluation reads; names of bundled ones."""
+    return fingerprint([fingerprint_path(p) if Path(p).exists() else p for p in paths])

@@ -1,0 +1,149 @@
+"""What every evaluation shares: items are answered once each, survive a kill, and are counted when they fail.
+
+A task is items (dataset), a model's answers (solver) and scores (scorer). Answers are appended to `answers.jsonl`
+one by one and never asked for again; scores and `results.json` are computed from the items and that file alone,
+so an interrupted evaluation ends with the same results as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from longalign.core.stats import Interval
+from longalign.errors import ModelError
+from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request
+from longalign.progress import Progress
+from longalign.run import append_jsonl, read_jsonl
+
+ANSWERS = "answers.jsonl"
+VERDICTS = "verdicts.jsonl"
+SCORES = "scores.jsonl"
+RESULTS = "results.json"
+CHARACTERS_PER_TOKEN = 3  # only to group items; a local model divides groups further by its own limit
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question put to the model under test."""
+
+    key: str
+    messages: tuple[Mapping[str, str], ...]
+    max_new_tokens: int
+
+    @property
+    def characters(self) -> int:
+        return sum(len(message["content"]) for message in self.messages)
+
+    @property
+    def request(self) -> Request:
+        """Greedy, so that a model has one answer."""
+        return Request(messages=self.messages, max_new_tokens=self.max_new_tokens, temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer, or why there is none. A text cut by `max_new_tokens` is still its answer."""
+
+    key: str
+    text: str | None
+    failure: str | None
+    final: bool
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+    model: str
+
+    @classmethod
+    def of(cls, key: str, outcome: Outcome) -> Answer:
+        text: str | None = outcome.text
+        failure, final = None, True
+        finish = outcome.finish_reason if isinstance(outcome, Reply) else "length"
+        if isinstance(outcome, Failure) and outcome.kind != "truncated":
+            text, failure, final = None, f"{outcome.kind}: {outcome.message}", outcome.final
+            finish = str(outcome.kind)
+        return cls(
+            key,
+            text,
+            failure,
+            final,
+            finish,
+            outcome.prompt_tokens,
+            outcome.completion_tokens,
+            outcome.cost_usd,
+            outcome.model,
+        )
+
+
+def ask(
+    model: LanguageModel, items: Sequence[Item], log: Path, *, label: str, batch_tokens: int, unit: str = "question"
+) -> dict[str, Answer]:
+    """Answers by key. What `log` already holds is not asked again, except what failed for a passing reason."""
+    done = {row["key"]: Answer(**row) for row in read_jsonl(log)}
+
+    def open_(item: Item) -> bool:
+        return item.key not in done or not done[item.key].final
+
+    groups = fixed_batches(items, batch_tokens) if model.batched else [[item for item in items if open_(item)]]
+    with Progress(label, total=len(items), unit=unit, done=sum(not open_(item) for item in items)) as bar:
+        for group in groups:
+            if not any(open_(item) for item in group):
+                continue
+            for index, outcome in model.complete([item.request for item in group]):
+                item = group[index]
+                if open_(item):
+                    done[item.key] = Answer.of(item.key, outcome)
+                    append_jsonl(log, asdict(done[item.key]))
+                    bar.advance()
+    missing = [item.key for item in items if item.key not in done]
+    if missing:
+        raise ModelError(f"{model.name} gave no outcome for {len(missing)} of {len(items)} questions ({missing[0]})")
+    return {item.key: done[item.key] for item in items}
+
+
+def fixed_batches(items: Sequence[Item], batch_tokens: int) -> list[list[Item]]:
+    """Items of like length together, the same groups whatever is answered already.
+
+    Padding and batch size move the last bits of a logit, and now and then the choice of a token. A local batch
+    that a kill cut short is therefore run again as a whole: the same batch gives the same answers.
+    """
+    groups: list[list[Item]] = []
+    characters = 0
+    for item in sorted(items, key=lambda item: (-item.characters, item.key)):
+        if not groups or characters + item.characters > CHARACTERS_PER_TOKEN * batch_tokens:
+            groups.append([])
+            characters = 0
+        groups[-1].append(item)
+        characters += item.characters
+    return groups
+
+
+def passing_failures(answers: Mapping[str, Answer]) -> int:
+    """Answers that failed for a reason that may pass (unavailable, over budget): the stage stays open for them."""
+    return sum(not answer.final for answer in answers.values())
+
+
+def spend(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Tokens and money; a sum is None where no call reported, and says how many did not."""
+    return {
+        "calls": len(answers),
+        **{name: _sum(answers, name) for name in ("prompt_tokens", "completion_tokens", "cost_usd")},
+        "calls_without_token_counts": sum(answer.prompt_tokens is None for answer in answers),
+    }
+
+
+def _sum(answers: Sequence[Answer], name: str) -> float | None:
+    values = [getattr(answer, name) for answer in answers if getattr(answer, name) is not None]
+    return sum(values) if values else None
+
+
+def interval_fields(interval: Interval) -> dict[str, Any]:
+    """An interval as JSON fields."""
+    return {"low": _round(interval.low), "high": _round(interval.high)}
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -67,7 +67,9 @@ def load_model(
         if window is None:
             raise ModelError("stretching RoPE needs a target window in tokens")
         config, lines = stretch_rope(config, rope, window)
-    options = {"dtype": _dtype(dtype), "attn_implementation": attention}
+    options: dict[str, Any] = {"dtype": _dtype(dtype), "attn_implementation": attention}
+    if _dtype(dtype) == torch.float64:
+        options["experts_implementation"] = "eager"  # grouped matrix products exist up to float32
     if init == "weights":
         model = _with_weights(path_or_id, config, options)
     elif init == "random":

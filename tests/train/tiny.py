@@ -1,0 +1,98 @@
+"""Tiny models and packs for the training tests."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig
+
+from longalign.train.attention import NAME, pack_kwargs, register
+from longalign.train.loss import attach_loss
+from tests.oracles.plain_loss import PlainSequence
+
+VOCABULARY = 89
+
+
+def tiny_config(config_class: type = LlamaConfig, **fields: Any) -> Any:
+    """A two-layer grouped-query config; weights spread widely, so that attention is far from uniform."""
+    shape: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.15,
+        "max_position_embeddings": 128,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
+    return config_class(**(shape | fields))
+
+
+def tiny_model(config: Any = None, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Module:
+    """Random weights, packed attention, loss attached."""
+    from transformers import AutoModelForCausalLM
+
+    register()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(
+            tiny_config() if config is None else config,
+            dtype=dtype,
+            attn_implementation=NAME,
+            experts_implementation="eager",
+        )
+        with torch.no_grad():  # zero biases and unit norms would hide mistakes
+            for name, parameter in model.named_parameters():
+                if parameter.ndim == 1:
+                    parameter += 0.2 * torch.randn_like(parameter)
+                assert bool(parameter.isfinite().all()), name
+    return attach_loss(model)
+
+
+def sequences_of(lengths: Sequence[int], *, seed: int = 0) -> list[PlainSequence]:
+    """Random sequences; about half of the tokens are targets, the last sequence of length > 2 has none at all."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for number, length in enumerate(lengths):
+        ids = torch.randint(0, VOCABULARY, (length,), generator=generator)
+        target = torch.rand(length, generator=generator) < 0.5
+        target[0] = False
+        if number == len(lengths) - 1 and length > 2:
+            target[:] = False
+        weight = float(torch.rand((), generator=generator)) + 0.1
+        made.append(PlainSequence(ids, target, weight))
+    return made
+
+
+def packed_inputs(sequences: Sequence[PlainSequence], **pack_options: Any) -> dict[str, Any]:
+    """The model's keyword arguments for these sequences as one pack, targets shifted to where they are predicted."""
+    ids = torch.cat([s.ids_T for s in sequences])
+    positions = torch.cat([torch.arange(len(s.ids_T)) for s in sequences])
+    targets, weights = [], []
+    for s in sequences:
+        shifted = torch.full_like(s.ids_T, -100)
+        shifted[:-1] = torch.where(s.is_target_T[1:], s.ids_T[1:], torch.tensor(-100))
+        targets.append(shifted)
+        weights.append(torch.full((len(s.ids_T),), s.weight, dtype=torch.float64))
+    bounds = [0, *torch.tensor([len(s.ids_T) for s in sequences]).cumsum(0).tolist()]
+    return {
+        "input_ids": ids[None],
+        "position_ids": positions[None],
+        "target_ids": torch.cat(targets)[None],
+        "loss_weights": torch.cat(weights)[None],
+        **pack_kwargs(bounds, **pack_options),
+    }
+
+
+def gradients_of(model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradients of the packed path; leaves the model without gradients."""
+    model.zero_grad(set_to_none=True)
+    loss = model(**inputs).loss
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return loss.detach(), gradients

@@ -64,12 +64,13 @@ def split_of(pair: str) -> Split:
 def draw_facts(rng: np.random.Generator, count: int, *, split: Split, language: Language = "en") -> list[Fact]:
     """`count` facts whose names and values belong to `split` and whose words are all different."""
     pool = word_pool(language)
-    order = [pool[i] for i in rng.permutation(len(pool))]
-    pairs = [f"{a} {b}" for a, b in zip(order[::2], order[1::2], strict=False)]
-    usable = [pair for pair in pairs if split_of(pair) == split]
-    if 2 * count > len(usable):
-        raise ValueError(f"{count} facts at once need {2 * count} {split} word pairs; the pool gives {len(usable)}")
-    return [Fact(name, value, language) for name, value in zip(usable[:count], usable[count:], strict=False)]
+    for _ in range(100):  # a small pool gives too few pairs of one split in some orders
+        order = [pool[i] for i in rng.permutation(len(pool))]
+        pairs = [f"{a} {b}" for a, b in zip(order[::2], order[1::2], strict=False)]
+        usable = [pair for pair in pairs if split_of(pair) == split]
+        if 2 * count <= len(usable):
+            return [Fact(name, value, language) for name, value in zip(usable[:count], usable[count:], strict=False)]
+    raise ValueError(f"{count} facts at once need {2 * count} {split} word pairs; the pool gives {len(usable)}")
 
 
 def find_facts(text: str) -> list[Fact]:

@@ -59,11 +59,15 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why there is no usable answer. `text` holds what did arrive, for instance a truncated reply."""
+    """Why there is no usable answer. `text` holds what did arrive, for instance a truncated reply.
+
+    `maybe_billed`: the endpoint may charge for it though no token counts came back (a timeout, for instance).
+    """
 
     kind: FailureKind
     message: str
     text: str = ""
+    maybe_billed: bool = False
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     model: str = ""
@@ -89,8 +93,11 @@ class LanguageModel(Protocol):
     safe to call from many threads, one request each.
     """
 
-    name: str
-    batched: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def batched(self) -> bool: ...
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """Yields `(index, outcome)` once for every request, in any order.

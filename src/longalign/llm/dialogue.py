@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
+from threading import Event
 from typing import TypeVar
 
+from longalign.errors import RunError
 from longalign.llm.base import LanguageModel, Outcome, Request
 
 T = TypeVar("T")
@@ -27,10 +29,12 @@ def converse(model: LanguageModel, dialogues: Iterable[Dialogue[T]], *, in_fligh
     return run(model, enumerate(dialogues), in_flight)
 
 
-def _finish(model: LanguageModel, dialogue: Dialogue[T]) -> T:
+def _finish(model: LanguageModel, dialogue: Dialogue[T], stopped: Event) -> T:
     try:
         request = next(dialogue)
         while True:
+            if stopped.is_set():
+                raise RunError("stopped before all calls were made")
             ((_, outcome),) = model.complete([request])
             request = dialogue.send(outcome)
     except StopIteration as stop:
@@ -41,18 +45,22 @@ def _finish(model: LanguageModel, dialogue: Dialogue[T]) -> T:
 def _in_threads(
     model: LanguageModel, dialogues: Iterator[tuple[int, Dialogue[T]]], in_flight: int
 ) -> Iterator[tuple[int, T]]:
+    stopped = (
+        Event()
+    )  # after an error or Ctrl-C, calls under way finish (they are paid and go to the ledger), no new ones
     with ThreadPoolExecutor(in_flight, thread_name_prefix="longalign-llm") as pool:
         running: dict[Future[T], int] = {}
         try:
             while True:
                 for index, dialogue in islice(dialogues, in_flight - len(running)):
-                    running[pool.submit(_finish, model, dialogue)] = index
+                    running[pool.submit(_finish, model, dialogue, stopped)] = index
                 if not running:
                     return
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield running.pop(future), future.result()
         finally:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,0 +1,255 @@
+"""What was asked and paid, in one SQLite file: replies replay for nothing, spend is metered over resumes.
+
+A reply is found by the content of its request (model, messages, cap, temperature, seed, stop), not by run, row
+or position: changed settings, another order or a killed process never pay twice for the same call. A call is
+written down *before* it is sent; one whose process dies under way stays open and counts at its worst case, so
+the money cap holds over kills too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+from longalign.errors import LongAlignError, RunError
+from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request
+from longalign.run import atomic_path, fingerprint
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS replies (
+  key TEXT PRIMARY KEY, model TEXT NOT NULL, kind TEXT NOT NULL, outcome TEXT NOT NULL, ends_with TEXT NOT NULL,
+  prompt_bytes INTEGER NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER, cost_usd REAL,
+  created TEXT DEFAULT CURRENT_TIMESTAMP);
+CREATE TABLE IF NOT EXISTS open_calls (
+  id INTEGER PRIMARY KEY, key TEXT NOT NULL, worst_usd REAL NOT NULL, pid INTEGER);
+CREATE TABLE IF NOT EXISTS lost_calls (
+  id INTEGER PRIMARY KEY, key TEXT NOT NULL, cost_usd REAL, reason TEXT NOT NULL);
+"""
+SHOWN_CHARS = 2000
+MARKER_BYTES = 32
+FIRST_TOKENS_PER_BYTE = 0.5  # above English (0.25), code (0.35) and Chinese (0.4) with current tokenizers
+MARGIN = 1.2
+
+
+def request_key(model: str, request: Request) -> str:
+    """Content key of one call."""
+    return fingerprint(model, asdict(request))
+
+
+def prompt_bytes(request: Request) -> int:
+    """UTF-8 bytes of all messages, with room for the role markers of a chat template."""
+    return sum(len(message["content"].encode()) + MARKER_BYTES for message in request.messages)
+
+
+class Ledger:
+    """The file. Safe for many threads of one process; another process may read it at any time (WAL)."""
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        """`durable` syncs every reply to disk (paid calls); otherwise a power cut may lose the last few."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = threading.RLock()
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=60)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._db.executescript(SCHEMA)
+            # Calls that a dead process left open were sent and may be billed: counted, but asked again.
+            self._db.execute(
+                "INSERT INTO lost_calls (key, cost_usd, reason) SELECT key, worst_usd, 'process ended' FROM open_calls"
+            )
+            self._db.execute("DELETE FROM open_calls")
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"{path}: not a ledger ({error}); move the file away and run again") from None
+
+    def close(self) -> None:
+        """Close the file; the WAL is folded in."""
+        with self._lock:
+            self._db.close()
+
+    def find(self, key: str) -> Outcome | None:
+        """The remembered outcome of a call, marked as cached and free of charge."""
+        with self._lock:
+            row = self._db.execute("SELECT kind, outcome FROM replies WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        fields = cast(dict[str, Any], json.loads(row[1])) | {"cached": True}
+        return Reply(**fields) if row[0] == "reply" else Failure(**fields)
+
+    def begin(self, key: str, worst_usd: float, max_cost_usd: float | None) -> int | None:
+        """Write a call down before it is sent; None when it could pass the cap."""
+        with self._lock:
+            if max_cost_usd is not None and self.spent_usd() + self._reserved_usd() + worst_usd > max_cost_usd:
+                return None
+            cursor = self._db.execute(
+                "INSERT INTO open_calls (key, worst_usd, pid) VALUES (?, ?, ?)", (key, worst_usd, os.getpid())
+            )
+            return cast(int, cursor.lastrowid)
+
+    def end(self, call: int, key: str, request: Request, outcome: Outcome, cost_usd: float | None) -> None:
+        """Record the outcome of a call, and drop its reservation, in one transaction."""
+        keep = isinstance(outcome, Reply) or outcome.final
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM open_calls WHERE id = ?", (call,))
+            if keep:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO replies "
+                    "(key, model, kind, outcome, ends_with, prompt_bytes, prompt_tokens, completion_tokens, cost_usd) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        key,
+                        outcome.model,
+                        "reply" if isinstance(outcome, Reply) else outcome.kind,
+                        json.dumps(asdict(outcome), ensure_ascii=False),
+                        request.messages[-1]["content"][-SHOWN_CHARS:],
+                        prompt_bytes(request),
+                        outcome.prompt_tokens,
+                        outcome.completion_tokens,
+                        cost_usd,
+                    ),
+                )
+            elif isinstance(outcome, Failure):
+                self._db.execute(
+                    "INSERT INTO lost_calls (key, cost_usd, reason) VALUES (?, ?, ?)",
+                    (key, cost_usd, f"{outcome.kind}: {outcome.message}"),
+                )
+            self._db.execute("COMMIT")
+
+    def release(self, calls: Iterable[int]) -> None:
+        """Drop reservations of calls that were refused as a whole, and so not billed."""
+        with self._lock:
+            self._db.executemany("DELETE FROM open_calls WHERE id = ?", [(call,) for call in calls])
+
+    def spent_usd(self) -> float:
+        """Money spent by all runs on this ledger, lost calls at their worst case included."""
+        with self._lock:
+            (replies,) = self._db.execute("SELECT COALESCE(SUM(cost_usd), 0.0) FROM replies").fetchone()
+            (lost,) = self._db.execute("SELECT COALESCE(SUM(cost_usd), 0.0) FROM lost_calls").fetchone()
+        return float(replies) + float(lost)
+
+    def _reserved_usd(self) -> float:
+        (reserved,) = self._db.execute("SELECT COALESCE(SUM(worst_usd), 0.0) FROM open_calls").fetchone()
+        return float(reserved)
+
+    def tokens_per_byte(self) -> float | None:
+        """The highest prompt tokens per UTF-8 byte that the endpoint has reported here."""
+        with self._lock:
+            (ratio,) = self._db.execute(
+                "SELECT MAX(1.0 * prompt_tokens / prompt_bytes) FROM replies WHERE prompt_bytes > 0"
+            ).fetchone()
+        return None if ratio is None else float(ratio)
+
+    def totals(self) -> dict[str, Any]:
+        """Counts, tokens and money over all runs; token sums only over calls that reported them."""
+        with self._lock:
+            calls, prompt, completion, unreported = self._db.execute(
+                "SELECT COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), "
+                "COALESCE(SUM(prompt_tokens IS NULL), 0) FROM replies"
+            ).fetchone()
+            kinds = dict(self._db.execute("SELECT kind, COUNT(*) FROM replies GROUP BY kind ORDER BY kind").fetchall())
+            (lost,) = self._db.execute("SELECT COUNT(*) FROM lost_calls").fetchone()
+        return {
+            "calls": calls,
+            "by_outcome": kinds,
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "calls_without_token_counts": unreported,
+            "lost_calls": lost,
+            "spent_usd": self.spent_usd(),
+        }
+
+    def export_jsonl(self, path: Path) -> int:
+        """Write every remembered call as one JSON line, oldest first; returns how many."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT key, model, kind, outcome, ends_with, prompt_tokens, completion_tokens, cost_usd, created "
+                "FROM replies ORDER BY created, key"
+            ).fetchall()
+        names = ("key", "model", "kind", "outcome", "prompt_ends_with", "prompt_tokens", "completion_tokens")
+        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+            for row in rows:
+                record = dict(zip((*names, "cost_usd", "created"), row, strict=True))
+                record["outcome"] = json.loads(record["outcome"])
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        return len(rows)
+
+
+class LedgeredModel:
+    """A model behind a ledger: remembers, meters, and never passes the cap.
+
+    Before a call, its worst case is reserved: the cap on new tokens plus the prompt at the highest ratio of
+    tokens to bytes seen on this ledger, with a margin. `price` is dollars per million prompt and completion
+    tokens; None means unknown, and then cost is unknown too, not zero.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        ledger: Ledger,
+        *,
+        price: tuple[float, float] | None,
+        max_cost_usd: float | None = None,
+    ) -> None:
+        self.model = model
+        self.ledger = ledger
+        self.name = model.name
+        self.batched = model.batched
+        self.price = price
+        self.max_cost_usd = max_cost_usd
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+        """See `LanguageModel.complete`; remembered replies come first and cost nothing."""
+        misses: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            key = request_key(self.name, request)
+            if (known := self.ledger.find(key)) is not None:
+                yield index, known
+            else:
+                misses.setdefault(key, []).append(index)
+        calls: dict[str, int] = {}
+        for key, indices in misses.items():
+            call = self.ledger.begin(key, self.worst_usd(requests[indices[0]]), self.max_cost_usd)
+            if call is not None:
+                calls[key] = call
+                continue
+            spent = self.ledger.spent_usd()
+            message = f"${spent:.4f} of ${self.max_cost_usd:.4f} spent; the next call could pass the cap"
+            for index in indices:
+                yield index, Failure(kind="over_budget", message=message, model=self.name)
+        keys = list(calls)
+        try:
+            for position, outcome in self.model.complete([requests[misses[key][0]] for key in keys]) if keys else ():
+                key = keys[position]
+                request = requests[misses[key][0]]
+                cost_usd = self._cost_usd(request, outcome)
+                outcome = replace(outcome, cost_usd=cost_usd)
+                self.ledger.end(calls.pop(key), key, request, outcome, cost_usd)
+                for index in misses[key]:
+                    yield index, outcome
+        except LongAlignError:
+            self.ledger.release(calls.values())
+            raise
+
+    def worst_usd(self, request: Request) -> float:
+        """The most that one call is expected to cost."""
+        if not self.price or not any(self.price):
+            return 0.0
+        seen = self.ledger.tokens_per_byte()
+        ratio = FIRST_TOKENS_PER_BYTE if seen is None else seen * MARGIN
+        return (prompt_bytes(request) * ratio * self.price[0] + request.max_new_tokens * self.price[1]) / 1e6
+
+    def _cost_usd(self, request: Request, outcome: Outcome) -> float | None:
+        if self.price is None:
+            return None
+        if outcome.prompt_tokens is not None and outcome.completion_tokens is not None:
+            return (outcome.prompt_tokens * self.price[0] + outcome.completion_tokens * self.price[1]) / 1e6
+        if isinstance(outcome, Failure) and not outcome.maybe_billed:
+            return 0.0
+        return self.worst_usd(request)

@@ -1,0 +1,209 @@
+"""A Hugging Face model directory or hub id as a language model: chat template, batched greedy or sampled generation.
+
+Prompts are sorted by length and run in batches of at most `batch_tokens` tokens, prompt and new ones; those of
+unlike length are padded on the left, masked, with positions counted from the first real token. Sampling adds
+Gumbel noise from a generator per request, so a reply depends on its seed and not on what shares the batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
+from transformers.utils import logging
+
+from longalign.builtin import model_dir
+from longalign.errors import ModelError
+from longalign.llm.base import Failure, Message, Outcome, Reply, Request
+from longalign.run import fingerprint_path
+
+PROBE = "probe"
+
+
+class LocalModel:
+    """A causal language model in this process."""
+
+    batched = True
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        batch_tokens: int = 16384,
+        device: str | None = None,
+        dtype: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """`device`: default cuda if there, else cpu. `dtype`: default the checkpoint's on cuda, float32 on cpu."""
+        logging.disable_progress_bar()
+        self.path = model_dir(path)
+        self.batch_tokens = batch_tokens
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        wanted = dtype or ("auto" if self.device.type == "cuda" else "float32")
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(self.path, trust_remote_code=trust_remote_code)
+            self.model = AutoModelForCausalLM.from_pretrained(
+                self.path,
+                dtype=wanted if wanted == "auto" else getattr(torch, wanted),
+                attn_implementation="sdpa",
+                trust_remote_code=trust_remote_code,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:240]
+            raise ModelError(f"{path}: cannot be loaded as a Hugging Face causal language model ({reason})") from None
+        if not self.tokenizer.chat_template:
+            raise ModelError(
+                f"{path}: the tokenizer has no chat template, so it cannot be asked questions; fine-tune it with "
+                "`longalign train` (the result has one), or put a `chat_template.jinja` into the directory"
+            )
+        self.model.to(self.device).eval()
+        self._spec = path
+
+    @cached_property
+    def name(self) -> str:
+        """Directory name and content hash (or hub id and commit), so that cached replies follow the weights."""
+        folder = Path(self.path)
+        if folder.exists():
+            return f"{folder.resolve().name}#{fingerprint_path(folder)[:12]}"
+        return f"{self._spec}#{getattr(self.model.config, '_commit_hash', None) or 'unknown'}"
+
+    @property
+    def window(self) -> int | None:
+        """The context in tokens that the model's config promises."""
+        window = getattr(self.model.config, "max_position_embeddings", None)
+        return None if window is None else int(window)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a chat up to where the assistant answers."""
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # templates raise their own errors, e.g. for a system role they do not know
+            raise ModelError(f"{self._spec}: the chat template refuses the messages ({error})") from None
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        """End-of-text ids, and the token with which the chat template ends an assistant turn."""
+        ids: set[int] = set()
+        for value in (self.model.generation_config.eos_token_id, self.tokenizer.eos_token_id):
+            ids.update([value] if isinstance(value, int) else value or [])
+        turns = [{"role": "user", "content": PROBE}, {"role": "assistant", "content": PROBE}]
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        after = self.tokenizer(text[text.rindex(PROBE) + len(PROBE) :], add_special_tokens=False)["input_ids"]
+        if after and after[0] in set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder):
+            ids.add(after[0])
+        return sorted(ids)
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+        """See `LanguageModel.complete`; yields batch by batch, longest prompts first."""
+        prompts = [self.prompt_ids(request.messages) for request in requests]
+        for batch in self._batches(prompts, requests):
+            yield from self._run(batch, prompts, requests)
+
+    def _batches(self, prompts: list[list[int]], requests: Sequence[Request]) -> Iterator[list[int]]:
+        def kind(index: int) -> tuple[int, tuple[str, ...]]:
+            return (requests[index].max_new_tokens, requests[index].stop)
+
+        batch: list[int] = []
+        for index in sorted(range(len(prompts)), key=lambda i: (kind(i), -len(prompts[i]))):
+            if batch:
+                longest = len(prompts[batch[0]]) + requests[index].max_new_tokens
+                if kind(index) != kind(batch[0]) or longest * (len(batch) + 1) > self.batch_tokens:
+                    yield batch
+                    batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+
+    def _run(
+        self, batch: list[int], prompts: list[list[int]], requests: Sequence[Request]
+    ) -> Iterator[tuple[int, Outcome]]:
+        start = time.monotonic()
+        try:
+            new_ids = self._generate([prompts[i] for i in batch], [requests[i] for i in batch])
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            if len(batch) == 1:
+                raise ModelError(
+                    f"{self._spec}: out of memory on a prompt of {len(prompts[batch[0]])} tokens; "
+                    "use a larger device, a shorter window, or --dtype bfloat16"
+                ) from None
+            self.batch_tokens = self.batch_tokens // 2  # stays halved: the next batches are like this one
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                yield from self._run(half, prompts, requests)
+            return
+        wall_s = time.monotonic() - start
+        for index, ids in zip(batch, new_ids, strict=True):
+            yield index, self._outcome(ids, requests[index], len(prompts[index]), wall_s)
+
+    @torch.inference_mode()
+    def _generate(self, prompts: list[list[int]], requests: list[Request]) -> list[list[int]]:
+        width = max(map(len, prompts))
+        pad_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.stop_ids[0]
+        ids_BT = torch.full((len(prompts), width), pad_id, dtype=torch.long)
+        mask_BT = torch.zeros_like(ids_BT)
+        for row, prompt in enumerate(prompts):
+            ids_BT[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask_BT[row, width - len(prompt) :] = 1
+        options: dict[str, Any] = {}
+        if requests[0].stop:
+            options = {"stop_strings": list(requests[0].stop), "tokenizer": self.tokenizer}
+        if any(request.temperature > 0 for request in requests):
+            options["logits_processor"] = LogitsProcessorList([_Gumbel(requests, self.device)])
+        generated_BT = self.model.generate(
+            ids_BT.to(self.device),
+            attention_mask=mask_BT.to(self.device),
+            max_new_tokens=requests[0].max_new_tokens,
+            do_sample=False,  # sampling is greedy choice under Gumbel noise
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            repetition_penalty=None,
+            eos_token_id=self.stop_ids,
+            pad_token_id=pad_id,
+            **options,
+        )
+        rows: list[list[int]] = generated_BT[:, width:].tolist()
+        return rows
+
+    def _outcome(self, ids: list[int], request: Request, prompt_tokens: int, wall_s: float) -> Outcome:
+        ends = [position for position, token in enumerate(ids) if token in self.stop_ids]
+        stopped = bool(ends)
+        kept = ids[: ends[0]] if ends else ids
+        text = str(self.tokenizer.decode(kept, skip_special_tokens=True))
+        for stop in request.stop:
+            if stop in text:
+                text, stopped = text[: text.index(stop)], True
+        facts: dict[str, Any] = {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": len(kept) + bool(ends),
+            "model": self.name,
+            "wall_s": wall_s,
+        }
+        if not stopped:
+            return Failure(kind="truncated", message="the reply reached max_new_tokens", text=text.strip(), **facts)
+        return Reply(text=text.strip(), **facts)
+
+
+class _Gumbel(LogitsProcessor):  # type: ignore[misc]
+    """argmax(logits / temperature + Gumbel noise) is a draw from the softmax; one noise stream per request."""
+
+    def __init__(self, requests: list[Request], device: torch.device) -> None:
+        self.temperatures_B1 = torch.tensor([[r.temperature] for r in requests], device=device)
+        self.generators = [torch.Generator().manual_seed(r.seed or 0) for r in requests]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        uniform_BV = torch.stack(
+            [torch.rand(scores.shape[1], generator=g, dtype=torch.float64) for g in self.generators]
+        )
+        noise_BV = -torch.log(-torch.log(uniform_BV.clamp(1e-300, 1 - 1e-16))).to(scores)
+        warm_BV = scores / self.temperatures_B1.clamp_min(1e-6).to(scores) + noise_BV
+        return torch.where(self.temperatures_B1 > 0, warm_BV, scores)

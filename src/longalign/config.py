@@ -71,9 +71,13 @@ class LoopSettings(OptimizerSettings):
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
         "bfloat16", description="precision of compute; on CPU float32 is used unless float64 is asked for"
     )
-    gradient_checkpointing: bool = Field(True, description="recompute activations in the backward pass")
+    gradient_checkpointing: bool | None = Field(
+        None, description="recompute activations in the backward pass; default: on a GPU"
+    )
     activation_offload: bool = Field(False, description="keep checkpointed activations in CPU memory")
-    loss_chunk_tokens: int = Field(1024, gt=0, description="target rows of the LM head computed at once")
+    loss_chunk_tokens: int | None = Field(
+        None, gt=0, description="targets whose logits are held at once; default: by device and vocabulary"
+    )
     parallel: Literal["none", "ddp", "fsdp2", "deepspeed"] | None = Field(
         None, description="default: none on one rank, fsdp2 on several GPUs, ddp on several CPU ranks"
     )
@@ -130,6 +134,7 @@ class TrainSettings(LoopSettings):
     num_train_epochs: int = Field(2, gt=0)
     overlong: Overlong = Field("truncate_middle_of_document", description="what happens to rows above the window")
     train_on: Literal["all", "last"] = Field("all", description="assistant turns that are targets")
+    thinking: Literal["keep", "strip"] = Field("keep", description="thinking blocks in assistant turns")
     lora_rank: int | None = Field(None, gt=0, description="train adapters of this rank instead of all weights")
     lora_alpha: float = Field(32.0, gt=0)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
@@ -140,19 +145,40 @@ class PlanSettings(Settings):
     """Verb `plan`: what a training run would do, before it runs."""
 
     lengths: str | None = Field(None, description=".npy of sequence lengths in tokens")
-    targets: str | None = Field(None, description=".npy of target tokens per sequence")
-    data: tuple[str, ...] = Field((), description="row files, tokenised to get lengths")
-    tokenizer: str | None = Field(None, description="tokenizer for `data`")
-    window: int = Field(65536, gt=1)
-    ranks: int = Field(1, gt=0)
-    sequences_per_step: int = Field(96, gt=0)
-    strategy: Strategy = "balanced"
-    weighting: Weighting = "sequence"
-    token_limit: int | None = Field(None, gt=1)
-    rows_per_microbatch: int = Field(1, gt=0)
+    targets: str | None = Field(None, description=".npy of target tokens per sequence; default: every token")
+    data: tuple[str, ...] = Field((), description="row files, or one token store folder of an earlier run")
+    tokenizer: str | None = Field(None, description="tokenizer for `data`; default: the rows' `length_tokens`")
+    window: int = Field(65536, gt=1, description="maximum context in tokens")
+    overlong: Overlong = Field("truncate_middle_of_document", description="what happens to rows above the window")
+    ranks: int = Field(1, gt=0, description="accelerators over all nodes")
+    sequences_per_step: int = Field(96, gt=0, description="sequences in one optimizer step over all ranks")
+    strategy: Strategy = Field("balanced", description="how sequences become steps, ranks and microbatches")
+    weighting: Weighting = Field("sequence", description="what counts once; the report shows all of them")
+    token_limit: int | None = Field(
+        None, gt=1, description="`balanced`: tokens of a microbatch on one rank; default: the window, or what fits"
+    )
+    packs_per_step: int | None = Field(None, gt=0, description="`packed`: default from sequences_per_step")
+    packing: Literal["best_fit", "next_fit"] = Field("best_fit", description="`packed`: next_fit is the paper's")
+    rows_per_microbatch: int = Field(1, gt=0, description="rows of a padded or sorted microbatch")
     epochs: int = Field(1, gt=0)
-    layout: str = Field("auto", description="`auto`, or a fixed sequence-parallel degree: sp1, sp2, sp4, sp8")
-    model_shape: str = Field("7b", description="a named shape or a model directory with config.json")
+    layout: str = Field(
+        "auto",
+        pattern="^(auto|sp[1-9][0-9]*)$",
+        description="ranks that share a microbatch: sp1, sp2, sp4, ... or `auto`, the shortest step of `balanced`",
+    )
+    model_shape: str = Field(
+        "7b", description="tiny, 6b, 7b, 8b, 13b, 70b, a model directory, a config.json or a hub id"
+    )
+    machine: str = Field("a100-80g", description="a100-80g (the paper's), h100-80g, h200 or cpu")
+    sharding: Literal["full", "none"] = Field("full", description="full: FSDP2 or ZeRO-3; none: whole copies (DDP)")
+    gradient_checkpointing: bool = Field(True, description="recompute activations in the backward pass")
+    activation_offload: bool = Field(False, description="keep checkpointed activations in CPU memory")
+    cpu_offload: bool = Field(False, description="parameters and optimizer states in CPU memory")
+    thinking: Literal["keep", "strip"] = Field("keep", description="thinking blocks in assistant turns")
+    lora_rank: int | None = Field(None, gt=0, description="train adapters of this rank instead of all weights")
+    loss_chunk_tokens: int | None = Field(
+        None, gt=0, description="targets whose logits are held at once; default: by device and vocabulary"
+    )
     seed: int = Field(0, ge=0)
 
 
@@ -173,7 +199,8 @@ class ShortSettings(Settings):
     """Short skills: held-out short instructions, scored exactly, so that a loss of skill shows."""
 
     rows: str | None = Field(None, description="held-out short rows (.jsonl); default: the bundled generator")
-    questions: int = Field(120, gt=0)
+    questions: int = Field(140, gt=0, description="questions asked; the generator's kinds take turns")
+    language: Literal["en", "zh"] = Field("en", description="language of the bundled generator")
     max_new_tokens: int = Field(48, gt=0)
     seed: int = Field(0, ge=0)
 

@@ -86,9 +86,9 @@ def save(
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
         for name, tensors in _tensor_files(model, optimizer):
-            whole = {key: _whole(tensor) for key, tensor in tensors.items()}
+            in_full = {key: whole(tensor) for key, tensor in tensors.items()}
             if ranks.is_first():
-                save_file({key: value for key, value in whole.items() if value is not None}, temporary / name)
+                save_file({key: value for key, value in in_full.items() if value is not None}, temporary / name)
         if ranks.is_first():
             for rank, states in enumerate(generators):
                 save_file({k: v for k, v in states.items() if v is not None}, temporary / f"rng-{rank}.safetensors")
@@ -178,7 +178,7 @@ def _tensor_files(model: nn.Module, optimizer: Optimizer) -> Iterator[tuple[str,
         yield f"optimizer-{key}.safetensors", states
 
 
-def _whole(tensor: Tensor) -> Tensor | None:
+def whole(tensor: Tensor) -> Tensor | None:
     """The full tensor in host memory on the first rank, None elsewhere (after taking part in the gathering)."""
     tensor = tensor.detach()
     if isinstance(tensor, DTensor):

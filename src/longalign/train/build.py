@@ -1,0 +1,77 @@
+"""The model that trains: loaded, with its loss, checked for leaks between packed segments, adapters on."""
+
+from __future__ import annotations
+
+
+import torch
+from torch import nn
+
+from longalign.builtin import model_dir
+from longalign.config import LoopSettings, RopeSettings, TrainSettings
+from longalign.progress import say
+from longalign.train import ranks
+from longalign.train.isolation import check_isolation
+from longalign.train.loss import attach_loss
+from longalign.train.lora import add_adapters
+from longalign.train.model import ModelReport, load_model
+
+
+def build_model(
+    settings: LoopSettings, name: str, *, rope: RopeSettings | None = None, init: str = "weights"
+) -> tuple[nn.Module, ModelReport]:
+    """Load `name` for training with `settings`; prints what was built. Raises `ModelError` if segments would mix."""
+    lora = isinstance(settings, TrainSettings) and settings.lora_rank is not None
+    model, report = load_model(
+        model_dir(name),
+        rope=rope,
+        window=settings.window if rope else None,
+        dtype=weight_dtype(settings, frozen=lora),
+        init="random" if init == "random" else "weights",
+        seed=settings.seed,
+    )
+    attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
+    if settings.parallel in (None, "none", "ddp") and torch.cuda.is_available() and ranks.count() == 1:
+        model.to("cuda")
+    isolation = check_isolation(model, seed=settings.seed)
+    if ranks.is_first():
+        say(f"model: {report.model_class}, {report.parameters / 1e6:,.1f}M parameters, {report.dtype}, from {name}")
+        for line in report.rope:
+            say(f"rope: {line}")
+        say(f"isolation: packed = separate within {isolation.equal_error:.1e}, leak {isolation.isolated_error:.1e}")
+    if isinstance(settings, TrainSettings) and lora:
+        model = add_adapters(model, settings)
+    if use_checkpointing(settings):
+        enable_checkpointing(model, offload=settings.activation_offload)
+    return model, report
+
+
+def weight_dtype(settings: LoopSettings, *, frozen: bool = False) -> torch.dtype:
+    """Weights that train are float32 (autocast computes in `dtype`); frozen ones on a GPU are kept in `dtype`."""
+    if settings.dtype == "float64":
+        return torch.float64
+    if frozen and torch.cuda.is_available():
+        dtype: torch.dtype = getattr(torch, settings.dtype)
+        return dtype
+    return torch.float32
+
+
+def use_checkpointing(settings: LoopSettings) -> bool:
+    """Recomputing activations is for GPU memory; a CPU has enough and would only lose a third of its speed."""
+    if settings.gradient_checkpointing is None:
+        return torch.cuda.is_available()
+    return settings.gradient_checkpointing
+
+
+def enable_checkpointing(model: nn.Module, *, offload: bool) -> None:
+    """Recompute each layer in the backward pass; `offload` keeps its input in host memory."""
+    how = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=how, offload=offload)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
+    if hasattr(model, "enable_input_require_grads") and not any(
+        p.requires_grad for p in model.get_input_embeddings().parameters()
+    ):
+        model.enable_input_require_grads()
+
+

@@ -1,0 +1,98 @@
+"""The result of training as a plain Hugging Face directory that transformers, vLLM and others load without us."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from longalign.builtin import model_dir
+from longalign.config import LoopSettings, RopeSettings
+from longalign.run import atomic_path
+from longalign.train import ranks
+from longalign.train.checkpoint import whole
+from longalign.train.lora import has_adapters, merge_adapters
+from longalign.train.model import load_config, load_model
+
+
+def export(
+    model: nn.Module,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    settings: LoopSettings,
+    base: str,
+    card: str,
+    rope: RopeSettings | None = None,
+    end_ids: tuple[int, ...] = (),
+) -> Path:
+    """Write `folder/final` (and `folder/adapter` for LoRA, merged in `final`). Every rank calls it.
+
+    `model` is unwrapped (not DDP); `base` is where its untrained weights came from. Weights get the dtype of the base
+    model's config; `end_ids` are tokens that end a turn, so that generation stops there.
+    """
+    final = folder / "final"
+    state = _whole_state(model)
+    if ranks.is_first():
+        plain: Any = model
+        weights: dict[str, Tensor] | None = state
+        if has_adapters(model):
+            with atomic_path(folder / "adapter") as temporary:
+                plain.save_pretrained(str(temporary), state_dict=state)
+            fresh, _ = load_model(
+                model_dir(base), rope=rope, window=settings.window if rope else None, dtype=torch.float32
+            )
+            plain, weights = merge_adapters(fresh, folder / "adapter"), None
+        _write_plain(plain, weights, tokenizer, final, dtype=_stored_dtype(base), card=card, end_ids=end_ids)
+    ranks.barrier()
+    return final
+
+
+def _write_plain(
+    model: Any,
+    weights: Mapping[str, Tensor] | None,
+    tokenizer: Any,
+    final: Path,
+    *,
+    dtype: torch.dtype,
+    card: str,
+    end_ids: tuple[int, ...],
+) -> None:
+    state = dict(weights) if weights is not None else dict(model.state_dict())
+    state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+    before = model.config.use_cache, model.config.dtype
+    special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    generation = model.generation_config
+    known = generation.eos_token_id
+    stops = set(known if isinstance(known, list) else [known]) & special | {tokenizer.eos_token_id, *end_ids}
+    try:
+        model.config.use_cache, model.config.dtype = True, dtype
+        generation.eos_token_id = sorted(stops) if len(stops) > 1 else next(iter(stops))
+        generation.pad_token_id = tokenizer.pad_token_id
+        model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+        model.config.bos_token_id = generation.bos_token_id = tokenizer.bos_token_id
+        with atomic_path(final) as temporary:
+            model.save_pretrained(str(temporary), state_dict=state)
+            tokenizer.save_pretrained(str(temporary))
+            (temporary / "README.md").write_text(card, encoding="utf-8")
+    finally:
+        model.config.use_cache, model.config.dtype = before
+
+
+def _whole_state(model: nn.Module) -> dict[str, Tensor]:
+    """All weights in host memory on the first rank; sharded ones are gathered, tensor by tensor."""
+    found = {}
+    for name, tensor in model.state_dict().items():
+        value = whole(tensor)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _stored_dtype(base: str) -> torch.dtype:
+    """The dtype the base model is stored in, float32 when its config does not say."""
+    dtype = getattr(load_config(model_dir(base)), "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32

@@ -1,0 +1,166 @@
+"""Stage `extend`: stretch RoPE, then continue pretraining on long text (paper section 4.1).
+
+RoPE is set in the config before the model is built. Documents are cut into windows and packed with boundaries, every
+token is a target and counts the same. Perplexity by position is measured on documents that are held out: for the model
+as it came, with stretched RoPE before training, and after it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from longalign.builtin import corpus, is_builtin, model_dir
+from longalign.config import ExtendSettings
+from longalign.data.rows_to_tokens import DocumentEncoder, tokenize_documents
+from longalign.data.store import TokenStore
+from longalign.errors import ConfigError, DataError
+from longalign.progress import say
+from longalign.run import atomic_write_json, fingerprint, random_for
+from longalign.train import ranks
+from longalign.train.build import build_model
+from longalign.train.card import model_card
+from longalign.train.export import export
+from longalign.train.fit import fit
+from longalign.train.loss import attach_loss
+from longalign.train.model import check_vocabulary, load_config, load_model, load_tokenizer
+from longalign.train.positions import perplexity_by_position, position_table
+from longalign.train.sft import describe, source_counts
+from longalign.train.shared_stage import input_fingerprint, open_shared_stage
+from longalign.train.threads import choose_threads
+
+VERSION = 1
+HELDOUT_DOCUMENTS = 16
+POSITION_WINDOWS = 16
+"""Windows of held-out text that perplexity by position is measured on."""
+
+
+def extend(settings: ExtendSettings, out: Path) -> dict[str, Any]:
+    """Extend `settings.model` to `settings.window` tokens with the documents of `settings.text`; result: `out/final`.
+
+    The same call again continues or returns at once. Under torchrun every rank calls it.
+    """
+    if not settings.text:
+        raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
+    names = [name for name in settings.text if not is_builtin(name)]
+    inputs = {"model": input_fingerprint(settings.model), **{name: input_fingerprint(name) for name in names}}
+    with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION) as stage:
+        if stage.finished is not None:
+            return stage.finished
+        threads = choose_threads(out)
+        source = model_dir(settings.model)
+        tokenizer = load_tokenizer(source)
+        check_vocabulary(load_config(source), tokenizer)
+        store, heldout = _tokens(settings, out, source, inputs)
+        if ranks.is_first():
+            say(describe(store))
+        curves = _Curves(out / "positions.json", heldout, settings)
+        if settings.init == "weights" and not curves.has("original"):
+            curves.measure("original", _as_it_came(source))
+        model, report = build_model(settings, settings.model, rope=settings.rope, init=settings.init)
+        if not curves.has("stretched"):
+            curves.measure("stretched", model)
+        trainer, summary = fit(model, store, settings, out, label="extend", heldout_store=heldout)
+        curves.measure("extended", trainer.model)
+        if ranks.is_first() and curves.values:
+            say("perplexity by position, held-out documents\n" + position_table(curves.values))
+        summary |= {
+            "model": asdict(report),
+            "data": {"counts": store.counts, "tokens": int(store.lengths.sum())},
+            "perplexity_by_position": curves.values,
+            "threads": threads,
+            "final": str(out / "final"),
+        }
+        export(
+            trainer.model,
+            tokenizer,
+            out,
+            settings=settings,
+            base=settings.model,
+            rope=settings.rope,
+            card=model_card(
+                f"extended to {settings.window} tokens", settings, summary, sources=source_counts(store)
+            ),
+        )
+        return stage.finish(summary)
+
+
+class _Curves:
+    """Perplexity by position under a name, kept in a file so that a resumed run does not measure again."""
+
+    def __init__(self, path: Path, heldout: TokenStore | None, settings: ExtendSettings) -> None:
+        self.path, self.heldout, self.settings = path, heldout, settings
+        self.values: dict[str, dict[str, float]] = {}
+        if path.exists():
+            self.values = json.loads(path.read_text(encoding="utf-8"))
+
+    def has(self, name: str) -> bool:
+        return name in self.values or self.heldout is None
+
+    def measure(self, name: str, model: nn.Module) -> None:
+        """Every rank computes, since sharded weights need all of them; the first one keeps."""
+        if self.heldout is None:
+            return
+        most = POSITION_WINDOWS * self.settings.window
+        self.values[name] = perplexity_by_position(model, self.heldout, most_tokens=most)
+        if ranks.is_first():
+            atomic_write_json(self.path, self.values)
+
+
+def _as_it_came(source: str) -> nn.Module:
+    model, _ = load_model(source, dtype=torch.float32)
+    if torch.cuda.is_available():
+        model.to("cuda")
+    return attach_loss(model)
+
+
+def _tokens(
+    settings: ExtendSettings, out: Path, tokenizer: str, inputs: dict[str, str]
+) -> tuple[TokenStore, TokenStore | None]:
+    if ranks.is_first():
+        documents = list(read_texts(settings.text))
+        if not documents:
+            raise DataError(f"{', '.join(settings.text)}: no documents found; give .txt, .md, .jsonl or .parquet files")
+        held = _held_out(documents, settings.seed)
+        encoder = DocumentEncoder(tokenizer, settings.window)
+        stamp = fingerprint(inputs, settings.text)
+        kept = [document for number, document in enumerate(documents) if number not in held]
+        tokenize_documents(out / "tokens", kept, encoder, stamp=stamp)
+        if held:
+            tokenize_documents(out / "heldout-tokens", [documents[n] for n in sorted(held)], encoder, stamp=stamp)
+    ranks.barrier()
+    folder = out / "heldout-tokens"
+    return TokenStore.open(out / "tokens"), TokenStore.open(folder) if folder.exists() else None
+
+
+def read_texts(names: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """Documents of bundled corpora, files and folders: `id`, `text`, `source`, `title`."""
+    for name in names:
+        if is_builtin(name):
+            for title, text in corpus(name):
+                yield {"id": fingerprint(text), "text": text, "source": name, "title": title}
+        else:
+            from longalign.data.documents import read_documents
+
+            for document in read_documents([name]):
+                yield {
+                    "id": document.id,
+                    "text": document.text,
+                    "source": document.source or name,
+                    "title": document.title or "",
+                }
+
+
+def _held_out(documents: list[dict[str, str]], seed: int) -> set[int]:
+    """A fiftieth of the documents, at least one and at most 16, from the longest third; none of fewer than ten."""
+    if len(documents) < 10:
+        return set()
+    longest = sorted(range(len(documents)), key=lambda n: -len(documents[n]["text"]))[: -(-len(documents) // 3)]
+    wanted = min(max(len(documents) // 50, 1), HELDOUT_DOCUMENTS, len(longest))
+    return set(random_for(seed, "extend", "heldout").choice(longest, size=wanted, replace=False).tolist())

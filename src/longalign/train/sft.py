@@ -1,0 +1,110 @@
+"""Stage `train`: supervised fine-tuning on packed conversations with exact per-sequence weighting (paper section 3.2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longalign.builtin import model_dir
+from longalign.config import TrainSettings
+from longalign.data.rows_to_tokens import RowEncoder, tokenize_rows
+from longalign.data.store import TokenStore
+from longalign.progress import say
+from longalign.run import fingerprint
+from longalign.train import ranks
+from longalign.train.build import build_model
+from longalign.train.card import model_card
+from longalign.train.export import export
+from longalign.train.fit import fit
+from longalign.train.model import check_vocabulary, load_config, load_tokenizer
+from longalign.train.shared_stage import input_fingerprint, open_shared_stage
+from longalign.train.threads import choose_threads
+
+VERSION = 1
+
+
+def train(settings: TrainSettings, out: Path) -> dict[str, Any]:
+    """Fine-tune `settings.model` on `settings.data`; the result is the Hugging Face directory `out/final`.
+
+    Also writes tokens/, plan.npz, metrics.jsonl and checkpoints/. The same call again continues or returns at once.
+    Under torchrun every rank calls it. Returns the summary that is in stage.json.
+    """
+    files = [*settings.data, *settings.eval_data]
+    inputs = {"model": input_fingerprint(settings.model), **{name: input_fingerprint(name) for name in files}}
+    with open_shared_stage(out, "train", settings=settings, inputs=inputs, version=VERSION) as stage:
+        if stage.finished is not None:
+            return stage.finished
+        threads = choose_threads(out)
+        source = model_dir(settings.model)
+        tokenizer = load_tokenizer(source)
+        check_vocabulary(load_config(source), tokenizer)
+        store, heldout = _tokens(settings, out, source, inputs)
+        if ranks.is_first():
+            say(describe(store))
+        model, report = build_model(settings, settings.model)
+        trainer, summary = fit(model, store, settings, out, label="train", heldout_store=heldout)
+        summary |= {
+            "model": asdict(report),
+            "data": {"counts": store.counts, "tokens": int(store.lengths.sum())},
+            "threads": threads,
+            "final": str(out / "final"),
+        }
+        export(
+            trainer.model,
+            tokenizer,
+            out,
+            settings=settings,
+            base=settings.model,
+            card=model_card("fine-tuned with LongAlign", settings, summary, sources=source_counts(store)),
+            end_ids=turn_ends(store, tokenizer),
+        )
+        return stage.finish(summary)
+
+
+def _tokens(
+    settings: TrainSettings, out: Path, tokenizer: str, inputs: dict[str, str]
+) -> tuple[TokenStore, TokenStore | None]:
+    """Training and held-out sequences; the first rank makes them, the others read them."""
+    encoder = RowEncoder(tokenizer, settings.window, settings.overlong, settings.train_on, settings.thinking)
+    stamp = fingerprint(inputs)
+    if ranks.is_first():
+        tokenize_rows(out / "tokens", settings.data, encoder, seed=settings.seed, stamp=stamp)
+        if settings.eval_data:
+            files = dict.fromkeys(settings.eval_data)
+            tokenize_rows(out / "heldout-tokens", files, encoder, seed=settings.seed, stamp=stamp)
+    ranks.barrier()
+    heldout = TokenStore.open(out / "heldout-tokens") if settings.eval_data else None
+    return TokenStore.open(out / "tokens"), heldout
+
+
+def describe(store: TokenStore) -> str:
+    """What is about to be trained on, in one line."""
+    lengths = store.lengths
+    notes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in store.counts.items() if name != "rows")
+    return (
+        f"data: {len(store)} sequences, {int(lengths.sum()):,} tokens ({int(store.target_counts.sum()):,} targets), "
+        f"median length {int(np.median(lengths)) if len(store) else 0}, longest {int(lengths.max(initial=0))}"
+        + (f"; {notes}" if notes else "")
+    )
+
+
+def source_counts(store: TokenStore) -> dict[str, int]:
+    """Sequences by source."""
+    return dict(Counter(str(row.get("source") or "unknown") for row in store.rows).most_common())
+
+
+def turn_ends(store: TokenStore, tokenizer: Any, sample: int = 200) -> tuple[int, ...]:
+    """Control tokens that end assistant turns in the data: generation must stop at them."""
+    special = set(tokenizer.all_special_ids)
+    special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    found: set[int] = set()
+    for index in range(min(len(store), sample)):
+        sequence = store[index]
+        targets = np.flatnonzero(sequence.target_T)
+        if len(targets):
+            found.add(int(sequence.ids_T[targets[-1]]))
+    return tuple(sorted(found & special))

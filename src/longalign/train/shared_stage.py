@@ -1,0 +1,53 @@
+"""One stage run by several ranks: the first rank holds the folder's lock and manifest, the others follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longalign.builtin import is_builtin, model_dir
+from longalign.config import LoopSettings
+from longalign.run import StageRun, fingerprint_path, open_stage
+from longalign.train import ranks
+
+
+@dataclass
+class SharedStage:
+    """What every rank knows of the stage; only the first rank has `run`."""
+
+    folder: Path
+    finished: dict[str, Any] | None
+    run: StageRun | None
+
+    def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        if self.run:
+            self.run.finish(summary)
+        ranks.barrier()
+        return dict(summary)
+
+
+@contextmanager
+def open_shared_stage(
+    out: Path, name: str, *, settings: LoopSettings, inputs: Mapping[str, str], version: int
+) -> Iterator[SharedStage]:
+    """`open_stage` on the first rank; every rank learns whether the stage is done."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    ranks.start()
+    if not ranks.is_first():
+        yield SharedStage(out, ranks.share(None), None)
+        return
+    with open_stage(out, name, settings=settings, inputs=inputs, version=version) as run:
+        finished = run.summary if run.done else None
+        ranks.share(finished)
+        yield SharedStage(out, finished, run)
+
+
+def input_fingerprint(name: str) -> str:
+    """Content of a model directory, bundled model or file; a hub id stands for itself."""
+    path = Path(model_dir(name)) if is_builtin(name) else Path(name)
+    return fingerprint_path(path) if path.exists() else f"hub:{name}"

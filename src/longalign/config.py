@@ -208,12 +208,27 @@ class ShortSettings(Settings):
 class ChatSettings(Settings):
     """LongBench-Chat: open questions over long documents, judged 1-10 twice (paper section 4.2)."""
 
-    cases: str | None = Field(None, description="cases .json or .jsonl (LongBench-Chat format also read)")
-    few_shots: str | None = Field(None, description="human-scored examples, aligned with the cases")
+    cases: str | None = Field(
+        None, description="LongBench-Chat, LongCite or LongBench cases (.json, .jsonl); default: built-in ones"
+    )
+    few_shots: str | None = Field(None, description="human-scored examples, aligned with the cases (few_shots.json)")
+    rubric: Literal["auto", "chat", "qa", "summary"] = Field(
+        "auto", description="scale: chat 1-10, qa 1-3, summary 1-5; `auto` goes by the case's data set"
+    )
+    questions: int = Field(20, gt=0, description="built-in cases made")
+    case_tokens: int = Field(1024, gt=0, description="length of a built-in case's document")
+    documents: tuple[str, ...] = Field((), description="held-out documents for built-in cases; default: bundled text")
     judge: str = Field("offline", description="`offline`, or `openai:MODEL@BASE_URL`")
-    scorings: int = Field(2, gt=0, description="times each answer is judged")
-    max_new_tokens: int = Field(1024, gt=0)
-    window: int | None = Field(None, gt=1, description="longer inputs are cut in the middle, with room for the answer")
+    judge_prompt: str | None = Field(None, description="judge prompt of your own, or LongBench-Chat's prompt_fs.txt")
+    judge_max_new_tokens: int = Field(512, gt=0, description="cap of one verdict")
+    judge_concurrency: int = Field(8, gt=0, description="verdicts asked for at once")
+    judge_price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")
+    judge_max_cost_usd: float | None = Field(None, ge=0, description="stop judging before spending more")
+    scorings: int = Field(2, gt=0, description="times each answer is judged; examples are shuffled each time")
+    max_new_tokens: int = Field(1024, gt=0, description="cap of one answer")
+    window: int | None = Field(
+        None, gt=1, description="longer inputs are cut in the middle, with room for the answer; default: the model's"
+    )
     seed: int = Field(0, ge=0)
 
 

@@ -1,0 +1,260 @@
+"""The verb `plan`: everything about a training run that is known before its first step.
+
+Lengths go in; the steps, how full packs are, how busy ranks are, what it costs in time and memory and whose gradient
+it is come out, as a dict (`--json`), a table, and with `--out` as files: plan.npz (the step plan itself), plan.json
+and packs.svg.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longalign.config import PlanSettings
+from longalign.core.batching import plan_steps
+from longalign.core.degree import DEGREES, LayoutOption, compare_degrees, layout_name
+from longalign.core.hardware import MACHINES, Execution, Machine
+from longalign.core.memory import largest_microbatch, rank_memory
+from longalign.core.packing import fewest_packs
+from longalign.core.shapes import SHAPES, ModelShape
+from longalign.core.shares import gradient_shares, length_bands, length_bias
+from longalign.core.step_plan import StepPlan
+from longalign.core.timing import PlanTime, pack_tokens, plan_time
+from longalign.errors import ConfigError
+from longalign.plan_lengths import PlanLengths, read_lengths
+
+
+def plan(settings: PlanSettings, out: Path | None = None) -> dict[str, Any]:
+    """Plan and report. Keys are described in docs/guide/plan.md; `text` is the table for people.
+
+    Raises ConfigError, DataError or PlanError when settings or lengths cannot be used.
+    """
+    shape, machine = model_shape(settings.model_shape), _machine(settings.machine)
+    execution = _execution(settings)
+    data = read_lengths(settings)
+    started = time.perf_counter()
+    options = _layouts(settings, data, shape, machine, execution)
+    step_plan = _plan(settings, data, shape, execution, options[0].degree, options[0].token_limit)
+    plan_hash = step_plan.hash
+    plan_seconds = time.perf_counter() - started
+    spent = plan_time(step_plan, shape, machine, execution)
+    summary = {
+        "strategy": settings.strategy,
+        "sequences": step_plan.sequences,
+        "sequences_without_targets": int((step_plan.targets_N == 0).sum()),
+        "dropped": int(data.counts.get("dropped", 0)),
+        "overlong": {"rule": settings.overlong, **data.counts},
+        "lengths_from": data.basis,
+        "epochs": settings.epochs,
+        "steps": len(step_plan),
+        **_packs(step_plan),
+        **_time(step_plan, spent, machine),
+        "speedup_over_padded": _padded_seconds(settings, data, shape, machine, execution, step_plan, spent),
+        "layout": layout_name(settings.ranks, options[0].degree),
+        "layouts": [_option(option) for option in options],
+        "sequence_parallel": options[0].degree,
+        "token_limit": options[0].token_limit,
+        "window": settings.window,
+        "ranks": settings.ranks,
+        "model_shape": shape.name,
+        "parameters": shape.parameters,
+        "machine": machine.name,
+        "memory": _memory(step_plan, shape, machine, execution),
+        **_shares(step_plan, data),
+        "weighting": settings.weighting,
+        "length_bias": length_bias(step_plan),
+        "seed": settings.seed,
+        "plan_hash": plan_hash,
+        "sampling_hash": step_plan.sampling_hash,
+        "plan_seconds": plan_seconds,
+    }
+    from longalign.plan_table import plan_text
+
+    summary["text"] = plan_text(summary)
+    if out is not None:
+        _write(step_plan, shape, summary, out)
+    return summary
+
+
+def model_shape(name: str) -> ModelShape:
+    """A named shape, or what a model directory, a config.json or a hub id says. Raises ConfigError."""
+    if name in SHAPES:
+        return SHAPES[name]
+    path = Path(name) / "config.json" if Path(name).is_dir() else Path(name)
+    if path.is_file():
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: not a readable config.json ({error})") from None
+        return ModelShape.from_config(config, name)
+    if name.startswith(("/", ".")) or name.count("/") != 1:
+        raise ConfigError(f"model_shape: {name!r} is no directory, config.json or one of {', '.join(SHAPES)}")
+    from transformers import AutoConfig
+
+    try:
+        return ModelShape.from_config(AutoConfig.from_pretrained(name).to_dict(), name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model_shape: cannot fetch the config of {name} ({str(error).splitlines()[0]})") from None
+
+
+def _machine(name: str) -> Machine:
+    if name not in MACHINES:
+        raise ConfigError(f"machine: unknown {name!r}; choose one of {', '.join(MACHINES)}")
+    return MACHINES[name]
+
+
+def _execution(settings: PlanSettings) -> Execution:
+    given = {name: getattr(settings, name) for name in Execution.__dataclass_fields__}
+    return Execution(**{name: value for name, value in given.items() if value is not None})
+
+
+def _plan(
+    settings: PlanSettings, data: PlanLengths, shape: ModelShape, execution: Execution,
+    degree: int, token_limit: int | None, **changes: Any,
+) -> StepPlan:  # fmt: skip
+    asked: dict[str, Any] = {
+        "window": settings.window, "ranks": settings.ranks, "sequences_per_step": settings.sequences_per_step,
+        "strategy": settings.strategy, "seed": settings.seed, "epochs": settings.epochs, "token_limit": token_limit,
+        "packs_per_step": settings.packs_per_step, "packing": settings.packing, "sequence_parallel": degree,
+        "rows_per_microbatch": settings.rows_per_microbatch, "sync": execution.sync,
+        "cost": shape.sequence_cost(frozen_weights=execution.lora_rank is not None),
+    }  # fmt: skip
+    return plan_steps(data.lengths_N, data.targets_N, **(asked | changes))
+
+
+def _layouts(
+    settings: PlanSettings, data: PlanLengths, shape: ModelShape, machine: Machine, execution: Execution
+) -> Sequence[LayoutOption]:
+    """Layouts, best first. `auto` compares degrees for `balanced`; the paper's strategies are data parallel."""
+    if settings.layout != "auto":
+        degrees: tuple[int, ...] = (int(settings.layout.removeprefix("sp")),)
+    else:
+        divisors = tuple(degree for degree in DEGREES if settings.ranks % degree == 0)
+        degrees = divisors if settings.strategy == "balanced" else (1,)
+
+    def plan_sample(lengths: Any, degree: int, limit: int) -> StepPlan:
+        sample = replace(data, lengths_N=lengths, targets_N=lengths)
+        return _plan(settings, sample, shape, execution, degree, limit, epochs=1)
+
+    return compare_degrees(
+        data.lengths_N, plan_sample, shape=shape, machine=machine, execution=execution, ranks=settings.ranks,
+        sequences_per_step=settings.sequences_per_step, window=settings.window, token_limit=settings.token_limit,
+        degrees=degrees, seed=settings.seed,
+    )  # fmt: skip
+
+
+def _packs(step_plan: StepPlan) -> dict[str, Any]:
+    """pack_efficiency: real tokens over token slots. Slots are the window for each pack of `packed`, the padded rows
+    of `padded` and `sorted`, and the tokens themselves for `balanced`, whose microbatches have no fixed size.
+    """
+    tokens, sizes = pack_tokens(step_plan), np.diff(step_plan.pack_rows_P1)
+    real = int(step_plan.lengths_N.sum(dtype=np.int64)) * step_plan.rules.epochs
+    rules = step_plan.rules
+    capacity = rules.window if rules.strategy == "packed" else rules.token_limit * rules.sequence_parallel
+    slots = capacity * step_plan.pack_count if rules.strategy == "packed" else int(tokens.sum())
+    step_sizes = np.diff(step_plan.step_rows_S1)
+    return {
+        "packs": step_plan.pack_count,
+        "packs_lower_bound": fewest_packs(step_plan.lengths_N, capacity) * rules.epochs,
+        "pack_efficiency": real / slots,
+        "microbatch_fill": float(tokens.mean()) / capacity,
+        "padding_tokens": int(tokens.sum()) - real,
+        "sequences_per_pack": float(sizes.mean()),
+        "sequences_per_step": {
+            "mean": float(step_sizes.mean()), "min": int(step_sizes.min()), "max": int(step_sizes.max()),
+        },
+        "tokens": real,
+        "targets": int(step_plan.targets_N.sum(dtype=np.int64)) * rules.epochs,
+    }  # fmt: skip
+
+
+def _time(step_plan: StepPlan, spent: PlanTime, machine: Machine) -> dict[str, Any]:
+    return {
+        "idle_fraction": spent.idle,
+        "idle_fraction_by_sync": spent.idle_by_sync,
+        "communication_fraction": spent.communication,
+        "padding_fraction": spent.padding,
+        "useful_fraction": spent.useful,
+        "flops": spent.flops,
+        "mfu": spent.flops / (spent.total_s * step_plan.ranks * machine.peak_flops),
+        "step_seconds": {"mean": float(spent.step_s_S.mean()), "max": float(spent.step_s_S.max())},
+        "hours": spent.total_s / 3600,
+    }
+
+
+def _padded_seconds(
+    settings: PlanSettings, data: PlanLengths, shape: ModelShape, machine: Machine, execution: Execution,
+    step_plan: StepPlan, spent: PlanTime,
+) -> float:  # fmt: skip
+    """How many times longer the naive run takes: `padded`, data parallel, the same rows on the same ranks."""
+    if settings.strategy == "padded" and step_plan.rules.sequence_parallel == 1:
+        return 1.0
+    padded = _plan(settings, data, shape, execution, 1, None, strategy="padded", epochs=1)
+    return plan_time(padded, shape, machine, execution).total_s * settings.epochs / spent.total_s
+
+
+def _memory(step_plan: StepPlan, shape: ModelShape, machine: Machine, execution: Execution) -> dict[str, Any]:
+    degree, ranks = step_plan.rules.sequence_parallel, step_plan.ranks
+    tokens = -(-int(pack_tokens(step_plan).max()) // degree)
+    need = rank_memory(shape, execution, ranks=ranks, tokens=tokens)
+    room = largest_microbatch(shape, execution, machine, ranks=ranks)
+    return {
+        "tokens_per_rank": tokens,
+        "bytes_per_rank": need.total,
+        "parts": asdict(need),
+        "machine_bytes": machine.memory_bytes,
+        "fits": need.total <= machine.memory_bytes,
+        "largest_window": {
+            layout_name(ranks, d): room * d for d in DEGREES if ranks % d == 0 and shape.heads % d == 0 and d <= ranks
+        },
+    }
+
+
+def _shares(step_plan: StepPlan, data: PlanLengths) -> dict[str, Any]:
+    """Length histogram, and share of the gradient by length band and by source under each weighting."""
+    bands_N, names = length_bands(step_plan.lengths_N, step_plan.rules.window)
+
+    def table(group_N: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
+        shares = gradient_shares(step_plan, group_N, len(labels))
+        rows = np.bincount(group_N, minlength=len(labels))
+        tokens = np.bincount(group_N, weights=step_plan.lengths_N, minlength=len(labels))
+        return [
+            {
+                "name": label,
+                "sequences": int(rows[g]),
+                "token_share": float(tokens[g] / tokens.sum()),
+                "gradient_share": {mode: float(share[g]) for mode, share in shares.items()},
+            }
+            for g, label in enumerate(labels)
+        ]
+
+    return {"by_length": table(bands_N, names), "by_source": table(data.source_N, data.sources)}
+
+
+def _option(option: LayoutOption) -> dict[str, Any]:
+    if option.time is None:
+        return {"layout": option.name, "unusable": option.reason}
+    return {
+        "layout": option.name,
+        "token_limit": option.token_limit,
+        "fits": option.fits,
+        "step_seconds": float(option.time.step_s_S.mean()),
+        "idle_fraction": option.time.idle,
+        "communication_fraction": option.time.communication,
+    }
+
+
+def _write(step_plan: StepPlan, shape: ModelShape, summary: dict[str, Any], out: Path) -> None:
+    from longalign.report.packs import packs_svg
+    from longalign.run import atomic_write_json, atomic_write_text
+
+    out.mkdir(parents=True, exist_ok=True)
+    step_plan.save(out / "plan.npz")
+    atomic_write_json(out / "plan.json", {key: value for key, value in summary.items() if key != "text"})
+    atomic_write_text(out / "packs.svg", packs_svg(step_plan, shape.sequence_cost()))

@@ -1,0 +1,170 @@
+"""Where a plan's lengths come from: arrays, rows to tokenise, rows that state their lengths, or a token store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longalign.config import PlanSettings
+from longalign.errors import ConfigError, DataError
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PlanLengths:
+    """What is planned: tokens and targets of each sequence, its source, and what happened to rows on the way.
+
+    basis: how the lengths were obtained, for the report. counts: `overlong`, `dropped`, ... as in data/overlong.py.
+    """
+
+    lengths_N: IntArray
+    targets_N: IntArray
+    source_N: IntArray
+    sources: Sequence[str]
+    counts: Mapping[str, int]
+    basis: str
+
+
+def read_lengths(settings: PlanSettings) -> PlanLengths:
+    """Lengths as `settings` name them, over-long rows already treated. Raises ConfigError or DataError."""
+    if (settings.lengths is None) == (not settings.data):
+        raise ConfigError("plan: give either --lengths FILE.npy or --data ROWS.jsonl (one of the two)")
+    if settings.lengths is not None:
+        lengths_N = _load(settings.lengths, "lengths")
+        targets_N = lengths_N if settings.targets is None else _load(settings.targets, "targets")
+        if targets_N.shape != lengths_N.shape:
+            raise DataError(f"{settings.targets}: {len(targets_N)} target counts for {len(lengths_N)} lengths")
+        short = np.flatnonzero(lengths_N < 1)
+        if len(short):
+            raise DataError(
+                f"{settings.lengths}: row {short[0]} has {lengths_N[short[0]]} tokens; at least 1 is needed"
+            )
+        wrong = np.flatnonzero((targets_N < 0) | (targets_N > lengths_N))
+        if len(wrong):
+            row = int(wrong[0])
+            raise DataError(f"{settings.targets}: row {row} has {targets_N[row]} targets in {lengths_N[row]} tokens")
+        basis = f"{settings.lengths}" + ("" if settings.targets else ", every token a target")
+        return _fit(lengths_N, targets_N, np.zeros_like(lengths_N), ["all"], settings, basis)
+    first = Path(settings.data[0])
+    if (first / "store.json").exists():
+        return _from_store(first, settings)
+    return _tokenised(settings) if settings.tokenizer else _stated(settings)
+
+
+def _load(path: str, what: str) -> IntArray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read as a .npy array of {what} ({error})") from None
+    if not isinstance(array, np.ndarray) or array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise DataError(f"{path}: {what} must be a flat array of whole numbers")
+    if not len(array):
+        raise DataError(f"{path}: no {what} in it")
+    return array.astype(np.int64)
+
+
+def _fit(
+    lengths_N: IntArray, targets_N: IntArray, source_N: IntArray, sources: Sequence[str],
+    settings: PlanSettings, basis: str,
+) -> PlanLengths:  # fmt: skip
+    """Treat rows above the window when only counts are known: shortened ones keep as many targets as still fit."""
+    over_N = lengths_N > settings.window
+    counts: Counter[str] = Counter()
+    if over_N.any():
+        counts["overlong"] = int(over_N.sum())
+        before = int(lengths_N.sum())
+        if settings.overlong == "drop":
+            keep = np.flatnonzero(~over_N)
+            counts["dropped"] = int(over_N.sum())
+        else:
+            pieces_N = -(-lengths_N // settings.window) if settings.overlong == "split" else np.ones_like(lengths_N)
+            keep = np.repeat(np.arange(len(lengths_N)), pieces_N)
+            counts["split" if settings.overlong == "split" else "shortened"] = int(over_N.sum())
+        if not len(keep):
+            raise DataError(f"plan: every row is above the window of {settings.window} tokens and `overlong` is drop")
+        lengths_N, targets_N, source_N = lengths_N[keep], targets_N[keep], source_N[keep]
+        if settings.overlong == "split":  # full windows, then the rest; targets in proportion
+            first = np.concatenate(([True], keep[1:] != keep[:-1]))
+            piece = np.arange(len(keep)) - np.flatnonzero(first)[np.cumsum(first) - 1]
+            whole = lengths_N
+            lengths_N = np.minimum(whole - piece * settings.window, settings.window)
+            targets_N = targets_N * lengths_N // whole
+        else:
+            lengths_N = np.minimum(lengths_N, settings.window)
+            targets_N = np.minimum(targets_N, lengths_N)
+        counts["tokens_cut"] = before - int(lengths_N.sum())
+    return PlanLengths(lengths_N, targets_N, source_N, sources, counts, basis)
+
+
+def _from_store(folder: Path, settings: PlanSettings) -> PlanLengths:
+    from longalign.data.store import TokenStore
+
+    store = TokenStore.open(folder)
+    source_N, sources = _numbered(str(row.get("source", "unknown")) for row in store.rows)
+    return _fit(store.lengths, store.target_counts, source_N, sources, settings, f"token store {folder}")
+
+
+def _tokenised(settings: PlanSettings) -> PlanLengths:
+    """Exact: the very tokens training would see, by the rule for over-long rows."""
+    from longalign.data.overlong import fit
+    from longalign.data.tokenize import sequence_of_row
+    from longalign.train.model import load_tokenizer
+
+    assert settings.tokenizer is not None
+    tokenizer = load_tokenizer(settings.tokenizer)
+    lengths, targets, names = [], [], []
+    counts: Counter[str] = Counter()
+    for row in _rows(settings.data):
+        sequences, done = fit(sequence_of_row(tokenizer, row), settings.window, settings.overlong)
+        counts.update(done)
+        for sequence in sequences:
+            lengths.append(sequence.length_tokens)
+            targets.append(sequence.target_count)
+            names.append(str(row.get("source", "unknown")))
+    counts["dropped"] = counts["dropped_overlong"] + counts["dropped_without_targets"]
+    if not lengths:
+        raise DataError(f"{', '.join(settings.data)}: no row has targets; nothing to plan")
+    source_N, sources = _numbered(names)
+    arrays = (np.array(lengths, dtype=np.int64), np.array(targets, dtype=np.int64))
+    return PlanLengths(*arrays, source_N, sources, +counts, f"rows tokenised with {settings.tokenizer}")
+
+
+def _stated(settings: PlanSettings) -> PlanLengths:
+    """From each row's `length_tokens`; targets by the assistant's share of the characters."""
+    lengths, targets, names = [], [], []
+    for number, row in enumerate(_rows(settings.data), 1):
+        length = row.get("length_tokens")
+        if not isinstance(length, int) or length < 1:
+            raise DataError(f"{settings.data}: row {number} has no `length_tokens`; add --tokenizer to count them")
+        sizes = [(message["role"] == "assistant", len(message["content"] or "")) for message in row["messages"]]
+        share = sum(size for answer, size in sizes if answer) / max(sum(size for _, size in sizes), 1)
+        lengths.append(length)
+        targets.append(round(length * share))
+        names.append(str(row.get("source", "unknown")))
+    if not lengths:
+        raise DataError(f"{', '.join(settings.data)}: no rows; nothing to plan")
+    source_N, sources = _numbered(names)
+    basis = "`length_tokens` of the rows, targets estimated from characters (add --tokenizer for exact ones)"
+    return _fit(
+        np.array(lengths, dtype=np.int64), np.array(targets, dtype=np.int64), source_N, sources, settings, basis
+    )
+
+
+def _rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    from longalign.data.formats import read_rows
+
+    for path in paths:
+        yield from read_rows(path)
+
+
+def _numbered(names: Iterator[str] | Sequence[str]) -> tuple[IntArray, list[str]]:
+    numbers: dict[str, int] = {}
+    of_row = [numbers.setdefault(name, len(numbers)) for name in names]
+    return np.array(of_row, dtype=np.int64), list(numbers)

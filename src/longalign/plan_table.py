@@ -1,0 +1,103 @@
+"""The plan report as text for people."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+MODES = {"sequence": "sequence", "sqrt": "sqrt", "token": "token", "plain_packing": "plain packing"}
+
+
+def plan_text(summary: Mapping[str, Any]) -> str:
+    """Tables of a plan summary (the dict of `longalign.plan.plan`), 100 columns wide, without colour."""
+    console = Console(file=io.StringIO(), width=100, no_color=True, highlight=False, emoji=False, markup=False)
+    console.print(_overview(summary))
+    if len(summary["layouts"]) > 1:
+        console.print(_layouts(summary))
+    console.print(_shares(summary, "by_length", "length"))
+    if len(summary["by_source"]) > 1:
+        console.print(_shares(summary, "by_source", "source"))
+    for note in _notes(summary):
+        console.print(f"- {note}", soft_wrap=True)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def _overview(s: Mapping[str, Any]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    sizes, memory = s["sequences_per_step"], s["memory"]
+    lines = {
+        "strategy": f"{s['strategy']}, layout {s['layout']} on {s['ranks']} ranks ({s['machine']}, {s['model_shape']})",
+        "sequences": f"{s['sequences']:,} x {s['epochs']} epochs, {s['tokens']:,} tokens, {s['targets']:,} targets",
+        "steps": f"{s['steps']:,} of {sizes['min']:,}-{sizes['max']:,} sequences (mean {sizes['mean']:.1f})",
+        "microbatches": f"{s['packs']:,}, {s['sequences_per_pack']:.1f} sequences each, "
+        f"efficiency {s['pack_efficiency']:.2%}, {s['padding_tokens']:,} pad tokens",
+        "time of ranks": f"useful {s['useful_fraction']:.1%}, idle {s['idle_fraction']:.1%}, "
+        f"communication {s['communication_fraction']:.1%}, padding {s['padding_fraction']:.1%}",
+        "estimate": f"{s['step_seconds']['mean']:.3g} s a step, {s['hours']:.3g} h in all, {s['flops']:.3g} FLOPs, "
+        f"MFU {s['mfu']:.1%}",
+        "over padded": f"{s['speedup_over_padded']:.2f} times as fast",
+        "memory": f"{memory['bytes_per_rank'] / 1e9:.1f} GB a rank of {memory['machine_bytes'] / 1e9:.0f} GB"
+        + ("" if memory["fits"] else ": DOES NOT FIT"),
+        "largest window": ", ".join(f"{name} {tokens:,}" for name, tokens in memory["largest_window"].items()),
+        "plan": f"{s['plan_hash'][:16]} in {s['plan_seconds']:.2f} s",
+    }
+    for name, value in lines.items():
+        table.add_row(name, value)
+    return table
+
+
+def _layouts(s: Mapping[str, Any]) -> Table:
+    table = Table(title="Layouts", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("layout", "s / step", "idle", "communication", "fits"):
+        table.add_column(name, justify="left" if name == "layout" else "right")
+    for option in s["layouts"]:
+        if "unusable" in option:
+            table.add_row(option["layout"], option["unusable"])
+        else:
+            table.add_row(
+                option["layout"],
+                f"{option['step_seconds']:.3g}",
+                f"{option['idle_fraction']:.1%}",
+                f"{option['communication_fraction']:.1%}",
+                "yes" if option["fits"] else "no",
+            )
+    return table
+
+
+def _shares(s: Mapping[str, Any], key: str, label: str) -> Table:
+    modes = list(s[key][0]["gradient_share"])
+    table = Table(title=f"Share of the gradient by {label}", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column(label)
+    for name in ("sequences", "tokens", *(MODES[mode] for mode in modes)):
+        table.add_column(name, justify="right")
+    for group in s[key]:
+        shares = (f"{group['gradient_share'][mode]:.1%}" for mode in modes)
+        table.add_row(group["name"], f"{group['sequences']:,}", f"{group['token_share']:.1%}", *shares)
+    return table
+
+
+def _notes(s: Mapping[str, Any]) -> list[str]:
+    notes = [f"lengths from {s['lengths_from']}"]
+    if s["overlong"].get("overlong"):
+        notes.append(f"{s['overlong']['overlong']:,} rows above {s['window']:,} tokens: {s['overlong']}")
+    if s["sequences_without_targets"]:
+        notes.append(f"{s['sequences_without_targets']:,} sequences have no targets and do not count in the loss")
+    bias = s["length_bias"]
+    if bias["variance_ratio"] > 1 + 4 * bias["standard_error"]:
+        notes.append(
+            f"steps are not random samples: mean lengths of steps vary {bias['variance_ratio']:.1f} times as much as "
+            f"by chance (1 +- {bias['standard_error']:.2f}); `balanced` and `padded` are free of this"
+        )
+    if s["strategy"] == "balanced":
+        notes.append(
+            f"microbatches of `balanced` have no fixed size (mean {s['microbatch_fill']:.0%} of the token limit): "
+            "with variable-length attention nothing is padded"
+        )
+    return notes

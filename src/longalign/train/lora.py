@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,9 @@ def add_adapters(model: nn.Module, settings: TrainSettings) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        wrapped = peft.get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft reads a property that transformers renamed
+            wrapped = peft.get_peft_model(model, config)
     except ValueError as error:
         raise ModelError(f"lora_target_modules: {error}") from None
     return cast(nn.Module, wrapped)
@@ -31,7 +34,9 @@ def add_adapters(model: nn.Module, settings: TrainSettings) -> nn.Module:
 
 def merge_adapters(base: nn.Module, adapter: Path) -> nn.Module:
     """`base` with the saved adapters added into its weights: a plain model again."""
-    return cast(nn.Module, _peft().PeftModel.from_pretrained(base, str(adapter)).merge_and_unload())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return cast(nn.Module, _peft().PeftModel.from_pretrained(base, str(adapter)).merge_and_unload())
 
 
 def has_adapters(model: nn.Module) -> bool:

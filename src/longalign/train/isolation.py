@@ -58,11 +58,16 @@ def check_isolation(
 ) -> IsolationReport:
     """Run the three checks; raises `ModelError` saying which failed and by how much.
 
-    Call it on the model that will train (PEFT-wrapped or not) before DDP or FSDP wraps it, on its device.
+    Call it on the model that will train (PEFT-wrapped or not) before DDP or FSDP wraps it, on its device, and under the
+    autocast it will train with, so that the same kernel is checked.
     """
-    plain = cast(Any, model.get_base_model() if hasattr(model, "get_base_model") else model)
+    plain = cast(Any, model)
+    if hasattr(plain, "get_base_model"):  # PEFT
+        plain = plain.get_base_model()
     device = next(model.parameters()).device
     dtype = plain.get_output_embeddings().weight.dtype
+    if torch.is_autocast_enabled(device.type):
+        dtype = torch.get_autocast_dtype(device.type)
     limits = tolerance or TOLERANCES[dtype]
     lengths = _segments(plain.config)
     cu_seqlens = np.cumsum([0, *lengths])

@@ -33,7 +33,7 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
     elif how == "deepspeed":
         extra = {"deepspeed": deepspeed_config(settings)}
     elif how == "ddp":
-        extra = {"ddp_find_unused_parameters": False, "ddp_broadcast_buffers": False}
+        extra = {"ddp_find_unused_parameters": False}
         if not on_gpu:
             extra["ddp_backend"] = "gloo"
     with warnings.catch_warnings():

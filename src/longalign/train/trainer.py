@@ -153,6 +153,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             append_jsonl(self.meter.path, {"step": self.state.global_step, "heldout": found})
         flat = {f"heldout_{kind}/{name}": v for kind in found for name, v in found[kind].items()}
         self.log(dict(flat))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, flat)
         return flat
 
     # --- checkpoints --------------------------------------------------------------------------------------------

@@ -211,7 +211,9 @@ def _memory(step_plan: StepPlan, shape: ModelShape, machine: Machine, execution:
         "machine_bytes": machine.memory_bytes,
         "fits": need.total <= machine.memory_bytes,
         "largest_window": {
-            layout_name(ranks, d): room * d for d in DEGREES if ranks % d == 0 and shape.heads % d == 0 and d <= ranks
+            layout_name(ranks, d): room * d
+            for d in DEGREES
+            if ranks % d == 0 and shape.heads % d == 0 and d <= machine.ranks_per_node
         },
     }
 

@@ -86,7 +86,7 @@ def best_fit_decreasing(lengths: RowArray, capacity: int) -> Packs:
     Equal to the textbook algorithm (a pack that took a copy of a length has less space than before, so the next copy
     of this length goes to the same pack while it fits): a pack with free space f takes f // length copies at once,
     and packs with equal free space are handled as one range of pack numbers. Packs have at most `capacity` tokens.
-    Items of equal length keep their order. Raises PlanError for lengths outside 1..capacity.
+    Raises PlanError for lengths outside 1..capacity.
     """
     check_fits(lengths, capacity)
     counts = np.bincount(lengths, minlength=1)

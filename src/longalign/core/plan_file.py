@@ -37,7 +37,7 @@ def save_plan(plan: StepPlan, path: Path | str) -> None:
 def load_plan(path: Path | str) -> StepPlan:
     """Read a plan and check it against the hash it was saved with. Raises PlanError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             head = json.loads(str(file["head"]))
             if head["format"] != FORMAT_VERSION:
                 raise PlanError(f"{path}: format {head['format']}, this version reads {FORMAT_VERSION}; plan again")

@@ -102,8 +102,8 @@ def plan_time(plan: StepPlan, shape: ModelShape, machine: Machine, execution: Ex
         step_s_S=step_s_S,
         flops=float(useful_P.sum()),
         useful=useful / spent,
-        padding=(compute - useful) / spent,
-        communication=waiting / spent,
+        padding=max(compute - useful, 0.0) / spent,
+        communication=max(waiting, 0.0) / spent,
         idle=max(1.0 - (compute + waiting) / spent, 0.0),
         idle_by_sync={
             "microbatch": max(1.0 - busy / (float(by_round_S.sum()) * data_ranks), 0.0),

@@ -109,7 +109,9 @@ class WeightSchedule:
         """Share of mode `last` at `step`, 0 to 1."""
         if self.first == self.last or step >= self.end:
             return 1.0
-        return max(step - self.begin, 0) / (self.end - self.begin)
+        if step <= self.begin:
+            return 0.0
+        return (step - self.begin) / (self.end - self.begin)
 
     def weights(self, target_counts: ArrayLike, step: int) -> NDArray[np.float64]:
         """`sequence_weights` of the mixture in force at `step`."""

@@ -1,0 +1,175 @@
+"""Cost, time and memory: the definitions hold, shares add up, shapes count as published."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longalign.core.batching import plan_steps
+from longalign.core.cost import LLAMA_7B_COST, SequenceCost
+from longalign.core.degree import compare_degrees, layout_name
+from longalign.core.hardware import MACHINES, Execution, Machine
+from longalign.core.memory import largest_microbatch, rank_memory
+from longalign.core.shapes import SHAPES, ModelShape
+from longalign.core.step_plan import STRATEGIES
+from longalign.core.timing import plan_time
+from longalign.errors import ConfigError, PlanError
+from tests.core.mixes import longalign_mix
+from tests.oracles import planning as oracle
+
+SHAPE = SHAPES["tiny"]
+FREE = Machine(
+    name="free wires", ranks_per_node=64, peak_flops=2.0, memory_bytes=1e12, node_bandwidth=1e30,
+    network_bandwidth=1e30, efficiency=0.5,
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.integers(1, 100), min_size=1, max_size=60),
+    st.sampled_from(STRATEGIES),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.sampled_from(["full", "none"]),
+)
+def test_step_times_are_those_of_the_definition_when_data_moves_for_free(lengths, strategy, ranks, rows, sharding):
+    execution = Execution(sharding=sharding, gradient_checkpointing=False)
+    plan = plan_steps(
+        lengths, window=100, ranks=ranks, sequences_per_step=17, strategy=strategy, rows_per_microbatch=rows,
+        cost=SHAPE.sequence_cost(), sync=execution.sync,
+    )  # fmt: skip
+    spent = plan_time(plan, SHAPE, FREE, execution)
+    flops = lambda length: float(SHAPE.sequence_cost().flops(length))
+    total = useful = 0.0
+    for step, seconds in zip(plan, spent.step_s_S, strict=True):
+        packs = [[[int(plan.lengths_N[row]) for row in pack] for pack in rank.packs] for rank in step.ranks]
+        expected, work = oracle.step_seconds(packs, flops, padded=plan.layout == "padded", sync=execution.sync)
+        assert seconds == pytest.approx(expected, rel=1e-9)
+        total, useful = total + expected, useful + work
+    assert spent.flops == pytest.approx(useful, rel=1e-9)
+    assert spent.useful == pytest.approx(useful / (total * ranks), rel=1e-9)
+    assert spent.useful + spent.padding + spent.communication + spent.idle == pytest.approx(1.0, abs=1e-9)
+    assert spent.communication == pytest.approx(0.0, abs=1e-9)
+
+
+def test_shares_of_time_add_up_and_communication_is_apart_from_idle():
+    lengths = longalign_mix(2_000)
+    for sharding in ("full", "none"):
+        for degree in (1, 2, 8):
+            execution = Execution(sharding=sharding)
+            plan = plan_steps(
+                lengths, window=65536, ranks=8, sequences_per_step=96, strategy="balanced", sequence_parallel=degree,
+                sync=execution.sync,
+            )  # fmt: skip
+            spent = plan_time(plan, SHAPES["7b"], MACHINES["a100-80g"], execution)
+            shares = (spent.useful, spent.padding, spent.communication, spent.idle)
+            assert sum(shares) == pytest.approx(1.0, abs=1e-9)
+            assert min(shares) >= 0
+            assert (spent.communication > 0.002) == (degree > 1)
+    assert spent.idle == pytest.approx(0.0, abs=1e-9)  # one group of all ranks has nobody to wait for
+
+
+def test_attention_pairs_of_a_sequence_are_counted_one_by_one():
+    for window in (0, 5):
+        cost = SequenceCost(linear=0.0, quadratic=0.0 if window else 1.0, windowed=1.0 if window else 0.0,
+                            attention_window=window)  # fmt: skip
+        for length in (1, 4, 5, 6, 40):
+            pairs = sum(min(t, window or t) for t in range(1, length + 1))
+            assert float(cost.flops(length)) == pytest.approx(pairs, abs=0.5 * length + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("7b", 6_738_415_616), ("13b", 13_015_864_320), ("70b", 68_976_648_192), ("8b", 8_030_261_248), ("6b", 6_243_584_000)],
+)
+def test_parameter_counts_are_the_published_ones(name, published):
+    assert SHAPES[name].parameters == pytest.approx(published, rel=1e-3)
+
+
+def test_shapes_are_read_from_configs_of_several_families():
+    llama = {
+        "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "intermediate_size": 14336, "vocab_size": 128256, "tie_word_embeddings": False, "sliding_window": None,
+    }  # fmt: skip
+    shape = ModelShape.from_config(llama)
+    assert shape.parameters == SHAPES["8b"].parameters
+    assert shape.sequence_cost() == SHAPES["8b"].sequence_cost()
+    mistral = ModelShape.from_config(llama | {"sliding_window": 4096})
+    assert (mistral.windowed_layers, mistral.attention_window) == (32, 4096)
+    assert mistral.sequence_cost().flops(65536) < shape.sequence_cost().flops(65536) / 1.5
+    qwen = ModelShape.from_config(llama | {"sliding_window": 4096, "use_sliding_window": False})
+    assert qwen.windowed_layers == 0
+    gemma = ModelShape.from_config(
+        {"text_config": llama | {"sliding_window": 512, "head_dim": 256,
+                                 "layer_types": ["sliding_attention"] * 27 + ["full_attention"] * 5}}
+    )  # fmt: skip
+    assert (gemma.windowed_layers, gemma.head_dim) == (27, 256)
+    mixtral = ModelShape.from_config(llama | {"num_local_experts": 8, "num_experts_per_tok": 2})
+    assert mixtral.layer_parameters() > 3 * mixtral.layer_parameters(active=True)
+    glm = ModelShape.from_config(
+        {"hidden_size": 4096, "num_layers": 28, "num_attention_heads": 32, "multi_query_group_num": 2,
+         "ffn_hidden_size": 13696, "padded_vocab_size": 65024, "kv_channels": 128}
+    )  # fmt: skip
+    assert glm.parameters == SHAPES["6b"].parameters
+    with pytest.raises(ConfigError, match="num_hidden_layers"):
+        ModelShape.from_config({"hidden_size": 8, "num_attention_heads": 2})
+
+
+def test_llama_7b_is_the_default_cost_of_a_plan():
+    assert LLAMA_7B_COST.quadratic == SHAPES["7b"].sequence_cost().quadratic
+    assert LLAMA_7B_COST.linear == pytest.approx(SHAPES["7b"].sequence_cost().linear, rel=1e-3)
+
+
+def test_memory_grows_with_tokens_and_shrinks_with_what_saves_it():
+    shape, room = SHAPES["7b"], lambda **kw: largest_microbatch(shape, Execution(**kw), MACHINES["h200"], ranks=8)
+    assert rank_memory(shape, Execution(), ranks=8, tokens=1).states == pytest.approx(shape.parameters * 2)
+    assert room() > 65536
+    assert room(cpu_offload=True) > room()
+    assert room(activation_offload=True) > room()
+    assert room(lora_rank=16) > room()
+    assert room(gradient_checkpointing=False) < room() / 5
+    assert room(sharding="none") < room()
+    assert largest_microbatch(SHAPES["70b"], Execution(), MACHINES["a100-80g"], ranks=1) == 0
+    exact = rank_memory(shape, Execution(), ranks=8, tokens=room()).total
+    assert exact <= MACHINES["h200"].memory_bytes < rank_memory(shape, Execution(), ranks=8, tokens=room() + 1).total
+
+
+def options(lengths, ranks=8, window=65536, shape=SHAPES["7b"], **changes):
+    def plan_sample(rows, degree, limit):
+        return plan_steps(
+            rows, window=window, ranks=ranks, sequences_per_step=96, strategy="balanced", sequence_parallel=degree,
+            token_limit=limit,
+        )  # fmt: skip
+
+    return compare_degrees(
+        lengths, plan_sample, shape=shape, machine=MACHINES["a100-80g"], execution=Execution(), ranks=ranks,
+        sequences_per_step=96, window=window, **changes,
+    )  # fmt: skip
+
+
+def test_the_chosen_layout_has_the_shortest_step_of_those_that_fit():
+    found = options(longalign_mix(8_000))
+    times = [option.time.total_s for option in found if option.fits]
+    assert times == sorted(times)
+    assert found[0].degree > 1
+    assert found[0].time.idle < 0.01
+    assert {option.degree for option in found} == {1, 2, 4, 8, 16, 32, 64}
+    assert all(option.reason for option in found if option.degree > 8)
+    short = options(np.minimum(longalign_mix(8_000), 1024))
+    assert short[0].name == "dp8"  # nothing long: sharing a sequence only costs
+
+
+def test_a_window_beyond_one_rank_is_shared():
+    lengths = longalign_mix(2_000)
+    lengths[7] = 400_000
+    found = options(lengths, window=400_000)
+    assert found[0].fits
+    assert found[0].degree >= 4
+    assert found[0].token_limit * found[0].degree >= 400_000
+    with pytest.raises(PlanError, match="400000 tokens exceed the limit of 40000"):
+        options(lengths, window=400_000, token_limit=40_000)
+
+
+def test_layout_names():
+    assert (layout_name(8, 1), layout_name(8, 2), layout_name(16, 8)) == ("dp8", "sp2xdp4", "sp8xdp2")

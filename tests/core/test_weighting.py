@@ -1,0 +1,112 @@
+"""Weights: Eq. 4 is Eq. 2 in every packing, each step's weights are normalised, plain packing is something else."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from longalign.core.weighting import WEIGHTING_MODES, WeightSchedule, sequence_weights
+from longalign.errors import ConfigError
+from tests.oracles import planning as oracle
+
+COUNTS = st.lists(st.integers(0, 5000), min_size=1, max_size=40)
+
+
+@st.composite
+def packed_losses(draw):
+    """Target counts, summed losses as fractions, and a random packing."""
+    targets = draw(st.lists(st.integers(0, 50), min_size=1, max_size=10))
+    assume(any(targets))
+    losses = [Fraction(draw(st.integers(1, 999)), draw(st.integers(1, 99))) if n else Fraction(0) for n in targets]
+    pack_of = [draw(st.integers(0, 3)) for _ in targets]
+    packs = [[i for i, p in enumerate(pack_of) if p == k] for k in sorted(set(pack_of))]
+    return targets, losses, packs
+
+
+@given(packed_losses())
+def test_equation_4_equals_equation_2_exactly_whatever_the_packing(case):
+    targets, losses, packs = case
+    assert oracle.equation_4(losses, targets, packs) == oracle.equation_2(losses, targets)
+
+
+@given(packed_losses())
+def test_sequence_weights_compute_equation_2(case):
+    targets, losses, _ = case
+    weights = sequence_weights(targets, "sequence")
+    ours = sum(w * float(loss) for w, loss in zip(weights, losses, strict=True))
+    assert ours == pytest.approx(float(oracle.equation_2(losses, targets)), rel=1e-12)
+
+
+def test_equation_4_equals_equation_2_as_formulas():
+    L, N = sympy.symbols("L:4", real=True), sympy.symbols("N:4", positive=True)
+    M, packs = sympy.Integer(4), [[0, 3], [1], [2]]
+    K = sympy.Integer(len(packs))
+    equation_2 = sum(L[i] / N[i] for i in range(4)) / M
+    equation_3 = sum(sum(L[i] for i in pack) / sum(N[i] for i in pack) for pack in packs) / K
+    equation_4 = sum(sum(K / (N[i] * M) * L[i] for i in pack) for pack in packs) / K
+    assert sympy.simplify(equation_4 - equation_2) == 0
+    assert sympy.simplify(equation_3 - equation_2) != 0
+    broken = sum(sum(1 / (N[i] * M) * L[i] for i in pack) for pack in packs) / K  # the factor K forgotten
+    assert sympy.simplify(broken - equation_2) != 0
+
+
+def test_plain_packing_is_another_objective():
+    targets, packs = [1, 9, 10], [[0, 1], [2]]
+    losses = [Fraction(10), Fraction(9), Fraction(10)]
+    assert oracle.equation_2(losses, targets) == 4
+    assert oracle.equation_3(losses, targets, packs) == Fraction(29, 20)
+
+
+@given(COUNTS, st.sampled_from(WEIGHTING_MODES))
+def test_weights_times_targets_sum_to_one_and_rows_without_targets_weigh_nothing(counts, mode):
+    weights = sequence_weights(counts, mode)
+    assert weights.dtype == np.float64
+    assert weights.shape == (len(counts),)
+    assert (weights[np.array(counts) == 0] == 0).all()
+    assert float(weights @ np.array(counts, dtype=float)) == pytest.approx(1.0 if any(counts) else 0.0, rel=1e-12)
+
+
+def test_each_mode_is_its_formula():
+    counts = np.array([4, 0, 16])
+    assert sequence_weights(counts, "sequence").tolist() == [1 / 8, 0, 1 / 32]
+    assert sequence_weights(counts, "token").tolist() == [1 / 20, 0, 1 / 20]
+    assert sequence_weights(counts, "sqrt") == pytest.approx([1 / 12, 0, 1 / 24])
+
+
+def test_a_schedule_goes_from_one_mode_to_the_other():
+    counts = [3, 12]
+    schedule = WeightSchedule.parse("token->sequence@10-20", steps=100)
+    assert schedule.weights(counts, 5) == pytest.approx(sequence_weights(counts, "token"))
+    assert schedule.weights(counts, 15) == pytest.approx(
+        (sequence_weights(counts, "token") + sequence_weights(counts, "sequence")) / 2
+    )
+    assert schedule.weights(counts, 20) == pytest.approx(sequence_weights(counts, "sequence"))
+    assert WeightSchedule.parse("token -> sequence", steps=11).last_share(5) == 0.5
+    assert WeightSchedule("token", "sequence", 7, 7).last_share(6) == 0.0
+    assert WeightSchedule("token", "sequence", 7, 7).last_share(7) == 1.0
+    assert WeightSchedule.parse("sqrt", steps=3).weights(counts, 0) == pytest.approx(sequence_weights(counts, "sqrt"))
+
+
+@given(COUNTS, st.integers(0, 30))
+def test_every_mixture_stays_normalised(counts, step):
+    assume(any(counts))
+    weights = WeightSchedule.parse("token->sqrt@5-25", steps=30).weights(counts, step)
+    assert float(weights @ np.array(counts, dtype=float)) == pytest.approx(1.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("text", ["tokens", "token->", "token->mean", "token->sequence@9-3"])
+def test_an_unknown_weighting_is_refused(text):
+    with pytest.raises(ConfigError, match="weighting"):
+        WeightSchedule.parse(text, steps=10)
+    with pytest.raises(ConfigError):
+        sequence_weights([1, 2], text)
+
+
+def test_counts_below_zero_are_refused():
+    with pytest.raises(ConfigError, match=">= 0"):
+        sequence_weights([3, -1], "token")

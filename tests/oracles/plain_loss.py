@@ -20,7 +20,7 @@ def plain_loss(model: nn.Module, sequences: Sequence[PlainSequence]) -> Tensor:
     """sum_i weight_i sum_{targets t of i} -log p(id_t | ids before t), with SDPA as transformers runs it."""
     total = torch.zeros((), dtype=next(model.parameters()).dtype)
     before = model.config._attn_implementation
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
     for sequence in sequences:
         logits_TV = model(input_ids=sequence.ids_T[None], use_cache=False).logits[0]
         log_p_TV = torch.log_softmax(logits_TV, dim=-1)

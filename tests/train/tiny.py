@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers import LlamaConfig
 
 from longalign.train.attention import NAME, pack_kwargs, register
@@ -12,6 +13,19 @@ from longalign.train.loss import attach_loss
 from tests.oracles.plain_loss import PlainSequence
 
 VOCABULARY = 89
+
+
+class DoubleThroughout(TorchFunctionMode):
+    """Keeps float64 in float64 where model code asks for float32 (norms, routers), so that 1e-10 means something."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
+            if func is Tensor.float:
+                return args[0]
+            args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+            kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in kwargs.items()}
+        return func(*args, **kwargs)
 
 
 def tiny_config(config_class: type = LlamaConfig, **fields: Any) -> Any:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import nn
 
 from longalign.config import RopeSettings
@@ -21,6 +23,7 @@ from longalign.core import rope as rope_core
 from longalign.errors import ModelError
 from longalign.train import attention as packed_attention
 
+_DROPOUT = "is not 0, so that a packed and a separate run differ; set it to 0.0 in config.json"
 PACKABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
 
 
@@ -67,6 +70,7 @@ def load_model(
         if window is None:
             raise ModelError("stretching RoPE needs a target window in tokens")
         config, lines = stretch_rope(config, rope, window)
+        trained_window = rope.trained_window or trained_window
     options: dict[str, Any] = {"dtype": _dtype(dtype), "attn_implementation": attention}
     if _dtype(dtype) == torch.float64:
         options["experts_implementation"] = "eager"  # grouped matrix products exist up to float32
@@ -112,8 +116,8 @@ def load_config(path_or_id: str | Path) -> Any:
                 "use a model that is part of transformers (for ChatGLM3: its successor GLM-4)"
             )
         return AutoConfig.from_pretrained(str(path_or_id))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{path_or_id}: cannot read the model's config: {_first_line(error)}") from error
+    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        raise ModelError(f"{path_or_id}: cannot read the model's config: {_last_line(error)}") from error
 
 
 def check_supported(config: Any, *, needs_rope: bool = False) -> None:
@@ -135,7 +139,8 @@ def check_supported(config: Any, *, needs_rope: bool = False) -> None:
         raise ModelError(f"{name} do not use the attention interface of transformers, so segments cannot be kept apart")
     refusals = {
         "attn_logit_softcapping": "caps attention scores, which fused kernels do not compute",
-        "attention_dropout": "is not 0, so that a packed and a separate run differ; set it to 0.0 in config.json",
+        "attention_dropout": _DROPOUT,
+        "attn_pdrop": _DROPOUT,
         "use_bidirectional_attention": "asks for attention to later tokens",
         "alibi": "asks for position biases",
     }
@@ -202,9 +207,16 @@ def stretch_rope(config: Any, rope: RopeSettings, window: int) -> tuple[Any, tup
     if where != "":
         changed["rope_parameters"] = {**config.rope_parameters, where: stretched.parameters}
     changed["max_position_embeddings"] = max(window, config.max_position_embeddings)
-    if "original_max_position_embeddings" in changed:  # some configs (Phi) let this field win over RoPE's own
-        changed["original_max_position_embeddings"] = trained_window
-    return type(config).from_dict(changed), tuple(lines)
+    try:
+        new = type(config).from_dict(changed)
+    except (ValueError, StrictDataclassError) as error:
+        raise ModelError(
+            f"{config.model_type} configs do not allow RoPE method {rope.method!r}: {_last_line(error)}"
+        ) from error
+    taken = new.rope_parameters[where] if where else new.rope_parameters
+    if any(taken.get(key) != value for key, value in stretched.parameters.items()):
+        raise ModelError(f"{config.model_type} configs overrule RoPE method {rope.method!r} with values of their own")
+    return new, tuple(lines)
 
 
 def rotary_dim(config: Any, parameters: Mapping[str, Any]) -> int:
@@ -255,7 +267,7 @@ def _with_weights(path_or_id: str | Path, config: Any, options: dict[str, Any]) 
         model, loaded = AutoModelForCausalLM.from_pretrained(
             str(path_or_id), config=config, output_loading_info=True, **options
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"{path_or_id}: cannot load the weights: {_first_line(error)}") from error
     absent = sorted({*loaded["missing_keys"], *(str(key[0]) for key in loaded["mismatched_keys"])})
     if absent:  # transformers would draw them at random and only log it
@@ -266,10 +278,16 @@ def _with_weights(path_or_id: str | Path, config: Any, options: dict[str, Any]) 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     found = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype):
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ModelError(f"dtype {dtype!r} is unknown; use float32, bfloat16, float16 or float64")
     return found
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0]
+
+
+def _last_line(error: Exception) -> str:
+    """Where validation errors say what is wrong; of long texts without structure the first line says it."""
+    lines = str(error).strip().split("\n")
+    return (lines[-1] if isinstance(error, StrictDataclassError) else lines[0]).strip()

@@ -7,12 +7,13 @@ sentence and its beginning is trimmed to the length; entries stand between sente
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from longalign.data.facts import Fact, insert_facts, sentence_starts
+from longalign.data.prompt import row_message
 from longalign.errors import ConfigError, DataError
 from longalign.eval.token_view import CJK, Offsets, TokenView
 
@@ -37,7 +38,7 @@ class Haystack:
     starts: tuple[Offsets, ...]
 
     @classmethod
-    def build(cls, texts: Sequence[str], view: TokenView, enough_tokens: int) -> Haystack:
+    def build(cls, texts: Iterable[str], view: TokenView, enough_tokens: int) -> Haystack:
         """Take documents in order until they hold `enough_tokens`; `DataError` if there is no text at all."""
         kept, offsets, total = [], [], 0
         for text in texts:
@@ -111,7 +112,7 @@ def hide(
     distractor_depths: Sequence[float],
 ) -> Prompt:
     """The prompt of `length_tokens` (never more, a word or so less) with `needle` at `depth` (0 start, 1 end)."""
-    shell = view.count(view.render([{"role": "user", "content": f"\n\n{needle.question}"}]))
+    shell = view.count(view.render([{"role": "user", "content": row_message("", needle.question)}]))
     entries = sum(view.count(f" {fact.sentence}") for fact in (needle, *distractors))
     if shell + entries > length_tokens:
         raise ConfigError(
@@ -153,7 +154,7 @@ def _compose(
         choice = int(distance.argmin())
         free[choice] = False
         places.append(boundaries[choice] / max(1, len(body)))
-    return f"{insert_facts(body, (needle, *distractors), places)}\n\n{needle.question}"
+    return row_message(insert_facts(body, (needle, *distractors), places), needle.question)
 
 
 def _word_start(text: str, place: int) -> int:

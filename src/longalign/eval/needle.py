@@ -7,7 +7,7 @@ asked for. Prompts have the asked length with everything counted. Scoring is exa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,19 @@ import numpy as np
 
 from longalign.config import EvalSettings, NeedleSettings
 from longalign.core.stats import wilson_interval
+from longalign.data.documents import documents_fingerprint, read_documents
 from longalign.data.facts import Fact, draw_facts, find_facts
 from longalign.errors import ConfigError
 from longalign.eval.haystack import Haystack, hide
 from longalign.eval.needle_score import score_needle
-from longalign.eval.subject import files_fingerprint, model_fingerprint, open_subject
+from longalign.eval.subject import model_fingerprint, open_subject
 from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, passing_failures, spend
 from longalign.eval.token_view import TokenView
 from longalign.progress import Progress
 from longalign.run import atomic_write_json, atomic_write_text, open_stage, random_for
 
 VERSION = 1
-DEFAULT_HAYSTACK = "builtin:heldout"
+DEFAULT_HAYSTACK = {"en": "builtin:python-docs-heldout", "zh": "builtin:chinese-heldout"}
 HAYSTACKS_OF_TEXT = 4  # read documents until they could fill the longest prompt this many times
 PARTS = ("name", "value", "exact")
 
@@ -50,8 +51,8 @@ def needle(settings: EvalSettings, out: Path) -> dict[str, Any]:
     """Stage `needle`: writes `answers.jsonl`, `scores.jsonl` and `results.json` into `out`, returns the results."""
     wanted = settings.needle or NeedleSettings()
     settings = settings.model_copy(update={"needle": wanted, "short": None, "chat": None})
-    haystack = wanted.haystack or (DEFAULT_HAYSTACK,)
-    inputs = {"model": model_fingerprint(settings.model), "haystack": files_fingerprint(haystack)}
+    haystack = wanted.haystack or (DEFAULT_HAYSTACK[wanted.language],)
+    inputs = {"model": model_fingerprint(settings.model), "haystack": documents_fingerprint(haystack)}
     with open_stage(out, "needle", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.done:
             return stage.summary
@@ -75,14 +76,12 @@ def needle(settings: EvalSettings, out: Path) -> dict[str, Any]:
         return results if passing_failures(answers) else stage.finish(results)
 
 
-def read_texts(paths: Sequence[str]) -> list[str]:
-    """Texts of the haystack's documents."""
-    from longalign.data.documents import read_documents
-
-    return [document.text for document in read_documents(list(paths))]
+def read_texts(paths: Sequence[str]) -> Iterator[str]:
+    """Texts of documents, one at a time."""
+    return (document.text for document in read_documents(paths))
 
 
-def needle_items(settings: NeedleSettings, texts: Sequence[str], view: TokenView) -> list[NeedleItem]:
+def needle_items(settings: NeedleSettings, texts: Iterable[str], view: TokenView) -> list[NeedleItem]:
     """All questions, each from its own key (seed, length, depth, number), so none depends on another."""
     if not settings.lengths:
         raise ConfigError("needle lengths are empty; give at least one, for example --lengths 512,1024")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longalign.builtin import model_dir
 from longalign.config import EvalSettings
 from longalign.errors import ModelError
 from longalign.eval.task import Answer, Item, ask
@@ -68,11 +69,9 @@ def load_tokenizer(spec: str, trust_remote_code: bool = False) -> Any:
 
 def resolve(spec: str) -> str:
     """The path behind a model spec; hub ids and endpoints stay as they are."""
-    if spec.startswith("builtin:"):
-        from longalign.builtin import resolve_model
-
-        return str(resolve_model(spec))
-    return str(Path(spec.removeprefix("hf:")).expanduser()) if not spec.startswith("openai:") else spec
+    if spec.startswith(("openai:", "offline")):
+        return spec
+    return str(Path(model_dir(spec.removeprefix("hf:"))).expanduser())
 
 
 def model_fingerprint(spec: str) -> str:

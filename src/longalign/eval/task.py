@@ -32,6 +32,7 @@ class Item:
     key: str
     messages: tuple[Mapping[str, str], ...]
     max_new_tokens: int
+    seed: int | None = None
 
     @property
     def characters(self) -> int:
@@ -40,7 +41,7 @@ class Item:
     @property
     def request(self) -> Request:
         """Greedy, so that a model has one answer."""
-        return Request(messages=self.messages, max_new_tokens=self.max_new_tokens, temperature=0.0)
+        return Request(messages=self.messages, max_new_tokens=self.max_new_tokens, seed=self.seed)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+"""Cases without a download: the offline stand-in's questions over held-out text, with its answers as reference.
+
+They exercise the whole judged path and compare models trained on such rows. They are not LongBench-Chat: the
+questions are extractive and made by rule, and results say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from longalign.data.prompt import Task, answer_request, questions_request, row_message
+from longalign.errors import DataError
+from longalign.eval.cases import Case
+from longalign.eval.haystack import Haystack
+from longalign.eval.token_view import TokenView
+from longalign.llm.base import Failure, Request, complete_all, open_model
+from longalign.run import fingerprint, random_for
+
+DATASET = "builtin (offline stand-in questions over held-out text)"
+TASKS: tuple[Task, ...] = ("extraction", "general")
+ATTEMPTS = 5
+
+
+def builtin_cases(texts: Iterable[str], view: TokenView, *, count: int, tokens: int, seed: int) -> list[Case]:
+    """`count` questions, each over its own excerpt of about `tokens` tokens; keyed by seed and number."""
+    haystack = Haystack.build(texts, view, max(8, count // 2) * tokens)
+    cases: list[Case] = []
+    for number in range(ATTEMPTS * count):
+        if len(cases) == count:
+            break
+        rng = random_for(seed, "builtin case", number)
+        document, _ = haystack.stream(rng, tokens).window(tokens)
+        if case := _ask(document, TASKS[number % len(TASKS)], seed, f"builtin-{number}"):
+            cases.append(case)
+    if not cases:
+        raise DataError("no question could be made over the held-out text; give --cases FILE or longer documents")
+    return cases
+
+
+def _ask(document: str, task: Task, seed: int, key: str) -> Case | None:
+    maker = open_model("offline")
+    (listed,) = complete_all(maker, [_request(questions_request(document, task, 1, "en"), seed)])
+    if isinstance(listed, Failure) or ": " not in listed.text:
+        return None
+    query = listed.text.splitlines()[0].split(": ", 1)[1]
+    (said,) = complete_all(maker, [_request(answer_request(document, query, "en"), seed)])
+    if isinstance(said, Failure) or not said.text.strip():
+        return None
+    return Case(key, row_message(document, query), query, said.text, DATASET, "en", "chat", fingerprint(document)[:16])
+
+
+def _request(text: str, seed: int) -> Request:
+    return Request(messages=({"role": "user", "content": text},), seed=seed)

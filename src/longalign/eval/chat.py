@@ -1,0 +1,111 @@
+"""LongBench-Chat and its like: open questions over long documents, judged against a reference (paper section 4.2).
+
+The model gets document and question; what its window cannot hold is cut out of the middle, with room left for the
+answer. The judge scores each answer several times, its examples in another order each time; ratings are averaged.
+An unreadable verdict is missing, not zero: it is counted, and bounds say what it could change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from longalign.config import ChatSettings, EvalSettings
+from longalign.data.documents import documents_fingerprint
+from longalign.errors import ConfigError
+from longalign.eval.builtin_cases import builtin_cases
+from longalign.eval.cases import Case, read_cases
+from longalign.eval.chat_score import score_row, summarize
+from longalign.eval.judging import describe_judge, judge_answers, open_judge
+from longalign.eval.needle import DEFAULT_HAYSTACK, read_texts
+from longalign.eval.subject import Subject, files_fingerprint, model_fingerprint, open_subject
+from longalign.eval.task import ANSWERS, RESULTS, SCORES, VERDICTS, Item, passing_failures, spend
+from longalign.eval.token_view import TokenView, cut_middle
+from longalign.run import atomic_write_json, atomic_write_text, open_stage
+
+VERSION = 1
+
+
+def chat(settings: EvalSettings, out: Path) -> dict[str, Any]:
+    """Stage `chat`: answers, verdicts, scores and results in `out`; returns the results."""
+    wanted = settings.chat or ChatSettings()
+    settings = settings.model_copy(update={"needle": None, "short": None, "chat": wanted})
+    inputs = {"model": model_fingerprint(settings.model), **_inputs(wanted)}
+    with open_stage(out, "chat", settings=settings, inputs=inputs, version=VERSION) as stage:
+        if stage.done:
+            return stage.summary
+        subject = open_subject(settings, out)
+        cases = load_cases(wanted, subject.view)
+        prompts = {case.key: fit(case.prompt, subject, wanted) for case in cases}
+        items = [_question(prompts[case.key][0], case.key, wanted.max_new_tokens) for case in cases]
+        answers = subject.ask(items, out / ANSWERS, "chat answers")
+        judge = open_judge(wanted, out)
+        verdicts = judge_answers(judge, cases, answers, out / VERDICTS)
+        scores = [score_row(case, answers[case.key], verdicts, judge, prompts[case.key][1]) for case in cases]
+        results = {
+            "task": "chat",
+            "label": settings.label or subject.model.name,
+            "model_seed": settings.model_seed,
+            **subject.describe(),
+            "cases": wanted.cases or scores[0]["dataset"],
+            **summarize(scores, judge.rubrics),
+            "judge": describe_judge(judge, list(verdicts.values()), scores),
+            "spend": spend(list(answers.values())),
+        }
+        atomic_write_text(out / SCORES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scores))
+        atomic_write_json(out / RESULTS, results)
+        waiting = passing_failures(answers) + passing_failures(verdicts)
+        return results if waiting else stage.finish(results)
+
+
+def load_cases(settings: ChatSettings, view: TokenView) -> list[Case]:
+    """The user's cases, or built-in ones over held-out text."""
+    if settings.cases:
+        shots = Path(settings.few_shots) if settings.few_shots else None
+        return read_cases(Path(settings.cases), shots, settings.rubric)
+    texts = read_texts(_documents(settings))
+    return builtin_cases(texts, view, count=settings.questions, tokens=settings.case_tokens, seed=settings.seed)
+
+
+def fit(prompt: str, subject: Subject, settings: ChatSettings) -> tuple[str, int]:
+    """The prompt as the window allows it, and how many tokens were cut from its middle."""
+    window = settings.window or subject.window
+    view = subject.view
+
+    def count(text: str) -> int:
+        return view.count(view.render([{"role": "user", "content": text}]))
+
+    if window is None:
+        return prompt, 0
+    room = window - settings.max_new_tokens
+    if room <= count(""):
+        raise ConfigError(
+            f"a window of {window} tokens leaves no room for a question beside {settings.max_new_tokens} new tokens; "
+            "lower --max-new-tokens or raise --window"
+        )
+    whole = count(prompt)
+    if whole <= room:
+        return prompt, 0
+    keep = room - count("")
+    while True:  # tokens next to the cut may merge or split: shrink until the count is right
+        cut = cut_middle(prompt, view, keep)
+        excess = count(cut) - room
+        if excess <= 0 or keep <= 0:
+            return cut, whole - count(cut)
+        keep -= excess
+
+
+def _question(prompt: str, key: str, max_new_tokens: int) -> Item:
+    return Item(key, ({"role": "user", "content": prompt},), max_new_tokens)
+
+
+def _inputs(settings: ChatSettings) -> dict[str, str]:
+    named = {"cases": settings.cases, "few_shots": settings.few_shots, "judge_prompt": settings.judge_prompt}
+    read = {name: files_fingerprint([path]) for name, path in named.items() if path}
+    return read if settings.cases else read | {"documents": documents_fingerprint(_documents(settings))}
+
+
+def _documents(settings: ChatSettings) -> Sequence[str]:
+    return settings.documents or (DEFAULT_HAYSTACK["en"],)

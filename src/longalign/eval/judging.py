@@ -1,0 +1,89 @@
+"""Having answers judged: the judge that settings name, its verdicts on disk, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longalign.config import ChatSettings
+from longalign.eval.cases import Case
+from longalign.eval.judge import SCALES, Rubric, RubricName, judge_prompt, read_verdict, rubric, shuffled
+from longalign.eval.task import Answer, Item, ask, spend
+from longalign.llm.base import LanguageModel, open_model
+
+BATCH_TOKENS = 16384  # of a local judge
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model that rates, and the prompts it is given."""
+
+    model: LanguageModel
+    rubrics: Mapping[RubricName, Rubric]
+    scorings: int
+    max_new_tokens: int
+    seed: int
+
+    def items(self, case: Case, answer: str, key: str | None = None) -> list[Item]:
+        """The judge's questions about one answer, one for each scoring; keys are `key#scoring`."""
+        scale, key = self.rubrics[case.rubric], key or case.key
+        items = []
+        for scoring in range(self.scorings):
+            examples = shuffled(case.examples, self.seed, key, scoring)
+            prompt = judge_prompt(scale, case.query, case.reference, answer, examples)
+            message = {"role": "user", "content": prompt}
+            items.append(Item(f"{key}#{scoring}", (message,), self.max_new_tokens, seed=scoring))
+        return items
+
+    def ratings(self, rubric: RubricName, key: str, verdicts: Mapping[str, Answer]) -> list[int | None]:
+        """The ratings of `key`, one for each scoring; None for a verdict that failed, was cut or is unreadable."""
+        ratings: list[int | None] = []
+        for scoring in range(self.scorings):
+            verdict = verdicts.get(f"{key}#{scoring}")
+            whole = verdict is not None and verdict.finish_reason != "length"
+            text = verdict.text if verdict and whole else None
+            ratings.append(None if text is None else read_verdict(text, self.rubrics[rubric]))
+        return ratings
+
+
+def open_judge(settings: ChatSettings, out: Path) -> Judge:
+    """The judge of `settings`; paid verdicts are remembered in `out/judge-ledger.sqlite`."""
+    template = Path(settings.judge_prompt) if settings.judge_prompt else None
+    model = open_model(
+        "offline-judge" if settings.judge == "offline" else settings.judge,
+        ledger=out / "judge-ledger.sqlite" if settings.judge.startswith("openai:") else None,
+        concurrency=settings.judge_concurrency,
+        price_usd_per_million=settings.judge_price_usd_per_million,
+        max_cost_usd=settings.judge_max_cost_usd,
+    )
+    rubrics = {name: rubric(name, template) for name in SCALES}
+    return Judge(model, rubrics, settings.scorings, settings.judge_max_new_tokens, settings.seed)
+
+
+def judge_answers(judge: Judge, cases: Sequence[Case], answers: Mapping[str, Answer], log: Path) -> dict[str, Answer]:
+    """Verdicts by `case#scoring`; cases without an answer are not judged."""
+    items = []
+    for case in cases:
+        text = answers[case.key].text
+        if text is not None:
+            items += judge.items(case, text)
+    return ask(judge.model, items, log, label="verdicts", batch_tokens=BATCH_TOKENS, unit="verdict")
+
+
+def describe_judge(judge: Judge, verdicts: Sequence[Answer], scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a score depends on besides the answer: judge, wording, examples, and what it cost."""
+    used = sorted({row["rubric"] for row in scores})
+    ratings = [rating for row in scores if row["answer"] is not None for rating in row["ratings"]]
+    return {
+        "model": judge.model.name,
+        "reported_models": sorted({verdict.model for verdict in verdicts if verdict.model}),
+        "prompt_hash": {name: judge.rubrics[name].prompt_hash for name in used},
+        "scorings": judge.scorings,
+        "temperature": 0.0,
+        "verdicts": len(ratings),
+        "unreadable": sum(rating is None for rating in ratings) - sum(v.text is None for v in verdicts),
+        "failed": sum(verdict.text is None for verdict in verdicts),
+        "spend": spend(verdicts),
+    }

@@ -1,0 +1,109 @@
+"""Is the judge any good? Agreement of its ratings with people's (paper appendix: 300 answers, two experts).
+
+Self-test: each question comes with answers that a person has scored. Leave one out, let the judge score it with the
+others as examples, and compare: LongBench-Chat's 50 questions give 150 such scores for nothing. The paper's figures
+to compare with, on its own 300 answers: Spearman between experts 0.817, judge with examples 0.844, without 0.788.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from longalign.config import ChatSettings
+from longalign.core.stats import rank_correlation
+from longalign.errors import ConfigError, DataError
+from longalign.eval.cases import Case, read_cases
+from longalign.eval.judging import BATCH_TOKENS, Judge, describe_judge, open_judge
+from longalign.eval.subject import files_fingerprint
+from longalign.eval.task import RESULTS, SCORES, VERDICTS, Answer, Item, ask, passing_failures
+from longalign.run import atomic_write_json, atomic_write_text, open_stage, read_jsonl
+
+VERSION = 1
+
+
+def validate_judge(settings: ChatSettings, out: Path) -> dict[str, Any]:
+    """Stage `judge`: the self-test over all human-scored examples of the cases."""
+    if not settings.cases:
+        raise ConfigError("judging the judge needs cases with human-scored examples; give --cases and --few-shots")
+    files = [name for name in (settings.cases, settings.few_shots, settings.judge_prompt) if name]
+    inputs = {"cases": files_fingerprint(files)}
+    with open_stage(out, "judge", settings=settings, inputs=inputs, version=VERSION) as stage:
+        if stage.done:
+            return stage.summary
+        shots = Path(settings.few_shots) if settings.few_shots else None
+        trials = leave_one_out(read_cases(Path(settings.cases), shots, settings.rubric))
+        if not trials:
+            raise DataError(f"{settings.cases}: no case has human-scored examples; give them with --few-shots FILE")
+        judge = open_judge(settings, out)
+        items: list[Item] = []
+        for case, answer, _ in trials:
+            items += judge.items(case, answer)
+        verdicts = ask(
+            judge.model, items, out / VERDICTS, label="judging the judge", batch_tokens=BATCH_TOKENS, unit="verdict"
+        )
+        scores = [_score(judge, case, human, verdicts) for case, _, human in trials]
+        results = {
+            "task": "judge",
+            **agreement(scores),
+            "judge": describe_judge(judge, list(verdicts.values()), scores),
+        }
+        atomic_write_text(out / SCORES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scores))
+        atomic_write_json(out / RESULTS, results)
+        return results if passing_failures(verdicts) else stage.finish(results)
+
+
+def leave_one_out(cases: Sequence[Case]) -> list[tuple[Case, str, int]]:
+    """(case without the example, its answer, its human score) for every example of every case."""
+    trials = []
+    for case in cases:
+        for place, example in enumerate(case.examples):
+            rest = case.examples[:place] + case.examples[place + 1 :]
+            trials.append((replace(case, key=f"{case.key}:{place}", examples=rest), example.answer, example.score))
+    return trials
+
+
+def _score(judge: Judge, case: Case, human: int, verdicts: Mapping[str, Answer]) -> dict[str, Any]:
+    ratings = judge.ratings(case.rubric, case.key, verdicts)
+    read = [rating for rating in ratings if rating is not None]
+    return {
+        "key": case.key,
+        "rubric": case.rubric,
+        "answer": "",
+        "human": human,
+        "ratings": ratings,
+        "score": sum(read) / len(read) if read else None,
+    }
+
+
+def agreement(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rank correlation and mean distance of judge and people; unscored answers are left out and counted."""
+    pairs = [(row["score"], row["human"]) for row in scores if row["score"] is not None]
+    out: dict[str, Any] = {"answers": len(scores), "unscored": len(scores) - len(pairs)}
+    if not pairs:
+        return out | asdict(rank_correlation([0.0], [0.0])) | {"n": 0, "mean_distance": None, "mean_excess": None}
+    judged, human = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    excess = [a - b for a, b in pairs]
+    return out | {
+        **asdict(rank_correlation(judged, human)),
+        "mean_distance": sum(map(abs, excess)) / len(excess),
+        "mean_excess": sum(excess) / len(excess),
+    }
+
+
+def against_people(folder: Path, human: Path) -> dict[str, Any]:
+    """Agreement of a finished `chat` folder's scores with people's: a .jsonl of `key` (or `idx`) and `score`."""
+    given: dict[str, float] = {}
+    for number, row in enumerate(read_jsonl(human), start=1):
+        key, score = row.get("key", row.get("idx")), row.get("score")
+        if key is None or not isinstance(score, int | float):
+            raise DataError(f"{human}:{number}: each row needs `key` (or `idx`) and a number `score`")
+        given[str(key)] = float(score)
+    rows = read_jsonl(folder / SCORES)
+    matched = [{"score": row["score"], "human": given[row["key"]]} for row in rows if row["key"] in given]
+    if not matched:
+        raise DataError(f"{human}: none of its keys is a question of {folder}")
+    return {"task": "judge against people", "matched": len(matched), "of": len(given), **agreement(matched)}

@@ -121,6 +121,13 @@ def complete_all(model: LanguageModel, requests: Iterable[Request]) -> list[Outc
     return [outcome for outcome in outcomes if outcome is not None]
 
 
+def close_model(model: LanguageModel) -> None:
+    """Release the connections and files that a model holds, where it holds any."""
+    close = getattr(model, "close", None)
+    if close is not None:
+        close()
+
+
 def open_model(
     spec: str,
     *,

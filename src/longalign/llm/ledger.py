@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from longalign.errors import LongAlignError, RunError
-from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request
+from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request, close_model
 from longalign.run import atomic_path, fingerprint
 
 SCHEMA = """
@@ -236,6 +236,11 @@ class LedgeredModel:
         except LongAlignError:
             self.ledger.release(calls.values())
             raise
+
+    def close(self) -> None:
+        """Close the file and the model's connections."""
+        self.ledger.close()
+        close_model(self.model)
 
     def worst_usd(self, request: Request) -> float:
         """The most that one call is expected to cost."""

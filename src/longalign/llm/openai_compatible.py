@@ -93,6 +93,10 @@ class OpenAICompatibleModel:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def _answer(self, request: Request) -> Outcome:
         """One request through all its attempts."""
         pause_s = self.first_pause_s

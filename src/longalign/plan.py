@@ -49,7 +49,8 @@ def plan(settings: PlanSettings, out: Path | None = None) -> dict[str, Any]:
         "sequences": step_plan.sequences,
         "sequences_without_targets": int((step_plan.targets_N == 0).sum()),
         "dropped": int(data.counts.get("dropped", 0)),
-        "overlong": {"rule": settings.overlong, **data.counts},
+        "overlong_rule": settings.overlong,
+        "row_counts": dict(data.counts),
         "lengths_from": data.basis,
         "epochs": settings.epochs,
         "steps": len(step_plan),
@@ -86,6 +87,9 @@ def model_shape(name: str) -> ModelShape:
     """A named shape, or what a model directory, a config.json or a hub id says. Raises ConfigError."""
     if name in SHAPES:
         return SHAPES[name]
+    from longalign.builtin import model_dir
+
+    name = model_dir(name)
     path = Path(name) / "config.json" if Path(name).is_dir() else Path(name)
     if path.is_file():
         try:

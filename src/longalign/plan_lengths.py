@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def read_lengths(settings: PlanSettings) -> PlanLengths:
         if len(wrong):
             row = int(wrong[0])
             raise DataError(f"{settings.targets}: row {row} has {targets_N[row]} targets in {lengths_N[row]} tokens")
-        basis = f"{settings.lengths}" + ("" if settings.targets else ", every token a target")
+        basis = settings.lengths + ("" if settings.targets else ", every token a target")
         return _fit(lengths_N, targets_N, np.zeros_like(lengths_N), ["all"], settings, basis)
     first = Path(settings.data[0])
     if (first / "store.json").exists():
@@ -113,22 +113,20 @@ def _from_store(folder: Path, settings: PlanSettings) -> PlanLengths:
 
 def _tokenised(settings: PlanSettings) -> PlanLengths:
     """Exact: the very tokens training would see, by the rule for over-long rows."""
-    from longalign.data.overlong import fit
-    from longalign.data.tokenize import sequence_of_row
-    from longalign.train.model import load_tokenizer
+    from longalign.data.rows_to_tokens import RowEncoder
 
     assert settings.tokenizer is not None
-    tokenizer = load_tokenizer(settings.tokenizer)
+    encode = RowEncoder(settings.tokenizer, settings.window, settings.overlong)
     lengths, targets, names = [], [], []
     counts: Counter[str] = Counter()
-    for row in _rows(settings.data):
-        sequences, done = fit(sequence_of_row(tokenizer, row), settings.window, settings.overlong)
+    for row in _rows(settings.data, counts):
+        encoded, done = encode(row)
         counts.update(done)
-        for sequence in sequences:
+        for sequence, note in encoded:
             lengths.append(sequence.length_tokens)
             targets.append(sequence.target_count)
-            names.append(str(row.get("source", "unknown")))
-    counts["dropped"] = counts["dropped_overlong"] + counts["dropped_without_targets"]
+            names.append(str(note.get("source", "unknown")))
+    counts["dropped"] += counts["dropped_overlong"] + counts["dropped_without_targets"]
     if not lengths:
         raise DataError(f"{', '.join(settings.data)}: no row has targets; nothing to plan")
     source_N, sources = _numbered(names)
@@ -139,29 +137,35 @@ def _tokenised(settings: PlanSettings) -> PlanLengths:
 def _stated(settings: PlanSettings) -> PlanLengths:
     """From each row's `length_tokens`; targets by the assistant's share of the characters."""
     lengths, targets, names = [], [], []
-    for number, row in enumerate(_rows(settings.data), 1):
-        length = row.get("length_tokens")
+    counts: Counter[str] = Counter()
+    for row in _rows(settings.data, counts):
+        length = row.get("length_tokens") or row.get("length")
         if not isinstance(length, int) or length < 1:
-            raise DataError(f"{settings.data}: row {number} has no `length_tokens`; add --tokenizer to count them")
+            where = f"{settings.data[0]}: row {row['id']}"
+            raise DataError(f"{where}: no `length_tokens`; add --tokenizer to count them")
         sizes = [(message["role"] == "assistant", len(message["content"] or "")) for message in row["messages"]]
         share = sum(size for answer, size in sizes if answer) / max(sum(size for _, size in sizes), 1)
         lengths.append(length)
-        targets.append(round(length * share))
-        names.append(str(row.get("source", "unknown")))
+        targets.append(max(round(length * share), 1))
+        names.append(str(row["source"]))
     if not lengths:
-        raise DataError(f"{', '.join(settings.data)}: no rows; nothing to plan")
+        raise DataError(f"{', '.join(settings.data)}: no rows with an answer; nothing to plan")
     source_N, sources = _numbered(names)
     basis = "`length_tokens` of the rows, targets estimated from characters (add --tokenizer for exact ones)"
-    return _fit(
-        np.array(lengths, dtype=np.int64), np.array(targets, dtype=np.int64), source_N, sources, settings, basis
-    )
+    arrays = (np.array(lengths, dtype=np.int64), np.array(targets, dtype=np.int64))
+    planned = _fit(*arrays, source_N, sources, settings, basis)
+    return replace(planned, counts=dict(Counter(planned.counts) + counts))
 
 
-def _rows(paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _rows(paths: Sequence[str], counts: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Rows of all files; conversations without a usable answer are counted as dropped."""
     from longalign.data.formats import read_rows
 
+    left_out: Counter[str] = Counter()
     for path in paths:
-        yield from read_rows(path)
+        yield from read_rows(path, left_out=left_out)
+    counts["dropped"] += left_out.total()
+    counts.update({f"no usable answer: {reason}": number for reason, number in left_out.items()})
 
 
 def _numbered(names: Iterator[str] | Sequence[str]) -> tuple[IntArray, list[str]]:

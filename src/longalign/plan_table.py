@@ -85,8 +85,9 @@ def _shares(s: Mapping[str, Any], key: str, label: str) -> Table:
 
 def _notes(s: Mapping[str, Any]) -> list[str]:
     notes = [f"lengths from {s['lengths_from']}"]
-    if s["overlong"].get("overlong"):
-        notes.append(f"{s['overlong']['overlong']:,} rows above {s['window']:,} tokens: {s['overlong']}")
+    if s["row_counts"]:
+        counts = ", ".join(f"{name} {number:,}" for name, number in s["row_counts"].items())
+        notes.append(f"rows treated before planning ({s['overlong_rule']} above {s['window']:,} tokens): {counts}")
     if s["sequences_without_targets"]:
         notes.append(f"{s['sequences_without_targets']:,} sequences have no targets and do not count in the loss")
     bias = s["length_bias"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -217,7 +218,9 @@ def test_steps_of_balanced_are_uniformly_random_sets():
 def test_consecutive_epochs_are_independent_draws():
     lengths = np.arange(1, 401) % 90 + 1
     plan = plan_steps(lengths, window=100, sequences_per_step=20, strategy="balanced", epochs=2, ranks=4, cost=COST)
-    first, second = ({row: step.index % 20 for step in plan if step.epoch == e for row in step.sequences} for e in (0, 1))
+    first, second = (
+        {row: step.index % 20 for step in plan if step.epoch == e for row in step.sequences} for e in (0, 1)
+    )
     same = sum(first[row] == second[row] for row in first)
     assert 5 <= same <= 40  # 20 expected of 400
 
@@ -241,7 +244,7 @@ def test_sorted_steps_are_consecutive_lengths_in_random_order():
     lengths = longalign_mix(960)
     plan = plan_steps(lengths, window=65536, sequences_per_step=96, strategy="sorted", seed=1)
     ranges = sorted((lengths[list(step.sequences)].min(), lengths[list(step.sequences)].max()) for step in plan)
-    assert all(before[1] <= after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(ranges))
     starts = [lengths[list(step.sequences)].min() for step in plan]
     assert starts != sorted(starts)
 

@@ -112,7 +112,7 @@ class Step:
         return sequence_weights(self.target_counts, mode)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StepPlan(Sequence[Step]):
     """All steps of a run.
 
@@ -132,6 +132,12 @@ class StepPlan(Sequence[Step]):
     rank_packs_R1: IntArray
     step_ranks_S1: IntArray
     epoch_steps_E1: IntArray
+
+    def __repr__(self) -> str:
+        return (
+            f"<StepPlan {self.rules.strategy}: {self.sequences:,} sequences x {self.rules.epochs} epochs in "
+            f"{len(self):,} steps on {self.ranks} ranks>"
+        )
 
     def __len__(self) -> int:
         return len(self.step_ranks_S1) - 1

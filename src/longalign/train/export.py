@@ -84,8 +84,11 @@ def _write_plain(
 
 def _whole_state(model: nn.Module) -> dict[str, Tensor]:
     """All weights in host memory on the first rank; sharded ones are gathered, tensor by tensor."""
-    found = {}
-    for name, tensor in model.state_dict().items():
+    found, seen = {}, set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) in seen:  # tied weights are stored once
+            continue
+        seen.add(id(tensor))
         value = whole(tensor)
         if value is not None:
             found[name] = value

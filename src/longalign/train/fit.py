@@ -24,6 +24,7 @@ from longalign.train.collate import StepLoader
 from longalign.train.heldout import HeldOut
 from longalign.train.metrics import Groups, StepMeter
 from longalign.train.parallel import parallel_mode, training_arguments
+from longalign.train.shard import shard
 from longalign.train.trainer import PlanTrainer
 
 
@@ -57,6 +58,8 @@ def fit(
         first_step=done,
         dtype=torch.float64 if dtype == torch.float64 else torch.float32,
     )
+    if parallel_mode(settings) == "fsdp2":
+        model = shard(model, settings)
     sources = [str(row.get("source") or "unknown") for row in store.rows]
     groups = Groups.of(store.lengths, store.target_counts, sources)
     heldout = None
@@ -74,7 +77,8 @@ def fit(
 
         def on_step(row: dict[str, Any]) -> None:
             if ranks.is_first():
-                bar.advance(settings.logging_steps, f"loss {row['loss']:.3f}, {row['target_tokens_per_s']:.0f} targets/s")
+                note = f"loss {row['loss']:.3f}, {row['target_tokens_per_s']:.0f} targets/s"
+                bar.advance(settings.logging_steps, note)
 
         trainer = PlanTrainer(
             model,
@@ -157,7 +161,7 @@ def summarise(folder: Path, plan: StepPlan, steps: int) -> dict[str, Any]:
     measured = [row for row in rows if "loss" in row]
     heldout = [row for row in rows if "heldout" in row]
     last = measured[-10:]
-    mean = lambda key: sum(row[key] for row in last) / len(last) if last else None  # noqa: E731
+    mean = lambda key: sum(row[key] for row in last) / len(last) if last else None
     seconds = sum(row["step_s"] for row in measured)
     return {
         "steps": steps,

@@ -16,6 +16,7 @@ from longalign.data.store import TokenStore
 from longalign.train import ranks
 from longalign.train.collate import Microbatch, StepLoader
 from longalign.train.metrics import Groups, NllSums
+from longalign.train.shard import reshard
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class HeldOut:
             for microbatch in batch.microbatches:
                 output = model(**model_inputs(microbatch))
                 sums.add(microbatch, output.nll, output.loss)
+        reshard(model)
         model.train(training)
         found = sums.take()
         counts = self.groups.count(list(batch.step.sequences))

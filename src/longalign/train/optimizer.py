@@ -98,5 +98,5 @@ def _groups(*groups: tuple[list[nn.Parameter], float]) -> list[dict[str, Any]]:
 
 
 def _fusable(parameters: Iterable[Tensor]) -> bool:
-    """Fused AdamW: one pass over memory. Only where every parameter is a plain floating-point tensor."""
-    return all(type(p) is nn.Parameter and p.is_floating_point() for p in parameters if p.requires_grad)
+    """Fused AdamW: one pass over memory."""
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters if p.requires_grad)

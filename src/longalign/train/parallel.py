@@ -20,17 +20,7 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
     on_gpu = torch.cuda.is_available()
     how = parallel_mode(settings)
     extra: dict[str, Any] = {}
-    if how == "fsdp2":
-        extra = {
-            "fsdp": True,
-            "fsdp_config": {
-                "version": 2,
-                "reshard_after_forward": True,
-                "cpu_offload": settings.cpu_offload,
-                "state_dict_type": "SHARDED_STATE_DICT",
-            },
-        }
-    elif how == "deepspeed":
+    if how == "deepspeed":
         extra = {"deepspeed": deepspeed_config(settings)}
     elif how == "ddp":
         extra = {"ddp_find_unused_parameters": False}
@@ -46,8 +36,8 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
             max_steps=steps,
             learning_rate=settings.learning_rate,
             max_grad_norm=settings.max_grad_norm,
-            bf16=on_gpu and settings.dtype == "bfloat16",
-            fp16=on_gpu and settings.dtype == "float16",
+            bf16=on_gpu and settings.dtype == "bfloat16" and how != "fsdp2",  # FSDP2 casts by itself
+            fp16=on_gpu and settings.dtype == "float16" and how != "fsdp2",
             seed=settings.seed,
             use_cpu=not on_gpu,
             save_strategy="no",

@@ -13,6 +13,7 @@ from longalign.data.store import TokenStore
 from longalign.train.attention import pack_kwargs
 from longalign.train.collate import collate
 from longalign.train.metrics import length_band
+from longalign.train.shard import reshard
 
 FIRST_BAND_TOKENS = 32
 
@@ -49,6 +50,7 @@ def perplexity_by_position(
             counts[: len(nll_T)] += trained
             spent += part.tokens
             on_sequence()
+    reshard(model)
     model.train(training)
     by_band: dict[str, list[int]] = {}
     for position in np.flatnonzero(counts).tolist():

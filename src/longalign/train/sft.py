@@ -1,4 +1,4 @@
-"""Stage `train`: supervised fine-tuning on packed conversations with exact per-sequence weighting (paper section 3.2)."""
+"""Stage `train`: supervised fine-tuning on packed conversations, each counting once (paper section 3.2)."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
+from longalign.config import LoopSettings
 from longalign.errors import RunError
 from longalign.run import append_jsonl
 from longalign.train import checkpoint, ranks
@@ -30,7 +31,7 @@ from longalign.train.collate import Microbatch, StepBatch, StepLoader
 from longalign.train.heldout import HeldOut
 from longalign.train.metrics import NllSums, StepMeter, forget_after
 from longalign.train.optimizer import build_optimizer, build_schedule
-from longalign.config import LoopSettings
+from longalign.train.shard import is_sharded
 
 logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
 
@@ -51,6 +52,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         heldout: HeldOut | None = None,
         on_step: Callable[[dict[str, Any]], None] = lambda row: None,
     ) -> None:
+        self.sharded = is_sharded(model)
         super().__init__(model=model, args=args, callbacks=[_Schedule(settings, on_step)])
         self.remove_callback(PrinterCallback)
         self.loss_is_scaled_for_ga = True
@@ -59,6 +61,15 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.sums = NllSums(meter.groups)
         self.current: StepBatch | None = None
         self.last_row: dict[str, Any] = {}
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.sharded:  # accelerate would wrap it in DDP once more
+            self.accelerator.prepare_model = lambda model, **kwargs: model
+
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        if not self.sharded:
+            super()._move_model_to_device(model, device)
 
     # --- data ---------------------------------------------------------------------------------------------------
 

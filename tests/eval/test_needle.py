@@ -180,6 +180,7 @@ needle(EvalSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_repeats_no_question(documents: Path, tmp_path: Path) -> None:
     def slowly(body: dict[str, Any]) -> str:
         time.sleep(0.05)

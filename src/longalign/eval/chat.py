@@ -36,13 +36,13 @@ def chat(settings: EvalSettings, out: Path) -> dict[str, Any]:
     with open_stage(out, "chat", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.done:
             return stage.summary
-        subject = open_subject(settings, out)
-        cases = load_cases(wanted, subject.view)
-        prompts = {case.key: fit(case.prompt, subject, wanted) for case in cases}
-        items = [_question(prompts[case.key][0], case.key, wanted.max_new_tokens) for case in cases]
-        answers = subject.ask(items, out / ANSWERS, "chat answers")
-        judge = open_judge(wanted, out)
-        verdicts = judge_answers(judge, cases, answers, out / VERDICTS)
+        with open_subject(settings, out) as subject:
+            cases = load_cases(wanted, subject.view)
+            prompts = {case.key: fit(case.prompt, subject, wanted) for case in cases}
+            items = [_question(prompts[case.key][0], case.key, wanted.max_new_tokens) for case in cases]
+            answers = subject.ask(items, out / ANSWERS, "chat answers")
+        with open_judge(wanted, out) as judge:
+            verdicts = judge_answers(judge, cases, answers, out / VERDICTS)
         scores = [score_row(case, answers[case.key], verdicts, judge, prompts[case.key][1]) for case in cases]
         results = {
             "task": "chat",

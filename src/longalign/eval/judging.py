@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from longalign.config import ChatSettings
 from longalign.eval.cases import Case
 from longalign.eval.judge import SCALES, Rubric, RubricName, judge_prompt, read_verdict, rubric, shuffled
 from longalign.eval.task import Answer, Item, ask, spend
-from longalign.llm.base import LanguageModel, open_model
+from longalign.llm.base import LanguageModel, close_model, open_model
 
 BATCH_TOKENS = 16384  # of a local judge
 
@@ -48,9 +49,11 @@ class Judge:
         return ratings
 
 
-def open_judge(settings: ChatSettings, out: Path) -> Judge:
+@contextmanager
+def open_judge(settings: ChatSettings, out: Path) -> Iterator[Judge]:
     """The judge of `settings`; paid verdicts are remembered in `out/judge-ledger.sqlite`."""
     template = Path(settings.judge_prompt) if settings.judge_prompt else None
+    rubrics = {name: rubric(name, template) for name in SCALES}
     model = open_model(
         "offline-judge" if settings.judge == "offline" else settings.judge,
         ledger=out / "judge-ledger.sqlite" if settings.judge.startswith("openai:") else None,
@@ -58,8 +61,10 @@ def open_judge(settings: ChatSettings, out: Path) -> Judge:
         price_usd_per_million=settings.judge_price_usd_per_million,
         max_cost_usd=settings.judge_max_cost_usd,
     )
-    rubrics = {name: rubric(name, template) for name in SCALES}
-    return Judge(model, rubrics, settings.scorings, settings.judge_max_new_tokens, settings.seed)
+    try:
+        yield Judge(model, rubrics, settings.scorings, settings.judge_max_new_tokens, settings.seed)
+    finally:
+        close_model(model)
 
 
 def judge_answers(judge: Judge, cases: Sequence[Case], answers: Mapping[str, Answer], log: Path) -> dict[str, Answer]:

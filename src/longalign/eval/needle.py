@@ -56,9 +56,9 @@ def needle(settings: EvalSettings, out: Path) -> dict[str, Any]:
     with open_stage(out, "needle", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.done:
             return stage.summary
-        subject = open_subject(settings, out)
-        items = needle_items(wanted, read_texts(haystack), subject.view)
-        answers = subject.ask([i.item for i in items], out / ANSWERS, "needle")
+        with open_subject(settings, out) as subject:
+            items = needle_items(wanted, read_texts(haystack), subject.view)
+            answers = subject.ask([i.item for i in items], out / ANSWERS, "needle")
         scores = [score_row(item, answers[item.item.key]) for item in items]
         results = {
             "task": "needle",

@@ -36,9 +36,9 @@ def short(settings: EvalSettings, out: Path) -> dict[str, Any]:
         if stage.done:
             return stage.summary
         rows = held_out_rows(wanted)
-        subject = open_subject(settings, out)
         items = [Item(row["id"], tuple(row["messages"][:-1]), wanted.max_new_tokens) for row in rows]
-        answers = subject.ask(items, out / ANSWERS, "short skills")
+        with open_subject(settings, out) as subject:
+            answers = subject.ask(items, out / ANSWERS, "short skills")
         scores = [score_row(row, answers[row["id"]]) for row in rows]
         results = {
             "task": "short",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from longalign.config import EvalSettings
 from longalign.errors import ModelError
 from longalign.eval.task import Answer, Item, ask
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView
-from longalign.llm.base import LanguageModel, open_model
+from longalign.llm.base import LanguageModel, close_model, open_model
 from longalign.run import fingerprint, fingerprint_path
 
 
@@ -34,7 +35,8 @@ class Subject:
         return {"model": self.model.name, "length_unit": self.view.unit, "model_window_tokens": self.window}
 
 
-def open_subject(settings: EvalSettings, out: Path) -> Subject:
+@contextmanager
+def open_subject(settings: EvalSettings, out: Path) -> Iterator[Subject]:
     """Open the model of `settings`. Replies of endpoints are remembered in `out/ledger.sqlite`: never paid twice."""
     paid = settings.model.startswith("openai:")
     model = open_model(
@@ -53,7 +55,10 @@ def open_subject(settings: EvalSettings, out: Path) -> Subject:
         view = TokenizerView(model.tokenizer)
     else:
         view = CharacterView()
-    return Subject(model, view, getattr(model, "window", None), settings.batch_tokens)
+    try:
+        yield Subject(model, view, getattr(model, "window", None), settings.batch_tokens)
+    finally:
+        close_model(model)
 
 
 def load_tokenizer(spec: str, trust_remote_code: bool = False) -> Any:

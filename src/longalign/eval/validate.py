@@ -19,7 +19,7 @@ from longalign.errors import ConfigError, DataError
 from longalign.eval.cases import Case, read_cases
 from longalign.eval.judging import BATCH_TOKENS, Judge, describe_judge, open_judge
 from longalign.eval.subject import files_fingerprint
-from longalign.eval.task import RESULTS, SCORES, VERDICTS, Answer, Item, ask, passing_failures
+from longalign.eval.task import RESULTS, SCORES, VERDICTS, Answer, ask, passing_failures
 from longalign.run import atomic_write_json, atomic_write_text, open_stage, read_jsonl
 
 VERSION = 1
@@ -38,13 +38,11 @@ def validate_judge(settings: ChatSettings, out: Path) -> dict[str, Any]:
         trials = leave_one_out(read_cases(Path(settings.cases), shots, settings.rubric))
         if not trials:
             raise DataError(f"{settings.cases}: no case has human-scored examples; give them with --few-shots FILE")
-        judge = open_judge(settings, out)
-        items: list[Item] = []
-        for case, answer, _ in trials:
-            items += judge.items(case, answer)
-        verdicts = ask(
-            judge.model, items, out / VERDICTS, label="judging the judge", batch_tokens=BATCH_TOKENS, unit="verdict"
-        )
+        with open_judge(settings, out) as judge:
+            items = [item for case, answer, _ in trials for item in judge.items(case, answer)]
+            verdicts = ask(
+                judge.model, items, out / VERDICTS, label="judging the judge", batch_tokens=BATCH_TOKENS, unit="verdict"
+            )
         scores = [_score(judge, case, human, verdicts) for case, _, human in trials]
         results = {
             "task": "judge",

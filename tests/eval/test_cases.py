@@ -1,0 +1,124 @@
+"""LongBench-Chat, LongCite and LongBench files are read as they are; mistakes are named by file, case and field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longalign.errors import DataError
+from longalign.eval.builtin_cases import builtin_cases
+from longalign.eval.cases import read_cases
+from longalign.eval.judge import Example
+from longalign.eval.token_view import CharacterView
+from tests.eval.conftest import filler
+
+SHOTS = [[{"answer": f"a{n}{k}", "score": k + 1} for k in range(3)] for n in range(2)]
+CHAT = [
+    {"idx": 1, "prompt": "A long text.\n\nWhat is it?", "query": "What is it?", "answer": "A text."},
+    {"idx": 2, "prompt": "很长的文章。\n\n这是什么？", "query": "这是什么？", "answer": "文章。"},
+]
+
+
+def write(path: Path, value: Any) -> Path:
+    text = "\n".join(json.dumps(row) for row in value) if path.suffix == ".jsonl" else json.dumps(value)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_longbench_chat(tmp_path: Path) -> None:
+    cases = read_cases(write(tmp_path / "test_cases.json", CHAT), write(tmp_path / "few_shots.json", SHOTS))
+    assert [(c.key, c.language, c.rubric, c.reference) for c in cases] == [
+        ("1", "en", "chat", "A text."),
+        ("2", "zh", "chat", "文章。"),
+    ]
+    assert cases[1].examples == (Example("a10", 1), Example("a11", 2), Example("a12", 3))
+
+
+def test_examples_follow_idx_rather_than_the_order_of_the_file(tmp_path: Path) -> None:
+    cases = read_cases(write(tmp_path / "c.json", CHAT[::-1]), write(tmp_path / "f.json", SHOTS))
+    assert cases[0].key == "2"
+    assert cases[0].examples[0].answer == "a10"
+
+
+def test_questions_over_one_document_share_its_name(tmp_path: Path) -> None:
+    rows = [{"idx": n, "prompt": f"Doc.\n\nQ{n}?", "query": f"Q{n}?", "answer": "x"} for n in (1, 2)]
+    rows.append({"idx": 3, "prompt": "Other.\n\nQ3?", "query": "Q3?", "answer": "x"})
+    a, b, c = read_cases(write(tmp_path / "c.json", rows))
+    assert a.document == b.document != c.document
+
+
+def test_longcite_variant(tmp_path: Path) -> None:
+    row = {
+        "idx": 7,
+        "dataset": "longbench-chat",
+        "query": "Who?",
+        "context": "Text.",
+        "answer": ["Ann"],
+        "few_shot_scores": [{"answer": "Bob", "score": 1}],
+    }
+    other = {"idx": 8, "dataset": "gov_report", "query": "Sum up.", "context": "Text.", "answer": ["S"]}
+    chat, summary = read_cases(write(tmp_path / "c.json", [row, other]))
+    assert (chat.prompt, chat.rubric, chat.examples) == ("Text.\n\nWho?", "chat", (Example("Bob", 1),))
+    assert summary.rubric == "summary"
+
+
+def test_longbench(tmp_path: Path) -> None:
+    rows = [
+        {
+            "input": "Who?",
+            "context": "Text.",
+            "answers": ["Ann", "A."],
+            "dataset": "hotpotqa",
+            "language": "en",
+            "_id": "x",
+        },
+        {"input": "", "context": "长文。", "answers": ["要点"], "dataset": "vcsum", "language": "zh", "_id": "y"},
+    ]
+    question, summary = read_cases(write(tmp_path / "c.jsonl", rows))
+    assert (question.key, question.rubric, question.reference) == ("x", "qa", "(1) Ann\n(2) A.")
+    assert (summary.rubric, summary.query) == ("summary", "请总结上文的内容。")
+    assert summary.prompt == "长文。\n\n请总结上文的内容。"
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([], "at least one"),
+        ([{"idx": 1, "prompt": "p", "answer": "a"}], r"case 1: field `query`"),
+        ([{"idx": 1, "query": "q", "answer": "a"}], r"case 1: neither `prompt` nor `context`"),
+        ([{"idx": 1, "prompt": "p", "query": "q"}], r"case 1: field `answer`"),
+        ([CHAT[0], CHAT[0]], r"key '1' occurs more than once"),
+        (["text"], r"case 1 is not an object"),
+        ([{**CHAT[0], "examples": [{"answer": "a", "score": 12}]}], r"score` \(1-10, whole\)"),
+        ([{**CHAT[0], "rubric": "stars"}], r"'stars' is unknown"),
+    ],
+)
+def test_mistakes_are_named(rows: Any, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=complaint):
+        read_cases(write(tmp_path / "c.json", rows))
+
+
+def test_too_few_examples_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1 lists of examples, none for number 2"):
+        read_cases(write(tmp_path / "c.json", CHAT), write(tmp_path / "f.json", SHOTS[:1]))
+    (tmp_path / "broken.json").write_text("[{")
+    with pytest.raises(DataError, match=r"broken\.json: not valid JSON"):
+        read_cases(tmp_path / "broken.json")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_cases(tmp_path / "none.json")
+
+
+def test_built_in_cases_are_answerable_from_their_document_and_say_what_they_are() -> None:
+    texts = [filler(300, 1000 * n) for n in range(3)]
+    cases = builtin_cases(texts, CharacterView(), count=6, tokens=400, seed=0)
+    assert len(cases) == 6
+    assert len({case.document for case in cases}) == 6
+    for case in cases:
+        assert case.prompt.endswith(f"\n\n{case.query}")
+        assert "offline stand-in" in case.dataset
+        told = case.reference.split(": ", 1)[-1]
+        assert " ".join(told.split()) in " ".join(case.prompt.split())
+    assert cases[:3] == builtin_cases(texts, CharacterView(), count=3, tokens=400, seed=0)[:3]

@@ -1,0 +1,163 @@
+"""Two evaluations of the same questions, compared question by question, and what may be said about them.
+
+Means of separate runs are never compared: a pair shares the question, and most of the noise is the question's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+from longalign.core.stats import PairedComparison, holm, mcnemar_p, paired_comparison
+from longalign.errors import DataError, RunError
+from longalign.eval.judge import SCALES
+from longalign.eval.task import RESULTS, SCORES
+from longalign.run import atomic_write_json, random_for, read_jsonl
+
+ALPHA = 0.05
+
+
+def compare(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
+    """Compare the stage folders of one task on two models; `b` is the one that may be better.
+
+    Raises `DataError` when they are different tasks or share no question. Questions that one of them has not
+    scored are left out and counted.
+    """
+    first, second = _results(a), _results(b)
+    if first["task"] != second["task"]:
+        raise DataError(f"{a} holds `{first['task']}` and {b} holds `{second['task']}`; compare the same task")
+    pairs, left_out = pair_up(read_jsonl(a / SCORES), read_jsonl(b / SCORES))
+    if not pairs:
+        raise DataError(f"{a} and {b} have no scored question in common; evaluate both with the same settings")
+    groups = {"all": pairs} | _groups(first["task"], pairs)
+    compared = {name: compare_pairs(first["task"], rows, name) for name, rows in groups.items()}
+    many = [name for name in compared if name != "all"]
+    for name, p in zip(many, holm([compared[name]["p"] for name in many]) if many else [], strict=True):
+        compared[name]["p_holm"] = p
+    result = {
+        "task": first["task"],
+        "a": first["label"],
+        "b": second["label"],
+        "left_out": left_out,
+        "groups": compared,
+        "warnings": _warnings(first, second),
+    }
+    result["text"] = "\n".join(sentences(result))
+    if out:
+        atomic_write_json(out, result)
+    return result
+
+
+def pair_up(
+    a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]
+) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], int]:
+    """Rows of the same question that both models have scored, and how many questions were left out.
+
+    The question's text must agree too: keys alone would pair different questions of differently seeded runs.
+    """
+    other = {row["key"]: row for row in b}
+    keys = {row["key"] for row in a} | set(other)
+    pairs = [
+        (row, other[row["key"]])
+        for row in a
+        if row["key"] in other
+        and row["question"] == other[row["key"]]["question"]
+        and row["score"] is not None
+        and other[row["key"]]["score"] is not None
+    ]
+    return pairs, len(keys) - len(pairs)
+
+
+def compare_pairs(task: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], name: str) -> dict[str, Any]:
+    """The comparison of one group: exact McNemar for right-or-wrong, sign flips clustered by document for scores."""
+    mixed = len({a.get("rubric") for a, _ in pairs}) > 1
+    x, y = ([value_of(task, row, mixed) for row in side] for side in zip(*pairs, strict=True))
+    clusters = [a["document"] for a, _ in pairs] if task == "chat" else None
+    got: PairedComparison = paired_comparison(x, y, random_for(0, "compare", task, name), clusters)
+    out = asdict(got)
+    out["p"] = got.sign_flip_p if task == "chat" else mcnemar_p(got.losses, got.wins)
+    out["test"] = "sign flips of documents" if task == "chat" else "McNemar, exact"
+    out["statement"] = statement(got, out["p"])
+    return out
+
+
+def value_of(task: str, row: dict[str, Any], mixed_scales: bool = False) -> float:
+    """One question's figure: 1 for right, or the rating (0-100 of its scale where scales are mixed)."""
+    score = row["score"]
+    if task == "needle":
+        return float(score["value"])
+    if task == "short":
+        return float(score["exact"])
+    if mixed_scales:
+        low, high = SCALES[row["rubric"]]
+        return 100 * (float(score) - low) / (high - low)
+    return float(score)
+
+
+def statement(got: PairedComparison, p: float) -> str:
+    """What the figures allow to say, in one line."""
+    figures = f"{got.mean_a:.2f} vs {got.mean_b:.2f} on {got.n} questions"
+    if p < ALPHA:
+        word = "higher" if got.difference > 0 else "lower"
+        return f"{figures}: {word} (difference {got.difference:+.2f}, {_limits(got)}, p = {p:.2g})"
+    if got.difference == 0:
+        return f"{figures}: no difference seen{_detectable(got)}"
+    need = f" (needs about {got.n_needed:,} questions)" if got.n_needed and got.n_needed > got.n else ""
+    return f"{figures}: not distinguishable{need}, p = {p:.2g}{_detectable(got)}"
+
+
+def sentences(result: dict[str, Any]) -> list[str]:
+    """The comparison for a person."""
+    lines = [f"{result['task']}: {result['a']} vs {result['b']}"]
+    for name, group in result["groups"].items():
+        adjusted = (
+            f"; p after Holm over {len(result['groups']) - 1}: {group['p_holm']:.2g}" if "p_holm" in group else ""
+        )
+        wins = f"{group['wins']} better, {group['ties']} equal, {group['losses']} worse"
+        lines.append(f"  {name}: {group['statement']}; {wins}{adjusted}")
+    if result["left_out"]:
+        lines.append(f"  left out: {result['left_out']} questions that only one of them has, or has scored")
+    return lines + [f"  careful: {warning}" for warning in result["warnings"]]
+
+
+def _groups(task: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    field = {"needle": "length", "short": "kind", "chat": "dataset"}[task]
+    names = dict.fromkeys(a[field] for a, _ in pairs)
+    if len(names) < 2:
+        return {}
+    return {f"{field} {name}": [(a, b) for a, b in pairs if a[field] == name] for name in names}
+
+
+def _warnings(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """Differences that make scores incomparable."""
+    found = []
+    if a["task"] == "chat":
+        for field, what in (("model", "judged by different judges"), ("prompt_hash", "judged with different prompts")):
+            if a["judge"][field] != b["judge"][field]:
+                found.append(what)
+    if a.get("length_unit") != b.get("length_unit"):
+        found.append("prompt lengths are counted differently")
+    return found
+
+
+def _limits(got: PairedComparison) -> str:
+    return f"95% {got.bca_low:+.2f} to {got.bca_high:+.2f}"
+
+
+def _detectable(got: PairedComparison) -> str:
+    if got.minimum_detectable is None:
+        return ""
+    return f"; differences under {got.minimum_detectable:.2f} would mostly go unseen"
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    path = folder / RESULTS
+    if not path.exists():
+        raise RunError(f"{folder}: no {RESULTS} here; give the folder of one finished task (for example RUN/eval/chat)")
+    results = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+    if "task" not in results:
+        raise RunError(f"{folder}: holds several tasks; name one of its folders, for example {folder / 'needle'}")
+    return results

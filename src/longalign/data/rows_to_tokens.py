@@ -83,9 +83,7 @@ def tokenize_documents(
     """The store of plain documents (`id`, `text`, `source`, `title`), cut into windows."""
     items = (Item(str(d.get("title") or d["id"]), d) for d in documents)
     ids = fingerprint([d["id"] for d in documents])
-    return _build(
-        folder, items, encoder, key=fingerprint(stamp, encoder, ids), total=len(documents), unit="document"
-    )
+    return _build(folder, items, encoder, key=fingerprint(stamp, encoder, ids), total=len(documents), unit="document")
 
 
 def _build(folder: Path, items: Iterator[Item], encoder: Any, *, key: str, total: int, unit: str) -> TokenStore:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ def tokenize_document(tokenizer: Any, text: str) -> TokenSequence:
 
 
 def windows(sequence: TokenSequence, window: int) -> Iterator[TokenSequence]:
-    """A document cut into consecutive windows of at most `window` tokens; a rest of one token has no target and goes."""
+    """Consecutive windows of at most `window` tokens; a rest of one token has no target and is left out."""
     for start in range(0, sequence.length_tokens, window):
         part = sequence.take(slice(start, start + window))
         if part.target_count:
@@ -151,7 +151,7 @@ def _encode(tokenizer: Any, text: str, spans: Sequence[Span], evidence: Sequence
 
 def _overlap(offsets_T2: NDArray[np.int64], start: int, end: int) -> NDArray[np.bool_]:
     """Tokens that cover at least one character of [start, end)."""
-    return cast(NDArray[np.bool_], (offsets_T2[:, 1] > start) & (offsets_T2[:, 0] < end))
+    return (offsets_T2[:, 1] > start) & (offsets_T2[:, 0] < end)
 
 
 def _without_thinking(message: Mapping[str, Any]) -> dict[str, Any]:

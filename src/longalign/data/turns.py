@@ -10,7 +10,6 @@ Three ways, tried in this order:
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,13 +108,11 @@ def _by_prefix(render: Renderer, messages: Sequence[Message], number: int, text:
         return None
     header = prompted[len(before) :] if prompted.startswith(before) else ""
     turn = through[len(before) :]
-    start = len(before) + len(os.path.commonprefix([header, turn]))
+    start = len(before) + common_length(header, turn)
     return Span(start, len(through), _ends_closed(render.tokenizer, turn))
 
 
-def _by_difference(
-    render: Renderer, messages: Sequence[Message], number: int, text: str, begin: int
-) -> Span | None:
+def _by_difference(render: Renderer, messages: Sequence[Message], number: int, text: str, begin: int) -> Span | None:
     """Locate turn `number` by changing its content; `begin` is where the turn before it ends."""
     content = messages[number].get("content") or ""
     if not isinstance(content, str):
@@ -129,8 +126,8 @@ def _by_difference(
         return None
     if twin == text:
         return None
-    first = len(os.path.commonprefix([text, twin]))
-    rest = len(os.path.commonprefix([text[first:][::-1], twin[first:][::-1]]))
+    first = common_length(text, twin)
+    rest = common_length(text[first:][::-1], twin[first:][::-1])
     content_end = len(text) - rest
     start = first
     header = _header(render, messages, number)
@@ -168,3 +165,15 @@ def _ends_closed(tokenizer: Any, turn: str) -> bool:
     """Whether a turn's text ends with a control token, white space apart."""
     special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return turn.rstrip().endswith(tuple(set(special + list(tokenizer.all_special_tokens))))
+
+
+def common_length(a: str, b: str) -> int:
+    """Characters that two texts share at their beginning; by bisection, since texts are long."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -11,8 +12,8 @@ from longalign.config import LoopSettings, RopeSettings, TrainSettings
 from longalign.progress import say
 from longalign.train import ranks
 from longalign.train.isolation import check_isolation
-from longalign.train.loss import attach_loss
 from longalign.train.lora import add_adapters
+from longalign.train.loss import attach_loss
 from longalign.train.model import ModelReport, load_model
 
 
@@ -65,13 +66,10 @@ def use_checkpointing(settings: LoopSettings) -> bool:
 def enable_checkpointing(model: nn.Module, *, offload: bool) -> None:
     """Recompute each layer in the backward pass; `offload` keeps its input in host memory."""
     how = {"use_reentrant": False}
-    if hasattr(model, "activation_checkpointing_enable"):
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs=how, offload=offload)
+    plain = cast(Any, model)
+    if hasattr(plain, "activation_checkpointing_enable"):
+        plain.activation_checkpointing_enable(activation_checkpointing_kwargs=how, offload=offload)
     else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
-    if hasattr(model, "enable_input_require_grads") and not any(
-        p.requires_grad for p in model.get_input_embeddings().parameters()
-    ):
-        model.enable_input_require_grads()
-
-
+        plain.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
+    if not any(p.requires_grad for p in plain.get_input_embeddings().parameters()):
+        plain.enable_input_require_grads()

@@ -10,9 +10,7 @@ from longalign.machine import describe_machine
 from longalign.train import ranks
 
 
-def model_card(
-    what: str, settings: LoopSettings, summary: Mapping[str, Any], *, sources: Mapping[str, int]
-) -> str:
+def model_card(what: str, settings: LoopSettings, summary: Mapping[str, Any], *, sources: Mapping[str, int]) -> str:
     """README.md of the exported directory."""
     machine = describe_machine()
     base = str(getattr(settings, "model", "unknown"))

@@ -70,9 +70,7 @@ def newest_good(folder: Path, say: Callable[[str], None] = lambda text: None) ->
     return None
 
 
-def save(
-    folder: Path, step: int, model: nn.Module, optimizer: Optimizer, others: Mapping[str, Any], keep: int
-) -> Path:
+def save(folder: Path, step: int, model: nn.Module, optimizer: Optimizer, others: Mapping[str, Any], keep: int) -> Path:
     """Write the checkpoint of `step`; every rank calls it. `others` is JSON of the first rank, files by name.
 
     Afterwards only the newest `keep` stay. Raises `RunError` when it cannot be written; what was there stays.

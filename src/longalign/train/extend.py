@@ -84,9 +84,7 @@ def extend(settings: ExtendSettings, out: Path) -> dict[str, Any]:
             settings=settings,
             base=settings.model,
             rope=settings.rope,
-            card=model_card(
-                f"extended to {settings.window} tokens", settings, summary, sources=source_counts(store)
-            ),
+            card=model_card(f"extended to {settings.window} tokens", settings, summary, sources=source_counts(store)),
         )
         return stage.finish(summary)
 

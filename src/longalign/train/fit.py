@@ -24,6 +24,7 @@ from longalign.train.collate import StepLoader
 from longalign.train.heldout import HeldOut
 from longalign.train.metrics import Groups, StepMeter
 from longalign.train.parallel import parallel_mode, training_arguments
+from longalign.train.sequence_parallel import SequenceParallel
 from longalign.train.shard import shard
 from longalign.train.trainer import PlanTrainer
 
@@ -58,6 +59,7 @@ def fit(
         first_step=done,
         dtype=torch.float64 if dtype == torch.float64 else torch.float32,
     )
+    sequence_parallel = start_sequence_parallel(model, settings)
     if parallel_mode(settings) == "fsdp2":
         model = shard(model, settings)
     sources = [str(row.get("source") or "unknown") for row in store.rows]
@@ -89,6 +91,7 @@ def fit(
             checkpoints=folder / "checkpoints",
             row_names=names,
             heldout=heldout,
+            sequence_parallel=sequence_parallel,
             on_step=on_step,
         )
         if resumed:
@@ -142,6 +145,15 @@ def model_cost(model: nn.Module) -> SequenceCost:
     return ModelShape.from_config(config.to_dict(), name=str(config.model_type)).sequence_cost()
 
 
+def start_sequence_parallel(model: nn.Module, settings: LoopSettings) -> SequenceParallel | None:
+    """This rank's group, if several ranks share a pack."""
+    if settings.sequence_parallel == 1:
+        return None
+    group = SequenceParallel.start(settings.sequence_parallel)
+    group.check(model.config)
+    return group
+
+
 def weight_schedule(settings: LoopSettings) -> WeightSchedule:
     """`weighting`, after `token_weighting_steps` steps of token weighting."""
     if settings.token_weighting_steps:
@@ -168,7 +180,7 @@ def summarise(folder: Path, plan: StepPlan, steps: int) -> dict[str, Any]:
         "sequences": plan.sequences,
         "epochs": plan.rules.epochs,
         "plan_hash": plan.hash,
-        "final_loss": mean("loss"),
+        "final_loss": sum(row["loss"] for row in last) / len(last) if last else None,
         "train_s": round(seconds, 2),
         "target_tokens_per_s": round(sum(row["target_tokens"] for row in measured) / max(seconds, 1e-9), 1),
         "tokens_per_s": round(sum(row["tokens"] for row in measured) / max(seconds, 1e-9), 1),

@@ -13,7 +13,6 @@ from torch import nn
 from longalign.core.batching import plan_steps
 from longalign.core.weighting import WeightSchedule
 from longalign.data.store import TokenStore
-from longalign.train import ranks
 from longalign.train.collate import Microbatch, StepLoader
 from longalign.train.metrics import Groups, NllSums
 from longalign.train.shard import reshard
@@ -29,7 +28,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, store: TokenStore, *, window: int, ranks_: int, data_rank: int, sequence_parallel: int = 1) -> HeldOut:
-        """`window` bounds what is run at once."""
+        """`window` bounds what is run at once; `ranks_` counts all processes."""
         plan = plan_steps(
             store.lengths,
             store.target_counts,
@@ -44,12 +43,12 @@ class HeldOut:
         return cls(store, groups, StepLoader(store, plan, WeightSchedule("sequence", "sequence"), data_rank))
 
     def measure(
-        self, model: nn.Module, model_inputs: Callable[[Microbatch], dict[str, Any]]
+        self, model: nn.Module, model_inputs: Callable[[Microbatch], dict[str, Any]], part: tuple[int, int] = (0, 1)
     ) -> dict[str, dict[str, float]]:
         """`{"by_length": {band: loss}, "by_source": {source: loss}, "all": {"loss": ..}}`; every rank calls it."""
         training = model.training
         model.eval()
-        sums = NllSums(self.groups)
+        sums = NllSums(self.groups, part)
         batch = self.loader.batch(0)
         with torch.no_grad():
             for microbatch in batch.microbatches:
@@ -61,10 +60,8 @@ class HeldOut:
         counts = self.groups.count(list(batch.step.sequences))
         with np.errstate(invalid="ignore", divide="ignore"):
             by_length, by_source = self.groups.named(found[:-2] / counts)
-        rank_groups = self.loader.plan.rules.sequence_parallel
         return {
             "by_length": by_length,
             "by_source": by_source,
             "all": {"loss": float(found[-1]), "token_loss": float(found[-2]) / max(batch.step.target_count, 1)},
-            "sizes": {"sequences": len(self.store), "ranks": ranks.count() / rank_groups},
         }

@@ -79,18 +79,24 @@ class Groups:
 
 @dataclass
 class NllSums:
-    """Negative log-likelihoods of sequences, kept on the device until someone reads them."""
+    """Negative log-likelihoods of sequences, kept on the device until someone reads them.
+
+    `part`: which part of each microbatch's positions this rank holds, as (number, parts), under sequence parallelism.
+    """
 
     groups: Groups
+    part: tuple[int, int] = (0, 1)
     parts: list[tuple[tuple[int, ...], Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, microbatch: Microbatch, nll_T: Tensor, loss: Tensor) -> None:
-        """Note one microbatch: `nll_T` per position, `loss` its part of the step's loss."""
+        """Note one microbatch: `nll_T` for each position of this rank's part, `loss` its part of the step's loss."""
         nll_T = nll_T.detach().flatten()
+        number, _ = self.part
         widths_S = microbatch.cu_seqlens_S1.diff().to(nll_T.device, torch.int64)
-        segment_T = torch.repeat_interleave(widths_S, output_size=nll_T.numel())
+        segment_T = torch.repeat_interleave(widths_S, output_size=microbatch.tokens)
+        segment_T = segment_T[number * len(nll_T) : (number + 1) * len(nll_T)]
         nll_S = nll_T.new_zeros(len(widths_S), dtype=torch.float64 if nll_T.device.type == "cpu" else nll_T.dtype)
-        nll_S.index_add_(0, segment_T, nll_T.to(nll_S.dtype))
+        nll_S.index_add_(0, segment_T, nll_T[: len(segment_T)].to(nll_S.dtype))  # beyond them is only filling
         self.parts.append((microbatch.rows, nll_S, loss.detach()))
 
     def check(self, step: int, name_of: Mapping[int, str] | Sequence[str]) -> None:

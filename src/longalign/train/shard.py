@@ -6,7 +6,7 @@ on CPU: this way the code that is proven equal with gloo on CPU is the code that
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -30,14 +30,15 @@ def shard(model: nn.Module, settings: LoopSettings) -> nn.Module:
     how["offload_policy"] = CPUOffloadPolicy() if settings.cpu_offload and device == "cuda" else OffloadPolicy()
     for layer in decoder_layers(model):
         fully_shard(layer, **how)
-    return fully_shard(model, **how)
+    fully_shard(model, **how)
+    return model
 
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
     """The repeated blocks of a transformers model, PEFT-wrapped or not."""
     names = set(getattr(model, "_no_split_modules", None) or ())
     if not names and hasattr(model, "get_base_model"):
-        names = set(model.get_base_model()._no_split_modules or ())
+        names = set(cast(Any, model).get_base_model()._no_split_modules or ())
     layers = [module for module in model.modules() if type(module).__name__ in names]
     if not layers:
         raise ModelError(f"{type(model).__name__} does not say which of its modules are layers; use --parallel ddp")

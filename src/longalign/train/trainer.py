@@ -31,6 +31,7 @@ from longalign.train.collate import Microbatch, StepBatch, StepLoader
 from longalign.train.heldout import HeldOut
 from longalign.train.metrics import NllSums, StepMeter, forget_after
 from longalign.train.optimizer import build_optimizer, build_schedule
+from longalign.train.sequence_parallel import SequenceParallel, shard_inputs
 from longalign.train.shard import is_sharded
 
 logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
@@ -50,15 +51,21 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         checkpoints: Path,
         row_names: list[str],
         heldout: HeldOut | None = None,
+        sequence_parallel: SequenceParallel | None = None,
         on_step: Callable[[dict[str, Any]], None] = lambda row: None,
     ) -> None:
         self.sharded = is_sharded(model)
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.lr_scheduler: Any = None
+        self.control: Any = None
         super().__init__(model=model, args=args, callbacks=[_Schedule(settings, on_step)])
         self.remove_callback(PrinterCallback)
         self.loss_is_scaled_for_ga = True
         self.settings, self.loader, self.meter, self.heldout = settings, loader, meter, heldout
         self.checkpoints, self.row_names = checkpoints, row_names
-        self.sums = NllSums(meter.groups)
+        self.sequence_parallel = sequence_parallel
+        self.part = (sequence_parallel.rank, sequence_parallel.degree) if sequence_parallel else (0, 1)
+        self.sums = NllSums(meter.groups, self.part)
         self.current: StepBatch | None = None
         self.last_row: dict[str, Any] = {}
 
@@ -103,14 +110,17 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     def model_inputs(self, microbatch: Microbatch) -> dict[str, Any]:
         """Keyword arguments of the model for one microbatch, on its device."""
-        device = self.args.device
-        return {
-            "input_ids": microbatch.input_ids_1T.to(device, non_blocking=True),
-            "position_ids": microbatch.position_ids_1T.to(device, non_blocking=True),
-            "target_ids": microbatch.target_ids_1T.to(device, non_blocking=True),
-            "loss_weights": microbatch.weights_1T.to(device, non_blocking=True),
-            **pack_kwargs(microbatch.cu_seqlens_S1, device=device),
+        inputs: dict[str, Any] = {
+            "input_ids": microbatch.input_ids_1T,
+            "position_ids": microbatch.position_ids_1T,
+            "target_ids": microbatch.target_ids_1T,
+            "loss_weights": microbatch.weights_1T,
+            **pack_kwargs(microbatch.cu_seqlens_S1),
         }
+        if self.sequence_parallel:
+            inputs = shard_inputs(inputs, self.sequence_parallel)
+        device = self.args.device
+        return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in inputs.items()}
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # `core/cost.py` knows them from the plan
@@ -118,7 +128,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             self.optimizer = build_optimizer(self.model if model is None else model, self.settings)
-        return cast(torch.optim.Optimizer, self.optimizer)
+        return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
@@ -159,7 +169,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """Held-out losses: a row of metrics.jsonl with `heldout` in it, and Trainer's trackers."""
         if self.heldout is None:
             return {}
-        found = self.heldout.measure(self.model, self.model_inputs)
+        found = self.heldout.measure(self.model, self.model_inputs, self.part)
         if ranks.is_first():
             append_jsonl(self.meter.path, {"step": self.state.global_step, "heldout": found})
         flat = {f"heldout_{kind}/{name}": v for kind in found for name, v in found[kind].items()}

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from longalign.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from longalign.llm.ledger import Ledger
 
 Message = Mapping[str, str]
 """`{"role": "system" | "user" | "assistant", "content": text}`."""
@@ -131,7 +134,7 @@ def close_model(model: LanguageModel) -> None:
 def open_model(
     spec: str,
     *,
-    ledger: Path | None = None,
+    ledger: Path | Ledger | None = None,
     concurrency: int = 8,
     batch_tokens: int = 16384,
     price_usd_per_million: tuple[float, float] | None = None,
@@ -174,6 +177,8 @@ def open_model(
         return model
     from longalign.llm.ledger import Ledger, LedgeredModel
 
+    if isinstance(ledger, Path):
+        ledger = Ledger(ledger, durable=spec.startswith("openai:"))
     free = not spec.startswith("openai:")
     if max_cost_usd is not None and price_usd_per_million is None and not free:
         raise ConfigError(
@@ -181,7 +186,7 @@ def open_model(
             "for example `--price-usd-per-million 2.5 10`"
         )
     price = (0.0, 0.0) if free else price_usd_per_million
-    return LedgeredModel(model, Ledger(ledger, durable=not free), price=price, max_cost_usd=max_cost_usd)
+    return LedgeredModel(model, ledger, price=price, max_cost_usd=max_cost_usd)
 
 
 def _open(spec: str, options: dict[str, Any]) -> LanguageModel:

@@ -155,6 +155,7 @@ class Ledger:
             ).fetchone()
             kinds = dict(self._db.execute("SELECT kind, COUNT(*) FROM replies GROUP BY kind ORDER BY kind").fetchall())
             (lost,) = self._db.execute("SELECT COUNT(*) FROM lost_calls").fetchone()
+            (unpriced,) = self._db.execute("SELECT COUNT(*) FROM replies WHERE cost_usd IS NULL").fetchone()
         return {
             "calls": calls,
             "by_outcome": kinds,
@@ -162,7 +163,7 @@ class Ledger:
             "completion_tokens": completion,
             "calls_without_token_counts": unreported,
             "lost_calls": lost,
-            "spent_usd": self.spent_usd(),
+            "spent_usd": None if unpriced else self.spent_usd(),
         }
 
     def export_jsonl(self, path: Path) -> int:

@@ -149,7 +149,7 @@ def _phrase(sentence: str, frequency: Counter[str], common: set[str]) -> str | N
         start = max(0, min(rarest - 1, len(run) - 6))
         return str(run[start : start + 6])
     tokens = sentence.split()
-    plain = [bool(re.fullmatch(r"[A-Za-z][a-z]{3,}", token)) and token.lower() not in common for token in tokens]
+    plain = [bool(re.fullmatch(r"[A-Za-z][a-z]{5,}", token)) and token.lower() not in common for token in tokens]
     if not any(plain):
         return None
     first = last = min((i for i, good in enumerate(plain) if good), key=lambda i: (frequency[tokens[i].lower()], i))

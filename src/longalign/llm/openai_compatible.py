@@ -199,7 +199,8 @@ class OpenAICompatibleModel:
             message = "the reply holds no choices[0].message"
             return Failure(kind="malformed", message=message, maybe_billed=True, **facts)
         choice = choices[0]
-        text = THINKING.sub("", choice.message.content or "")
+        # Half a surrogate pair (a character cut by a token limit) cannot be written as UTF-8.
+        text = THINKING.sub("", choice.message.content or "").encode("utf-8", "replace").decode()
         refusal = getattr(choice.message, "refusal", None)
         stopped = {"text": text, "maybe_billed": True, **facts}
         if choice.finish_reason == "length":

@@ -1,0 +1,242 @@
+"""The documents of one build, read once, on disk: counted, cut, freed of repeats and of evaluation texts.
+
+One SQLite file beside the rows holds each usable text once (compressed) with its metadata; rows are made from it in
+any order without keeping texts in memory. It is a cache: it is rebuilt when documents or settings change.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+from longalign.config import DataSettings
+from longalign.data.dedup import Contamination, Hashes, repeated_share, sample, shingles
+from longalign.data.documents import Document, Skipped, make_document, read_documents
+from longalign.data.select import SHORTEST_TOKENS, Entry, cut, document_limit, histogram
+from longalign.data.token_count import TokenCounter
+from longalign.errors import DataError
+from longalign.progress import say
+from longalign.run import atomic_path, fingerprint
+
+DEFAULT_MIN_TOKENS = 8192
+VERSION = 1
+BATCH_CHARS = 4_000_000
+SHINGLES_KEPT = 20_000_000
+SECONDS_BETWEEN_LINES = 10.0
+TABLES = """
+CREATE TABLE documents (id TEXT PRIMARY KEY, text BLOB, meta TEXT, language TEXT, length_tokens INTEGER, dropped TEXT);
+CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT);
+"""
+
+
+class Sketches:
+    """Shingles of the usable documents; beyond a bound on memory, all of them keep the same sample of hashes."""
+
+    def __init__(self) -> None:
+        self.share = 1.0
+        self.by_document: dict[str, Hashes] = {}
+        self.kept = 0
+
+    def add(self, id: str, hashes: Hashes) -> None:
+        """Remember one document."""
+        self.by_document[id] = sample(hashes, self.share)
+        self.kept += len(self.by_document[id])
+        while self.kept > SHINGLES_KEPT:
+            self.share /= 2
+            self.by_document = {id: sample(hashes, self.share) for id, hashes in self.by_document.items()}
+            self.kept = sum(map(len, self.by_document.values()))
+
+    def repeated(self, lengths: dict[str, int], share: float) -> list[str]:
+        """Documents of which at least `share` stands in longer ones."""
+        order = sorted(self.by_document, key=lambda id: (-lengths[id], id))
+        shares = repeated_share([self.by_document[id] for id in order])
+        return [id for id, value in zip(order, shares, strict=True) if value >= share]
+
+
+class Corpus:
+    """An opened corpus file."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Every file and document accounted for."""
+        (value,) = self._db.execute("SELECT value FROM about WHERE key = 'report'").fetchone()
+        return cast(dict[str, Any], json.loads(value))
+
+    def entries(self, min_length_tokens: int | None) -> list[Entry]:
+        """Usable documents; with a minimum given, only those that reach it."""
+        rows = self._db.execute("SELECT id, language, length_tokens FROM documents WHERE dropped IS NULL ORDER BY id")
+        least = min_length_tokens or DEFAULT_MIN_TOKENS
+        found = [Entry(id, language, length, length >= least) for id, language, length in rows]
+        return found if min_length_tokens is None else [entry for entry in found if entry.in_band]
+
+    def load(self, id: str) -> Document:
+        """One document."""
+        text, meta = self._db.execute("SELECT text, meta FROM documents WHERE id = ?", (id,)).fetchone()
+        return Document(id=id, text=zlib.decompress(text).decode("utf-8"), **json.loads(meta))
+
+
+def open_corpus(path: Path, settings: DataSettings, counter: TokenCounter, documents_hash: str) -> Corpus:
+    """The corpus of these documents and settings, built when it is not there yet."""
+    fields = "min_length_tokens max_length_tokens longer_documents duplicate_share contaminated_share seed"
+    chosen = {name: getattr(settings, name) for name in fields.split()}
+    key = fingerprint(documents_hash, counter.fingerprint, chosen, VERSION)
+    if not (path.exists() and _key_of(path) == key):
+        with atomic_path(path) as temporary:
+            _build(temporary, settings, counter, key)
+    return Corpus(path)
+
+
+def evaluation_texts(paths: Sequence[str]) -> list[str]:
+    """Every text in evaluation files: all string values of JSON files, paragraphs of others."""
+    texts: list[str] = []
+    for name in paths:
+        path = Path(name)
+        if not path.is_file():
+            raise DataError(f"{name}: no such evaluation file; correct --decontaminate")
+        content = path.read_text(encoding="utf-8", errors="replace")
+        if path.suffix in (".json", ".jsonl"):
+            try:
+                values = [json.loads(content)]
+            except ValueError:
+                values = [json.loads(line) for line in content.splitlines() if line.strip()]
+            texts.extend(text for value in values for text in _strings(value))
+        else:
+            texts.extend(content.split("\n\n"))
+    return texts
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner)
+
+
+def _key_of(path: Path) -> str | None:
+    try:
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        row = db.execute("SELECT value FROM about WHERE key = 'key'").fetchone()
+        db.close()
+    except sqlite3.DatabaseError:
+        return None
+    return row[0] if row else None
+
+
+def _build(path: Path, settings: DataSettings, counter: TokenCounter, key: str) -> None:
+    db = sqlite3.connect(path)
+    db.executescript(
+        "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + TABLES
+    )  # a temporary file, renamed when whole
+    forbidden = Contamination.of(evaluation_texts(settings.decontaminate))
+    skipped: list[Skipped] = []
+    counts = Counter({"read": 0, "cut": 0, "parts": 0})
+    sketches = Sketches()
+    lengths: dict[str, int] = {}
+    said_s = time.monotonic()
+    for batch in _batches(read_documents(settings.documents, skipped=skipped), counts):
+        for document, length in _pieces(batch, settings, counter, counts):
+            if document.id in lengths:
+                counts["repeated exactly"] += 1
+                continue
+            reason = _dropped(document, length, settings)
+            hashes = shingles(document.text)
+            if reason is None and forbidden.share(hashes) >= settings.contaminated_share:
+                reason = "holds text of an evaluation"
+            lengths[document.id] = length
+            if reason is None:
+                sketches.add(document.id, hashes)
+            else:
+                counts[reason] += 1
+            _insert(db, document, length, reason)
+        if time.monotonic() - said_s > SECONDS_BETWEEN_LINES:
+            said_s = time.monotonic()
+            say(f"documents: {counts['read']:,} read, {sum(lengths.values()):,} tokens")
+    for id in sketches.repeated(lengths, settings.duplicate_share):
+        counts["repeated inside others"] += 1
+        db.execute("UPDATE documents SET dropped = 'repeated inside others', text = NULL WHERE id = ?", (id,))
+    usable = [n for (n,) in db.execute("SELECT length_tokens FROM documents WHERE dropped IS NULL")]
+    report = {
+        "read": counts.pop("read"),
+        "files_or_rows_skipped": len(skipped),
+        "skipped_by_reason": dict(Counter(entry.reason for entry in skipped).most_common(20)),
+        "cut_into_parts": counts.pop("cut"),
+        "parts": counts.pop("parts"),
+        "dropped_by_reason": dict(sorted(counts.items())),
+        "usable": len(usable),
+        "usable_tokens": sum(usable),
+        "usable_by_language": dict(
+            db.execute("SELECT language, COUNT(*) FROM documents WHERE dropped IS NULL GROUP BY language").fetchall()
+        ),
+        "longest_tokens": max(lengths.values(), default=0),
+        "length_histogram": histogram(usable),
+        "evaluation_texts": len(forbidden.counts),
+        "evaluation_texts_too_short": forbidden.too_short,
+    }
+    db.executemany("INSERT INTO about VALUES (?, ?)", [("key", key), ("report", json.dumps(report))])
+    db.commit()
+    db.close()
+
+
+def _batches(documents: Iterator[Document], counts: Counter[str]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        counts["read"] += 1
+        batch.append(document)
+        size += len(document.text)
+        if size >= BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _pieces(
+    batch: list[Document], settings: DataSettings, counter: TokenCounter, counts: Counter[str]
+) -> Iterator[tuple[Document, int]]:
+    limit = document_limit(settings.max_length_tokens)
+    shortest = min(settings.min_length_tokens or DEFAULT_MIN_TOKENS, limit // 2)
+    for document, length in zip(batch, counter.counts([document.text for document in batch]), strict=True):
+        if length <= limit or settings.longer_documents == "skip":
+            yield document, length
+            continue
+        counts["cut"] += 1
+        ends_T = counter.ends(document.text)
+        parts = cut(document.text, ends_T, shortest=shortest, limit=limit, seed=settings.seed, key=document.id)
+        for number, part in enumerate(parts, 1):
+            counts["parts"] += 1
+            made = make_document(document.text[part.start : part.end], origin=f"{document.origin}#{part.start}")
+            title = f"{document.title} ({number}/{len(parts)})"
+            yield replace(made, source=document.source, title=title, language=document.language), part.length_tokens
+
+
+def _dropped(document: Document, length: int, settings: DataSettings) -> str | None:
+    if length > document_limit(settings.max_length_tokens):
+        return "too long"
+    if length < (settings.min_length_tokens or SHORTEST_TOKENS):
+        return "too short"
+    return None
+
+
+def _insert(db: sqlite3.Connection, document: Document, length: int, reason: str | None) -> None:
+    meta = {key: value for key, value in asdict(document).items() if key not in ("id", "text")}
+    text = None if reason else zlib.compress(document.text.encode("utf-8"), 1)
+    db.execute(
+        "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)",
+        (document.id, text, json.dumps(meta, ensure_ascii=False), document.language, length, reason),
+    )

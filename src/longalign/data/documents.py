@@ -1,0 +1,147 @@
+"""Documents from files, folders, row files and bundled corpora.
+
+`read_documents(["books/", "papers.jsonl", "builtin:python-docs"])` yields one `Document` after another, in a fixed
+order, without holding more than one file in memory. A file that is named and cannot be read is an error; one that a
+folder happens to hold is passed over and counted with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longalign.builtin import corpus, is_builtin
+from longalign.data.file_text import RawDocument, UnreadableError, is_known, read_file
+from longalign.data.language import Language, detect_language
+from longalign.data.source import source_kind
+from longalign.errors import DataError
+from longalign.run import fingerprint, fingerprint_path
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text. `id`: SHA-256 of the text. `source`: one of the paper's kinds where recognised, else a short label."""
+
+    id: str
+    text: str
+    source: str
+    title: str
+    language: Language
+    origin: str
+    """Where it was read: file, `file:line`, or the corpus' name."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file or row that gave no document, and why."""
+
+    origin: str
+    reason: str
+
+
+def read_documents(paths: Sequence[Path | str], *, skipped: list[Skipped] | None = None) -> Iterator[Document]:
+    """Documents of files, folders (recursively, sorted by name), row files and `builtin:` corpora.
+
+    `skipped` collects what gave no document. Raises `DataError` for a path that does not exist, a named file that
+    cannot be read, a broken row, or when nothing gives any document.
+    """
+    if not paths:
+        raise DataError("no documents given; name files, folders, .jsonl files or `builtin:python-docs`")
+    passed = skipped if skipped is not None else []
+    count = 0
+    for path in paths:
+        for document in _read(str(path), passed):
+            count += 1
+            yield document
+    if count == 0:
+        reasons = "; ".join(f"{entry.origin}: {entry.reason}" for entry in passed[:3]) or "nothing in there"
+        raise DataError(f"no document in {', '.join(str(path) for path in paths)[:200]} ({reasons})")
+
+
+def documents_fingerprint(paths: Sequence[Path | str]) -> str:
+    """Content hash of everything `read_documents` would read."""
+    parts = []
+    for path in map(str, paths):
+        if is_builtin(path):
+            parts.append(fingerprint([(title, text) for title, text in corpus(path)]))
+        elif not Path(path).exists():
+            raise DataError(f"{path}: no such file or folder")
+        else:
+            parts.append(fingerprint_path(path))
+    return fingerprint(parts)
+
+
+def make_document(text: str, *, origin: str, source: str = "", title: str = "") -> Document:
+    """A document of a text, cleaned of carriage returns, NUL and half surrogate pairs; may be empty."""
+    if SURROGATE.search(text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    clean = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").strip()
+    return Document(
+        id=hashlib.sha256(clean.encode()).hexdigest(),
+        text=clean,
+        source=source_kind(source, origin),
+        title=" ".join(title.split())[:200] or _first_line(clean),
+        language=detect_language(clean),
+        origin=origin,
+    )
+
+
+def _read(path: str, skipped: list[Skipped]) -> Iterator[Document]:
+    if is_builtin(path):
+        for title, text in corpus(path):
+            yield make_document(text, origin=path, source=path, title=title)
+        return
+    root = Path(path)
+    if not root.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if root.is_file():
+        try:
+            yield from _documents(root, root.name, skipped)
+        except UnreadableError as error:
+            raise DataError(f"{path}: {error}") from None
+        return
+    for file in sorted(p for p in root.rglob("*") if p.is_file()):
+        inside = file.relative_to(root)
+        if any(part.startswith(".") for part in inside.parts):
+            continue
+        if not is_known(file):
+            skipped.append(Skipped(str(file), f"unknown kind of file `{file.suffix or file.name}`"))
+            continue
+        try:
+            yield from _documents(file, str(Path(root.name) / inside), skipped)
+        except UnreadableError as error:
+            skipped.append(Skipped(str(file), str(error)))
+
+
+def _documents(file: Path, label: str, skipped: list[Skipped]) -> Iterator[Document]:
+    """`label` is the path that source kinds are recognised in; folders above the named one say nothing about it."""
+    raw: RawDocument
+    for raw in read_file(file):
+        where = f"{file}:{raw.line}" if raw.line else str(file)
+        document = make_document(raw.text, origin=where, source=raw.source or label, title=raw.title)
+        if document.text:
+            yield document
+        else:
+            skipped.append(Skipped(where, "no text"))
+
+
+def _first_line(text: str) -> str:
+    line = text.lstrip("#=*- \n").split("\n", 1)[0]
+    return " ".join(line.split())[:120]
+
+
+def metadata(document: Document) -> dict[str, Any]:
+    """What a row says about its document."""
+    return {
+        "document": document.id,
+        "title": document.title,
+        "source": document.source,
+        "language": document.language,
+        "origin": document.origin,
+    }

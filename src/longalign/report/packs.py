@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from longalign.core.cost import LLAMA_7B_COST, SequenceCost
 from longalign.core.shares import length_bands
@@ -19,62 +20,58 @@ PAD = "#d9d9d9"
 def packs_svg(plan: StepPlan, cost: SequenceCost = LLAMA_7B_COST, *, steps: int = 3, most_ranks: int = 16) -> str:
     """One `<svg>` element (no scripts, no outside references) of the first `steps` steps of a plan.
 
-    One bar a data rank; a bar's length is work (FLOPs), so white space at its end is waiting. Each block is a
-    sequence, darker when longer; grey is work on pad tokens; a gap starts the next microbatch. Plans of more than
-    `most_ranks` data ranks show that many.
+    One line a data rank; width is work (FLOPs), so white space is waiting. Each block is a sequence, darker when
+    longer; grey is work on pad tokens; an outline is a microbatch. Where ranks meet in every microbatch (the plan's
+    `sync`), a round starts when the slowest rank has finished the one before. Plans of more than `most_ranks` data
+    ranks show that many.
     """
     shown = [plan[s] for s in range(min(steps, len(plan)))]
-    _, bands = length_bands(plan.lengths_N[:1], plan.rules.window, len(SHADES))
+    starts = [_starts(plan, step, cost) for step in shown]
+    scale = (WIDTH - LABEL - 20) / max(end for _, end in starts)
     parts: list[str] = []
     y = 40.0
-    widest = max(_work(plan, step, cost).max() for step in shown)
-    scale = (WIDTH - LABEL - 20) / widest
-    for step in shown:
-        sequences = len(step.rows)
-        parts.append(_text(0, y, f"step {step.index}: {sequences} sequences, {step.target_count:,} targets"))
+    for step, (starts_RM, _) in zip(shown, starts, strict=True):
+        parts.append(_text(0, y, f"step {step.index}: {len(step.rows)} sequences, {step.target_count:,} targets"))
         y += 8
         for r, rank in enumerate(step.ranks[:most_ranks]):
             parts.append(_text(0, y + BAR - 3, f"rank {r}"))
-            x = float(LABEL)
-            for pack in rank.packs:
-                blocks, x = _pack(plan, pack, cost, x, y, scale)
-                parts.extend(blocks)
+            for pack, start in zip(rank.packs, starts_RM[r], strict=True):
+                parts.extend(_pack(plan, pack, cost, LABEL + start * scale, y, scale))
             y += BAR + GAP
         if len(step.ranks) > most_ranks:
             parts.append(_text(0, y + BAR - 3, f"and {len(step.ranks) - most_ranks} more ranks"))
             y += BAR + GAP
         y += 22
+    _, bands = length_bands(plan.lengths_N[:1], plan.rules.window, len(SHADES))
     title = f"{plan.rules.strategy}: work of {plan.data_ranks} data ranks in {len(shown)} steps"
-    legend = _legend(bands, padded=plan.layout == "padded")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y:.0f}" width="100%" role="img" '
         f'font-family="sans-serif" font-size="11" fill="currentColor"><title>{escape(title)}</title>'
-        + "".join(legend)
+        + "".join(_legend(bands, padded=plan.layout == "padded"))
         + "".join(parts)
         + "</svg>"
     )
 
 
-def _work(plan: StepPlan, step: Step, cost: SequenceCost) -> np.ndarray:
-    """FLOPs of each data rank of a step, pads included."""
-    work = []
-    for rank in step.ranks:
-        total = 0.0
-        for pack in rank.packs:
-            lengths = plan.lengths_N[list(pack)]
-            run = np.full(len(lengths), lengths.max()) if plan.layout == "padded" else lengths
-            total += float(cost.flops(run).sum())
-        work.append(total)
-    return np.array(work)
-
-
-def _pack(
-    plan: StepPlan, pack: Sequence[int], cost: SequenceCost, x: float, y: float, scale: float
-) -> tuple[list[str], float]:
-    """Blocks of one microbatch from `x` on, and where it ends."""
+def _run_lengths(plan: StepPlan, pack: Sequence[int]) -> NDArray[np.integer]:
+    """Tokens each row of a microbatch is run at."""
     lengths = plan.lengths_N[list(pack)]
+    return np.full_like(lengths, lengths.max()) if plan.layout == "padded" else lengths
+
+
+def _starts(plan: StepPlan, step: Step, cost: SequenceCost) -> tuple[list[list[float]], float]:
+    """When each microbatch of each rank starts, in FLOPs since the step began, and when the step ends."""
+    work = [[float(cost.flops(_run_lengths(plan, pack)).sum()) for pack in rank.packs] for rank in step.ranks]
+    if plan.rules.sync == "step":
+        return [[sum(w[:m]) for m in range(len(w))] for w in work], max(sum(w) for w in work)
+    rounds = [max(w[m] for w in work if len(w) > m) for m in range(step.microbatches)]
+    return [[sum(rounds[:m]) for m in range(len(w))] for w in work], sum(rounds)
+
+
+def _pack(plan: StepPlan, pack: Sequence[int], cost: SequenceCost, x: float, y: float, scale: float) -> list[str]:
+    """Blocks of one microbatch from `x` on."""
+    lengths, run = plan.lengths_N[list(pack)], _run_lengths(plan, pack)
     bands, _ = length_bands(lengths, plan.rules.window, len(SHADES))
-    run = np.full(len(lengths), lengths.max()) if plan.layout == "padded" else lengths
     start, blocks = x, []
     for row, length, band, real, ran in zip(pack, lengths, bands, cost.flops(lengths), cost.flops(run), strict=True):
         width = float(real) * scale
@@ -82,10 +79,8 @@ def _pack(
         if ran > real:
             blocks.append(_block(x + width, y, float(ran - real) * scale, PAD, "padding"))
         x += float(ran) * scale
-    blocks.append(
-        f'<rect x="{start:.2f}" y="{y}" width="{x - start:.2f}" height="{BAR}" fill="none" stroke="#0b2a4f"/>'
-    )
-    return blocks, x
+    box = f'x="{start:.2f}" y="{y}" width="{x - start:.2f}" height="{BAR}"'
+    return [*blocks, f'<rect {box} fill="none" stroke="#0b2a4f"/>']
 
 
 def _block(x: float, y: float, width: float, fill: str, tip: str) -> str:

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from longalign.errors import ModelError
 from longalign.train.attention import no_mask, pack_kwargs, packed_attention, register
-from longalign.train.attention_kernels import BAND_ROWS
+from longalign.train.attention_kernels import BAND_ROWS, attend
 
 
 class Layer(nn.Module):
@@ -120,6 +121,30 @@ def test_gpu_backends_are_refused_on_cpu_and_unknown_ones_everywhere() -> None:
         packed_attention(Layer(), x, x, x, None, **pack_kwargs([0, 4], backend="varlen"))
     with pytest.raises(ModelError, match="'warp' is unknown"):
         packed_attention(Layer(), x, x, x, None, **pack_kwargs([0, 4], backend="warp"))
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_the_cuda_kernel_is_called_with_arguments_it_takes(window: int | None, kv_heads: int) -> None:
+    """Shapes and signature only, on tensors without data; `test_on_gpu.py` compares numbers where there is a GPU."""
+    with FakeTensorMode():
+        query, key, value = (
+            torch.empty(1, count, 9, dim, device="cuda", dtype=torch.bfloat16)
+            for count, dim in ((4, 20), (kv_heads, 20), (kv_heads, 12))
+        )
+        cu_seqlens = torch.empty(3, dtype=torch.int32, device="cuda")
+        output = attend(
+            query,
+            key,
+            value,
+            cu_seqlens_S1=cu_seqlens,
+            longest_tokens=5,
+            scale=0.2,
+            window_tokens=window,
+            backend="auto",
+        )
+        assert output.shape == (1, 9, 4, 12)
+        assert output.dtype == torch.bfloat16
 
 
 def test_a_pack_is_one_row() -> None:

@@ -155,7 +155,7 @@ def _with_equal_head_dims(
     if width > 256:
         raise ModelError(f"flash attention kernels take heads of at most 256, this model has {width}")
     query, key, value = (pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x for x in (query, key, value))
-    return kernel(query, key, value, *rest)[..., :value_dim]
+    return kernel(query, key, value, *rest).narrow(-1, 0, value_dim)
 
 
 def _varlen(

@@ -136,6 +136,48 @@ def test_rows_without_lengths_ask_for_a_tokenizer(tmp_path):
         plan(PlanSettings(data=rows_file(tmp_path / "rows.jsonl", stated=False)))
 
 
+def test_a_token_store_is_planned_as_it_is(tmp_path):
+    lengths, targets = [5, 9, 4], [2, 0, 4]
+    mask = np.concatenate([np.arange(n) >= n - t for n, t in zip(lengths, targets, strict=True)])
+    np.save(tmp_path / "ids.npy", np.zeros(18, dtype=np.int32))
+    np.save(tmp_path / "targets.npy", mask)
+    np.save(tmp_path / "offsets.npy", np.array([0, 5, 14, 18]))
+    (tmp_path / "rows.jsonl").write_text('{"source": "a"}\n{"source": "b"}\n{"source": "a"}\n')
+    (tmp_path / "store.json").write_text('{"key": "x", "counts": {}, "fingerprint": "x", "format": 1}')
+    found = plan(PlanSettings(data=(str(tmp_path),), window=16, model_shape="tiny", machine="cpu"))
+    assert (found["sequences"], found["tokens"], found["targets"]) == (3, 18, 6)
+    assert found["sequences_without_targets"] == 1
+    assert [row["name"] for row in found["by_source"]] == ["a", "b"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    raw.train_from_iterator(["word yes"], trainers.WordLevelTrainer(special_tokens=["<unk>", "<|end|>"]))
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", unk_token="<unk>")
+    fast.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} <|end|> {% endfor %}"
+    folder = tmp_path_factory.mktemp("tokenizer")
+    fast.save_pretrained(folder)
+    return str(folder)
+
+
+def test_rows_are_tokenised_as_training_would(tmp_path, tokenizer):
+    from longalign.data.rows_to_tokens import RowEncoder
+
+    data = rows_file(tmp_path / "rows.jsonl", stated=False)
+    found = plan(PlanSettings(data=data, tokenizer=tokenizer, window=64, sequences_per_step=8, model_shape="tiny"))
+    row = json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[0])
+    [(sequence, _)], _ = RowEncoder(tokenizer, 64)(row)
+    assert found["sequences"] == 40
+    assert found["targets"] == 40 * sequence.target_count
+    assert found["row_counts"]["shortened"] > 0
+    assert tokenizer in found["lengths_from"]
+
+
 def test_memory_and_largest_window_are_predicted(files):
     found = report(files, model_shape="70b", ranks=8)
     assert not found["memory"]["fits"]

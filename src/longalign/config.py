@@ -96,6 +96,9 @@ class ExtendSettings(LoopSettings):
 
     model: str = Field("builtin:tiny-base", description="model directory, hub id or `builtin:tiny-base`")
     text: tuple[str, ...] = Field((), description="files or folders of documents; `builtin:` names a bundled corpus")
+    data: dict[str, int | None] = Field(
+        {}, description="row files mixed into the text (answers are targets), and how many rows to draw; null = all"
+    )
     rope: RopeSettings = RopeSettings()
     init: Literal["weights", "random"] = Field("weights", description="`random` builds the model from its config")
     weighting: Weighting = Field("token", description="continual pretraining counts tokens")

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from longalign.data.overlong import Overlong, fit
@@ -61,6 +62,17 @@ class DocumentEncoder:
         return [(part, note) for part in parts], +counts
 
 
+@dataclass(frozen=True)
+class MixedEncoder:
+    """Documents and conversations in one store, each encoded in its own way."""
+
+    documents: DocumentEncoder
+    rows: RowEncoder
+
+    def __call__(self, value: Mapping[str, Any]) -> Encoded:
+        return self.rows(value) if "messages" in value else self.documents(value)
+
+
 def tokenize_rows(
     folder: Path, files: Mapping[str, int | None], encoder: RowEncoder, *, seed: int, stamp: str
 ) -> TokenStore:
@@ -78,12 +90,20 @@ def tokenize_rows(
 
 
 def tokenize_documents(
-    folder: Path, documents: Sequence[Mapping[str, Any]], encoder: DocumentEncoder, *, stamp: str
+    folder: Path,
+    documents: Sequence[Mapping[str, Any]],
+    encoder: MixedEncoder,
+    *,
+    stamp: str,
+    rows: Mapping[str, int | None] = MappingProxyType({}),
+    seed: int = 0,
 ) -> TokenStore:
-    """The store of plain documents (`id`, `text`, `source`, `title`), cut into windows."""
-    items = (Item(str(d.get("title") or d["id"]), d) for d in documents)
-    ids = fingerprint([d["id"] for d in documents])
-    return _build(folder, items, encoder, key=fingerprint(stamp, encoder, ids), total=len(documents), unit="document")
+    """The store of plain documents (`id`, `text`, `source`, `title`), cut into windows, and of conversations if any."""
+    chosen = {path: _draw(path, wanted, seed) for path, wanted in rows.items()}
+    items = chain((Item(str(d.get("title") or d["id"]), d) for d in documents), _items(chosen))
+    key = fingerprint(stamp, encoder, [d["id"] for d in documents], dict(rows), seed)
+    total = len(documents) + sum(len(numbers) for numbers in chosen.values())
+    return _build(folder, items, encoder, key=key, total=total, unit="document")
 
 
 def _build(folder: Path, items: Iterator[Item], encoder: Any, *, key: str, total: int, unit: str) -> TokenStore:
@@ -101,7 +121,7 @@ def _draw(path: str, wanted: int | None, seed: int) -> Sequence[int]:
     """Row numbers to use of a file, ascending; reads the whole file once, so that errors show early."""
     from longalign.data.formats import read_rows
 
-    count = sum(1 for _ in read_rows(Path(path)))
+    count = sum(1 for _ in read_rows(path))
     if wanted is None:
         return range(count)
     if wanted > count:
@@ -116,7 +136,7 @@ def _items(chosen: Mapping[str, Sequence[int]]) -> Iterator[Item]:
     for path, numbers in chosen.items():
         wanted = set(numbers)
         name = Path(path).name
-        for number, row in enumerate(read_rows(Path(path))):
+        for number, row in enumerate(read_rows(path)):
             if number in wanted:
                 where = f"{name} row {number + 1}"
                 yield Item(where, {"source": Path(path).stem, **row, "_where": where})

@@ -18,7 +18,7 @@ from torch import nn
 
 from longalign.builtin import corpus, is_builtin, model_dir
 from longalign.config import ExtendSettings
-from longalign.data.rows_to_tokens import DocumentEncoder, tokenize_documents
+from longalign.data.rows_to_tokens import DocumentEncoder, MixedEncoder, RowEncoder, tokenize_documents
 from longalign.data.store import TokenStore
 from longalign.errors import ConfigError, DataError
 from longalign.progress import say
@@ -46,9 +46,9 @@ def extend(settings: ExtendSettings, out: Path) -> dict[str, Any]:
 
     The same call again continues or returns at once. Under torchrun every rank calls it.
     """
-    if not settings.text:
+    if not settings.text and not settings.data:
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
-    names = [name for name in settings.text if not is_builtin(name)]
+    names = [name for name in (*settings.text, *settings.data) if not is_builtin(name)]
     inputs = {"model": input_fingerprint(settings.model), **{name: input_fingerprint(name) for name in names}}
     with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.finished is not None:
@@ -123,13 +123,13 @@ def _tokens(
 ) -> tuple[TokenStore, TokenStore | None]:
     if ranks.is_first():
         documents = list(read_texts(settings.text))
-        if not documents:
+        if settings.text and not documents:
             raise DataError(f"{', '.join(settings.text)}: no documents found; give .txt, .md, .jsonl or .parquet files")
         held = _held_out(documents, settings.seed)
-        encoder = DocumentEncoder(tokenizer, settings.window)
+        encoder = MixedEncoder(DocumentEncoder(tokenizer, settings.window), RowEncoder(tokenizer, settings.window))
         stamp = fingerprint(inputs, settings.text)
         kept = [document for number, document in enumerate(documents) if number not in held]
-        tokenize_documents(out / "tokens", kept, encoder, stamp=stamp)
+        tokenize_documents(out / "tokens", kept, encoder, stamp=stamp, rows=settings.data, seed=settings.seed)
         if held:
             tokenize_documents(out / "heldout-tokens", [documents[n] for n in sorted(held)], encoder, stamp=stamp)
     ranks.barrier()

@@ -173,7 +173,6 @@ def summarise(folder: Path, plan: StepPlan, steps: int) -> dict[str, Any]:
     measured = [row for row in rows if "loss" in row]
     heldout = [row for row in rows if "heldout" in row]
     last = measured[-10:]
-    mean = lambda key: sum(row[key] for row in last) / len(last) if last else None
     seconds = sum(row["step_s"] for row in measured)
     return {
         "steps": steps,

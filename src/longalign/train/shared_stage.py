@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longalign.builtin import is_builtin, model_dir
+from longalign.builtin import is_bundled_model, model_dir
 from longalign.config import LoopSettings
 from longalign.run import StageRun, fingerprint_path, open_stage
 from longalign.train import ranks
@@ -48,6 +48,6 @@ def open_shared_stage(
 
 
 def input_fingerprint(name: str) -> str:
-    """Content of a model directory, bundled model or file; a hub id stands for itself."""
-    path = Path(model_dir(name)) if is_builtin(name) else Path(name)
-    return fingerprint_path(path) if path.exists() else f"hub:{name}"
+    """Content of a model directory, bundled model or file; a hub id or set of bundled rows stands for itself."""
+    path = Path(model_dir(name)) if is_bundled_model(name) else Path(name)
+    return fingerprint_path(path) if path.exists() else f"named:{name}"

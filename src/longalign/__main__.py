@@ -1,0 +1,5 @@
+"""`python -m longalign`, which torchrun needs."""
+
+from longalign.cli import main
+
+main()

@@ -1,0 +1,92 @@
+"""What needs no download: the demo's base model, and text that every machine has.
+
+English documents are Python's own: the language reference's topics and the standard library's docstrings.
+Chinese documents ship with the package. A fifth of all documents is held out by title: haystacks and
+evaluation cases come from there, training text never does.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sysconfig
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from longalign.errors import ConfigError
+from longalign.recipe import nearest
+
+PREFIX = "builtin:"
+HELDOUT_SHARE = 0.2
+SHORTEST_DOCSTRING = 80
+SHORTEST_DOCUMENT = 500
+_DEMO = Path(str(files("longalign.demo")))
+CORPORA = ("python-docs", "python-docs-heldout", "chinese", "chinese-heldout")
+
+
+def is_builtin(name: str) -> bool:
+    """Whether a name means something bundled rather than a path or hub id."""
+    return name.startswith(PREFIX)
+
+
+def is_bundled_model(name: str) -> bool:
+    """Whether a name means a model that ships with the package."""
+    return is_builtin(name) and (_DEMO / name.removeprefix(PREFIX) / "config.json").exists()
+
+
+def model_dir(name: str) -> str:
+    """The directory of a bundled model; any other name unchanged."""
+    if not is_builtin(name):
+        return name
+    if not is_bundled_model(name):
+        raise ConfigError(f"`{name}`: no such bundled model; there is `builtin:tiny-base`")
+    return str(_DEMO / name.removeprefix(PREFIX))
+
+
+def corpus(name: str) -> Iterator[tuple[str, str]]:
+    """(title, text) of every document of a bundled corpus."""
+    short = name.removeprefix(PREFIX)
+    if short not in CORPORA:
+        valid = [PREFIX + known for known in CORPORA]
+        raise ConfigError(f"`{name}`: no such bundled corpus{nearest(name, valid)}; there are {', '.join(valid)}")
+    documents = _chinese() if short.startswith("chinese") else _python_docs()
+    wanted = short.endswith("-heldout")
+    return (item for item in documents if _heldout(item[0]) == wanted)
+
+
+def _heldout(title: str) -> bool:
+    return hashlib.sha256(title.encode()).digest()[0] < HELDOUT_SHARE * 256
+
+
+@cache
+def _chinese() -> tuple[tuple[str, str], ...]:
+    return tuple((path.stem, path.read_text(encoding="utf-8")) for path in sorted((_DEMO / "zh").glob("*.md")))
+
+
+@cache
+def _python_docs() -> tuple[tuple[str, str], ...]:
+    from pydoc_data.topics import topics
+
+    found = [(f"topic {name}", text) for name, text in sorted(topics.items())]
+    library = Path(sysconfig.get_path("stdlib"))
+    skipped = {"test", "tests", "idlelib", "lib2to3", "site-packages", "pydoc_data"}
+    for path in sorted([*library.glob("*.py"), *library.glob("*/*.py")]):
+        inside = path.relative_to(library)
+        if skipped.isdisjoint(inside.parts):
+            text = _docstrings(path)
+            if len(text) >= SHORTEST_DOCUMENT:
+                found.append((f"module {'.'.join(inside.with_suffix('').parts)}", text))
+    return tuple(found)
+
+
+def _docstrings(path: Path) -> str:
+    """The docstrings of one module, in order; nothing for a file that this Python cannot parse."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return ""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, kinds)]
+    return "\n\n".join(text for text in texts if len(text) >= SHORTEST_DOCSTRING)

@@ -1,0 +1,355 @@
+"""The verbs of the recipe. No logic here: each verb builds its settings and calls its stage.
+
+Every setting of a verb can be given as `--key value` (`--rope.method yarn`), whether or not it has a short
+form below. With `--json` stdout carries one JSON object and nothing else; people read stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from longalign.errors import LongAlignError
+
+if TYPE_CHECKING:
+    from longalign.config import Settings
+
+LIST_OPTIONS = ("--documents", "--text", "--data", "--eval-data", "--haystack")
+EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app = typer.Typer(
+    help="Long-context alignment: extend, data, train, eval, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Build long instruction data, or look at it.", no_args_is_help=True)
+eval_app = typer.Typer(help="Measure a model: needle, chat, short, leaderboard.", no_args_is_help=True)
+config_app = typer.Typer(help="Show what a recipe resolves to.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(eval_app, name="eval")
+app.add_typer(config_app, name="config")
+
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
+Out = Annotated[Path, typer.Option("--out", help="folder (or file) to write to")]
+Model = Annotated[str | None, typer.Option("--model", help="model directory or hub id")]
+Window = Annotated[int | None, typer.Option("--window", help="maximum context in tokens")]
+Strategy = Annotated[str | None, typer.Option("--strategy", help="padded, sorted, packed or balanced")]
+Weighting = Annotated[str | None, typer.Option("--weighting", help="sequence (the paper), token or sqrt")]
+MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="stop after this many optimizer steps")]
+Seed = Annotated[int | None, typer.Option("--seed", help="seed of every random choice")]
+PlanOnly = Annotated[bool, typer.Option("--plan-only", help="print what would be done and what it costs, then stop")]
+
+
+@app.command(context_settings=EXTRA)
+def extend(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    text: Annotated[list[str] | None, typer.Option("--text", help="files or folders of documents")] = None,
+    window: Window = None,
+    rope_base_factor: Annotated[float | None, typer.Option(help="factor on the RoPE base (paper: 200)")] = None,
+    max_steps: MaxSteps = None,
+    seed: Seed = None,
+    plan_only: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Stretch a model's context (RoPE), then continue pretraining on long text."""
+    from longalign.config import ExtendSettings
+    from longalign.train.extend import extend as stage
+
+    short = {"model": model, "text": text, "window": window, "max_steps": max_steps, "seed": seed}
+    rope = {} if rope_base_factor is None else {"rope": {"method": "base", "base_factor": rope_base_factor}}
+    show(stage(settings(ExtendSettings, context, short | rope), out, plan_only=plan_only), as_json)
+
+
+@data_app.command("build", context_settings=EXTRA)
+def data_build(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write; its records lie beside it")],
+    documents: Annotated[list[str] | None, typer.Option("--documents", help="files or folders")] = None,
+    llm: Annotated[str | None, typer.Option("--llm", help="offline | openai:MODEL@BASE_URL | model directory")] = None,
+    rows: Annotated[int | None, typer.Option("--rows", help="accepted rows wanted")] = None,
+    seed: Seed = None,
+    plan_only: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Self-Instruct: long documents -> questions -> answers -> rows of messages."""
+    from longalign.config import DataSettings
+    from longalign.data.build import build as stage
+
+    short = {"documents": documents, "llm": llm, "rows": rows, "seed": seed}
+    show(stage(settings(DataSettings, context, short), out, plan_only=plan_only), as_json)
+
+
+@data_app.command("show")
+def data_show(
+    file: Path,
+    rows: Annotated[int, typer.Option("--rows", help="rows to show")] = 3,
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="also mark which tokens are targets")] = None,
+) -> None:
+    """Print rows as conversations, with the tokens that carry loss marked."""
+    from longalign.data.show import show_rows
+
+    show_rows(file, rows=rows, tokenizer=tokenizer)
+
+
+@app.command(context_settings=EXTRA)
+def plan(
+    context: typer.Context,
+    lengths: Annotated[str | None, typer.Option("--lengths", help=".npy of sequence lengths in tokens")] = None,
+    targets: Annotated[str | None, typer.Option("--targets", help=".npy of target tokens per sequence")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="row files to tokenise instead")] = None,
+    window: Window = None,
+    ranks: Annotated[int | None, typer.Option("--ranks", help="accelerators")] = None,
+    sequences_per_step: Annotated[int | None, typer.Option(help="sequences in one optimizer step")] = None,
+    strategy: Strategy = None,
+    model_shape: Annotated[str | None, typer.Option(help="a named shape (7b) or a model directory")] = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option("--out", help="folder for plan, report and picture")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a training run would do, how busy its ranks would be and how long it would take."""
+    from longalign.config import PlanSettings
+    from longalign.plan import plan as stage
+
+    short = {
+        "lengths": lengths,
+        "targets": targets,
+        "data": data,
+        "window": window,
+        "ranks": ranks,
+        "sequences_per_step": sequences_per_step,
+        "strategy": strategy,
+        "model_shape": model_shape,
+        "seed": seed,
+    }
+    show(stage(settings(PlanSettings, context, short), out), as_json)
+
+
+@app.command(context_settings=EXTRA)
+def train(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="row files (.jsonl)")] = None,
+    window: Window = None,
+    strategy: Strategy = None,
+    weighting: Weighting = None,
+    max_steps: MaxSteps = None,
+    seed: Seed = None,
+    plan_only: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Supervised fine-tuning with exact per-sequence weighting; the same command again resumes."""
+    from longalign.config import TrainSettings
+    from longalign.train.sft import train as stage
+
+    short = {
+        "model": model,
+        "data": dict.fromkeys(data) if data else None,
+        "window": window,
+        "strategy": strategy,
+        "weighting": weighting,
+        "max_steps": max_steps,
+        "seed": seed,
+    }
+    show(stage(settings(TrainSettings, context, short), out, plan_only=plan_only), as_json)
+
+
+@eval_app.command("needle", context_settings=EXTRA)
+def eval_needle(
+    context: typer.Context,
+    out: Out,
+    model: Annotated[str | None, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")] = None,
+    lengths: Annotated[str | None, typer.Option("--lengths", help="prompt lengths in tokens: 512,1024")] = None,
+    depths: Annotated[int | None, typer.Option("--depths", help="depths from start to end")] = None,
+    needles: Annotated[int | None, typer.Option("--needles", help="needles per length and depth")] = None,
+    haystack: Annotated[list[str] | None, typer.Option("--haystack", help="documents to hide needles in")] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Needle retrieval over lengths x depths."""
+    part = {"lengths": lengths and whole_numbers(lengths), "depths": depths, "needles": needles}
+    run_eval(context, "needle", model, part | {"haystack": haystack, "seed": seed}, out, as_json)
+
+
+@eval_app.command("chat", context_settings=EXTRA)
+def eval_chat(
+    context: typer.Context,
+    out: Out,
+    model: Annotated[str | None, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")] = None,
+    cases: Annotated[str | None, typer.Option("--cases", help="LongBench-Chat test_cases.json, or .jsonl")] = None,
+    few_shots: Annotated[str | None, typer.Option("--few-shots", help="human-scored examples")] = None,
+    judge: Annotated[str | None, typer.Option("--judge", help="offline | openai:MODEL@BASE_URL")] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """LongBench-Chat: answers over long documents, judged twice."""
+    part = {"cases": cases, "few_shots": few_shots, "judge": judge, "seed": seed}
+    run_eval(context, "chat", model, part, out, as_json)
+
+
+@eval_app.command("short", context_settings=EXTRA)
+def eval_short(
+    context: typer.Context,
+    out: Out,
+    model: Annotated[str | None, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")] = None,
+    rows: Annotated[str | None, typer.Option("--rows", help="held-out short rows (.jsonl)")] = None,
+    questions: Annotated[int | None, typer.Option("--questions", help="questions asked")] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Short skills, scored exactly."""
+    run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="run folders or stage folders")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.html")],
+    as_json: Json = False,
+) -> None:
+    """One self-contained page from result files."""
+    from longalign.report.page import report as stage
+
+    show(stage(folders, out), as_json)
+
+
+@app.command(context_settings=EXTRA)
+def run(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="recipe YAML")],
+    out: Annotated[Path | None, typer.Option("--out", help="run folder; default runs/NAME")] = None,
+    documents: Annotated[
+        list[str] | None, typer.Option("--documents", help="your own documents, for every data set of the recipe")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="apply the recipe's `full` settings")] = False,
+    plan_only: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """The whole recipe from one file; the same command again carries on."""
+    from longalign.pipeline import run as pipeline
+    from longalign.recipe import load_run, parse_overrides
+
+    overrides = parse_overrides(context.args)
+    resolved, _ = load_run(recipe, overrides, full=full, documents=documents)
+    show(pipeline(resolved, out or Path("runs") / resolved.name, plan_only=plan_only), as_json)
+
+
+@app.command()
+def ask(
+    question: str,
+    document: Annotated[Path, typer.Option("--document", help="file the question is about")],
+    model: Annotated[str, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")],
+    max_new_tokens: Annotated[int, typer.Option(help="cap of the answer")] = 512,
+    window: Window = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a model one question about one document."""
+    from longalign.ask import ask as stage
+
+    answer = stage(model, document, question, max_new_tokens=max_new_tokens, window=window)
+    print(json.dumps(answer, ensure_ascii=False) if as_json else answer["answer"])
+
+
+@config_app.command("show", context_settings=EXTRA)
+def config_show(
+    context: typer.Context,
+    recipe: Path,
+    full: Annotated[bool, typer.Option("--full", help="apply the recipe's `full` settings")] = False,
+    as_json: Json = False,
+) -> None:
+    """Every setting of a recipe, with defaults, and where its value comes from."""
+    from longalign.recipe import load_run, parse_overrides
+
+    _, sources = load_run(recipe, parse_overrides(context.args), full=full)
+    if as_json:
+        print(json.dumps({key: {"value": value, "source": source} for key, (value, source) in sources.items()}))
+    else:
+        width = max(map(len, sources))
+        for key, (value, source) in sources.items():
+            print(f"{key:<{width}}  {json.dumps(value, ensure_ascii=False)}  # {source}")
+
+
+def run_eval(
+    context: typer.Context, name: str, model: str | None, part: dict[str, Any], out: Path, as_json: bool
+) -> None:
+    """One part of the eval stage; other keys of the part and of EvalSettings may follow as `--key value`."""
+    from longalign.config import EvalSettings
+    from longalign.eval.evaluate import evaluate
+    from longalign.recipe import nest, parse_overrides
+
+    outer = {key: value for key, value in parse_overrides(context.args).items() if key in EvalSettings.model_fields}
+    inner = {key: value for key, value in parse_overrides(context.args).items() if key not in outer}
+    values = {name: given(part) | nest(inner)} | outer | given({"model": model})
+    show(evaluate(settings(EvalSettings, None, values), out), as_json)
+
+
+def settings(cls: type[Settings], context: typer.Context | None, short: dict[str, Any]) -> Any:
+    """Settings from the short forms that were given, then `--key value` overrides."""
+    from longalign.recipe import build, merge, nest, parse_overrides
+
+    overrides = nest(parse_overrides(context.args)) if context else {}
+    return build(cls, merge(given(short), overrides), "command line")
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the person gave."""
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def whole_numbers(text: str) -> list[int]:
+    """`512,1024` -> [512, 1024]."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"`{text}` is not a list of whole numbers; write 512,1024") from None
+
+
+def show(summary: dict[str, Any], as_json: bool) -> None:
+    """The summary of a stage: one JSON object, or its `text`, or its keys and values."""
+    if as_json:
+        print(json.dumps({key: value for key, value in summary.items() if key != "text"}, ensure_ascii=False))
+    elif "text" in summary:
+        print(summary["text"])
+    else:
+        for key, value in summary.items():
+            print(f"{key}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value}")
+
+
+def spread_lists(arguments: Sequence[str]) -> list[str]:
+    """`--data a b` -> `--data a --data b`, for the options that take several values."""
+    out: list[str] = []
+    current = ""
+    for position, argument in enumerate(arguments):
+        if argument.startswith("-"):
+            current = argument if argument in LIST_OPTIONS else ""
+        elif current and position and arguments[position - 1] != current:
+            out.append(current)
+        out.append(argument)
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: mistakes of the user end with one or two lines on stderr and exit code 2."""
+    import click
+
+    try:
+        app(spread_lists(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+    except LongAlignError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; the same command carries on", file=sys.stderr)
+        sys.exit(130)

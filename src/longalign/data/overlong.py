@@ -36,7 +36,7 @@ def fit(sequence: TokenSequence, window: int, rule: Overlong) -> tuple[list[Toke
         return [sequence], counts
     counts["overlong"] = 1
     if rule == "drop":
-        counts["dropped_overlong"] = 1
+        counts |= Counter(dropped_overlong=1, tokens_cut=sequence.length_tokens)
         return [], counts
     if rule == "split":
         kept = list(windows(sequence, window))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -255,3 +257,14 @@ def test_core_needs_only_numpy_and_scipy():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"OMP_NUM_THREADS": "1"})
+
+
+def test_the_python_of_the_guide_runs_and_says_what_its_comments_say(tmp_path, monkeypatch):
+    guide = Path(__file__).parents[1] / "docs" / "guide" / "plan.md"
+    [code] = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["step"].sequences == (0, 1, 2, 3)
+    assert (tmp_path / "plan.npz").exists()
+    assert names["plan"].replan(ranks=4, from_step=0).sampling_hash == names["plan"].sampling_hash

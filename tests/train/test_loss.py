@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from longalign.errors import ModelError
+from longalign.train.attention import pack_kwargs
 from longalign.train.loss import attach_loss, backbone_and_head, weighted_nll
 from tests.oracles.plain_loss import plain_gradients, relative_error
 from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model
@@ -128,6 +129,17 @@ def test_a_packed_model_has_the_loss_and_gradients_of_the_plain_definition(tied:
     assert relative_error(found, expected) < 1e-10
 
 
+def test_a_pack_without_targets_has_zero_loss_and_zero_gradients_for_every_parameter() -> None:
+    """A rank without work runs one such token, so that it takes part in the exchange of gradients."""
+    model = tiny_model()
+    empty = torch.zeros(1, 1, dtype=torch.long)
+    inputs = {"input_ids": empty, "position_ids": empty, "target_ids": empty - 100, "loss_weights": empty.double()}
+    loss, found = gradients_of(model, inputs | pack_kwargs([0, 1]))
+    assert loss == 0.0
+    assert found.keys() == dict(model.named_parameters()).keys()
+    assert all(not gradient.any() for gradient in found.values())
+
+
 def test_mutations_of_weight_target_and_boundary_are_noticed() -> None:
     """What the equality above is worth: each of these mistakes breaks it by far more than its tolerance."""
     model = tiny_model()
@@ -142,18 +154,12 @@ def test_mutations_of_weight_target_and_boundary_are_noticed() -> None:
         "one target weighs 1% more": inputs | {"loss_weights": weights * (1 + 0.01 * (kept.cumsum(1) == 1))},
         "targets not shifted": inputs | {"target_ids": torch.where(kept, inputs["input_ids"], -100)},
         "one target lost": inputs | {"target_ids": torch.where(kept.cumsum(1) == 1, -100, targets)},
-        "two segments merged": inputs | pack_bounds([0, 32, 46, 52]),
-        "a boundary off by one": inputs | pack_bounds([0, 10, 32, 46, 52]),
+        "two segments merged": inputs | pack_kwargs([0, 32, 46, 52]),
+        "a boundary off by one": inputs | pack_kwargs([0, 10, 32, 46, 52]),
         "positions run on": inputs | {"position_ids": torch.arange(52)[None] % 40},
     }
     for mistake, mutant in mutants.items():
         assert relative_error(gradients_of(model, mutant)[1], expected) > 1e-4, mistake
-
-
-def pack_bounds(bounds: list[int]) -> dict[str, object]:
-    from longalign.train.attention import pack_kwargs
-
-    return pack_kwargs(bounds)
 
 
 def test_a_padded_batch_has_the_same_gradients() -> None:

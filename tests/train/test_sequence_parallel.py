@@ -12,6 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaConfig, MistralConfig, Qwen3Config
 
 from longalign.errors import ModelError
+from longalign.train.attention import pack_kwargs
+from longalign.train.build import enable_checkpointing
 from longalign.train.sequence_parallel import SequenceParallel, shard_inputs
 from tests.oracles.plain_loss import plain_gradients, relative_error
 from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model
@@ -83,6 +85,17 @@ def sharing_one_pack() -> None:
         assert relative_error(summed(right), expected) < 1e-10
         if config.num_key_value_heads != 1:
             continue
+        model.train()
+        enable_checkpointing(model, offload=False)
+        assert relative_error(summed(right), expected) < 1e-10, "layers recomputed, exchanges included"
+        nothing = torch.zeros(1, 1, dtype=torch.long)
+        idle = {
+            "input_ids": nothing,
+            "position_ids": nothing,
+            "target_ids": nothing - 100,
+            "loss_weights": 0.0 * nothing,
+        }
+        assert not any(g.any() for g in summed(shard_inputs(idle | pack_kwargs([0, 1]), sp)).values())
         assert relative_error(summed(shard_inputs(scaled(inputs, 1.01), sp)), expected) > 1e-3, "a wrong weight"
         moved = {**right, "position_ids": right["position_ids"].flip(1)}
         assert relative_error(summed(moved), expected) > 1e-4, "positions of another part"

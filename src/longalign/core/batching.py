@@ -44,7 +44,7 @@ def plan_steps(
     rows_per_microbatch: int = 1,
     sequence_parallel: int = 1,
     packing: Literal["best_fit", "next_fit"] = "best_fit",
-    cost: SequenceCost = LLAMA_7B_COST,
+    cost: SequenceCost | None = None,
     sync: Sync = "microbatch",
 ) -> StepPlan:
     """The steps of `epochs` passes over sequences of the given `lengths` (tokens, shape [n]).
@@ -59,8 +59,9 @@ def plan_steps(
         rank holds up to `token_limit * sequence_parallel`.
     packs_per_step: for `packed`; by default what holds sequences_per_step on average, a multiple of the data ranks.
     rows_per_microbatch: for `padded` and `sorted`, most rows a data rank runs at once.
-    packing: for `packed`, the algorithm. cost, sync: for `balanced`, the work of a sequence and where ranks wait for
-        each other, see `longalign.core.balance`.
+    packing: for `packed`, the algorithm.
+    cost, sync: for `balanced`, the work of a sequence (default: Llama-2-7B's) and where ranks wait for each other,
+        see `longalign.core.balance`.
 
     Raises PlanError when a length is outside 1..window or a setting is impossible. Deterministic: equal arguments
     give an equal `StepPlan.hash` on every machine.
@@ -85,7 +86,7 @@ def plan_steps(
     rules = PlanRules(
         strategy=strategy, window=window, token_limit=limit, ranks=ranks, sequence_parallel=sequence_parallel,
         sequences_per_step=sequences_per_step, packs_per_step=packs_per_step, rows_per_microbatch=rows_per_microbatch,
-        epochs=epochs, seed=seed, packing=packing, cost=cost, sync=sync,
+        epochs=epochs, seed=seed, packing=packing, cost=cost or LLAMA_7B_COST, sync=sync,
     )  # fmt: skip
     if strategy == "packed":
         return _packed(rules, lengths_N, targets_N)

@@ -129,7 +129,7 @@ def _prose(document: str) -> tuple[list[Sentence], Counter[str]]:
 def _topics(document: str, count: int, rng: np.random.Generator) -> list[str]:
     """One telling phrase from each of `count` equal parts of the document."""
     found, frequency = _prose(document)
-    common = {word for word, times in frequency.items() if times > COMMON_SHARE * len(found) + 1}
+    common = {word for word, times in frequency.items() if times > max(3, COMMON_SHARE * len(found))}
     topics: dict[str, None] = {}
     bounds = np.linspace(0, len(found), count + 1).astype(int)
     for begin, end in pairwise(bounds):

@@ -11,6 +11,7 @@ import random
 import re
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,7 @@ class OpenAICompatibleModel:
             max_retries=0,
             timeout=openai.Timeout(timeout_s, connect=10.0),
         )
+        self.close = weakref.finalize(self, self._client.close)  # called, or when the model goes out of use
         self._limit = threading.BoundedSemaphore(concurrency)
         self._cap_name = "max_tokens"
         self._send_temperature = True

@@ -1,0 +1,189 @@
+"""The ledger never pays twice, never passes the cap, and forgets nothing that was spent."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longalign.errors import ConfigError, EndpointError, RunError
+from longalign.llm.base import Failure, Outcome, Reply, Request, complete_all, open_model
+from longalign.llm.ledger import Ledger, LedgeredModel, request_key
+from tests.llm.chat_server import Answer, Body, ChatServer
+
+PRICE = (1000.0, 2000.0)  # dollars a million: a thousandth of a dollar per prompt token
+
+
+def ask(text: str, cap: int = 4) -> Request:
+    return Request(messages=({"role": "user", "content": text},), max_new_tokens=cap)
+
+
+class Echo:
+    """Counts its calls; says each word of the prompt is a token and answers with two."""
+
+    name = "echo"
+    batched = False
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+        for index, request in enumerate(requests):
+            self.calls += 1
+            text = request.messages[-1]["content"]
+            if text.startswith("down"):
+                raise EndpointError("down")
+            if text.startswith("cut"):
+                yield index, Failure(kind="truncated", message="cut", prompt_tokens=1, completion_tokens=4)
+            elif text.startswith("lost"):
+                yield index, Failure(kind="unavailable", message="timeout", maybe_billed=True)
+            else:
+                yield index, Reply(text=text, prompt_tokens=len(text.split()), completion_tokens=2, model="echo")
+
+
+def test_a_remembered_reply_costs_no_call_and_survives_the_process(tmp_path: Path) -> None:
+    echo = Echo()
+    for run in range(2):
+        ledger = Ledger(tmp_path / "l.sqlite")
+        model = LedgeredModel(echo, ledger, price=PRICE)
+        outcomes = complete_all(model, [ask("a b c"), ask("d"), ask("a b c")])
+        assert [outcome.text for outcome in outcomes] == ["a b c", "d", "a b c"]
+        assert all(outcome.cached for outcome in outcomes) == bool(run)
+        ledger.close()
+    assert echo.calls == 2
+    assert Ledger(tmp_path / "l.sqlite").spent_usd() == pytest.approx((3 + 1 + 2 * 2 * 2) * 1e-3)
+
+
+def test_every_part_of_a_request_is_part_of_its_key() -> None:
+    base = ask("x")
+    others = [
+        ask("y"),
+        ask("x", cap=5),
+        Request(messages=base.messages, max_new_tokens=4, temperature=0.5),
+        Request(messages=base.messages, max_new_tokens=4, seed=1),
+        Request(messages=base.messages, max_new_tokens=4, stop=("a",)),
+        Request(messages=({"role": "system", "content": "x"},), max_new_tokens=4),
+    ]
+    keys = {request_key("m", request) for request in [base, *others]} | {request_key("n", base)}
+    assert len(keys) == len(others) + 2
+
+
+def test_final_failures_are_remembered_and_passing_ones_are_asked_again(tmp_path: Path) -> None:
+    echo = Echo()
+    model = LedgeredModel(echo, Ledger(tmp_path / "l.sqlite"), price=PRICE)
+    for _ in range(2):
+        cut, lost = complete_all(model, [ask("cut"), ask("lost")])
+    assert (cut.cached, lost.cached, echo.calls) == (True, False, 3)
+    totals = model.ledger.totals()
+    assert totals["lost_calls"] == 2
+    assert totals["spent_usd"] == pytest.approx((1 + 4 * 2) * 1e-3 + 2 * model.worst_usd(ask("lost")), rel=0.5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.floats(0, 0.4))
+def test_the_cap_is_never_passed(word_counts: list[int], cap: float) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "l.sqlite")
+        model = LedgeredModel(Echo(), ledger, price=PRICE, max_cost_usd=cap)
+        outcomes = [complete_all(model, [ask(f"{i} " + "w " * n)])[0] for i, n in enumerate(word_counts)]
+        assert ledger.spent_usd() <= cap + 1e-12
+        refused = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+        assert all(outcome.kind == "over_budget" for outcome in refused)
+        ledger.close()
+
+
+def test_the_cap_holds_over_threads_and_over_resumes(tmp_path: Path) -> None:
+    with ChatServer(lambda body, times: Answer("four words are here", delay_s=0.01)) as server:
+        for _ in range(2):
+            model = open_model(
+                server.spec,
+                ledger=tmp_path / "l.sqlite",
+                price_usd_per_million=PRICE,
+                max_cost_usd=0.1,
+                concurrency=4,
+            )
+            threads = [
+                threading.Thread(target=lambda i=i: complete_all(model, [ask(f"{i} some words", cap=6)]))
+                for i in range(30)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        calls = len(server.bodies)
+    spent = Ledger(tmp_path / "l.sqlite").spent_usd()
+    assert spent <= 0.1
+    assert calls == pytest.approx(spent / ((3 + 5 * 2) * 1e-3))
+    assert calls >= 5
+
+
+def test_a_call_that_a_dead_process_left_open_counts_at_its_worst_case(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    assert ledger.begin("key", 0.25, None) is not None
+    ledger.close()  # as a kill leaves it: begun, never ended
+    again = Ledger(tmp_path / "l.sqlite")
+    assert again.spent_usd() == 0.25
+    assert again.totals()["lost_calls"] == 1
+
+
+def test_an_endpoint_that_is_down_leaves_no_reservation(tmp_path: Path) -> None:
+    model = LedgeredModel(Echo(), Ledger(tmp_path / "l.sqlite"), price=PRICE, max_cost_usd=1.0)
+    with pytest.raises(EndpointError):
+        complete_all(model, [ask("down")])
+    model.ledger.close()
+    assert Ledger(tmp_path / "l.sqlite").spent_usd() == 0
+
+
+def test_without_a_price_cost_is_unknown_and_not_zero(tmp_path: Path) -> None:
+    model = LedgeredModel(Echo(), Ledger(tmp_path / "l.sqlite"), price=None)
+    (outcome,) = complete_all(model, [ask("a")])
+    assert outcome.cost_usd is None
+    assert model.ledger.totals()["spent_usd"] is None
+
+
+def test_a_cap_needs_a_price_and_a_ledger(tmp_path: Path) -> None:
+    spec = "openai:m@http://127.0.0.1:9/v1"
+    with pytest.raises(ConfigError, match="price_usd_per_million"):
+        open_model(spec, ledger=tmp_path / "l.sqlite", max_cost_usd=1.0)
+    with pytest.raises(ConfigError, match="ledger"):
+        open_model(spec, max_cost_usd=1.0, price_usd_per_million=PRICE)
+
+
+def test_the_export_holds_every_call_with_its_money(tmp_path: Path) -> None:
+    model = LedgeredModel(Echo(), Ledger(tmp_path / "l.sqlite"), price=PRICE)
+    complete_all(model, [ask("a b"), ask("cut")])
+    assert model.ledger.export_jsonl(tmp_path / "calls.jsonl") == 2
+    rows = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
+    assert {row["kind"] for row in rows} == {"reply", "truncated"}
+    assert sum(row["cost_usd"] for row in rows) == pytest.approx(model.ledger.spent_usd())
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "l.sqlite").write_text("not a database, but long enough to look at" * 30)
+    with pytest.raises(RunError, match="not a ledger"):
+        Ledger(tmp_path / "l.sqlite")
+
+
+def test_a_served_body_is_what_the_key_covers(tmp_path: Path) -> None:
+    seen: list[Body] = []
+
+    def record(body: Body, times: int) -> Answer:
+        seen.append(body)
+        return Answer()
+
+    with ChatServer(record) as server:
+        model = open_model(server.spec, ledger=tmp_path / "l.sqlite")
+        complete_all(
+            model, [Request(messages=ask("x").messages, max_new_tokens=7, temperature=0.5, seed=3, stop=("s",))]
+        )
+    assert {k: seen[0][k] for k in ("max_tokens", "temperature", "seed", "stop")} == {
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "seed": 3,
+        "stop": ["s"],
+    }

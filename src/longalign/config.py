@@ -63,7 +63,9 @@ class LoopSettings(OptimizerSettings):
         0, ge=0, description="schedule: this many first steps weigh by token, then by `weighting`"
     )
     sequences_per_step: int = Field(96, gt=0, description="sequences in one optimizer step over all ranks")
-    token_limit: int | None = Field(None, gt=1, description="tokens a pack may hold; default: the window")
+    token_limit: int | None = Field(
+        None, gt=1, description="tokens of a `balanced` microbatch; default: the window, on CPU at least 8192"
+    )
     rows_per_microbatch: int = Field(1, gt=0, description="rows a padded or sorted microbatch holds")
     num_train_epochs: int = Field(1, gt=0)
     max_steps: int | None = Field(None, gt=0, description="stop after this many optimizer steps")
@@ -302,4 +304,7 @@ class RunSettings(Settings):
     data: dict[str, DataSettings] = Field({}, description="row sets to build, by name")
     train: RunTrainSettings = RunTrainSettings()
     eval: EvalSettings = EvalSettings()
+    throughput_rows: int = Field(
+        0, ge=0, description="rows of the last arm to time every batching strategy on; 0: do not"
+    )
     full: dict[str, Any] = Field({}, description="dotted overrides that `--full` applies")

@@ -81,12 +81,9 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(uninterrupted: Path, tmp_path
             if step == 5:  # no file may grow beyond this from here on
                 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
 
-        try:
-            run(tmp_path, at_step=at_step)  # type: ignore[call-arg]
-        except RunError as error:
-            assert "cannot be written" in str(error)
-            assert "earlier checkpoints are untouched" in str(error)
-            os._exit(7)
+        with pytest.raises(RunError, match=r"cannot be written .*earlier checkpoints are untouched"):
+            run(tmp_path, at_step=at_step)
+        os._exit(7)
 
     assert in_process(disk_fills_up) == 7
     assert [checkpoint.step_of(c) for c in checkpoint.all_checkpoints(tmp_path / "checkpoints")] == [3]

@@ -31,7 +31,7 @@ from longalign.train.fit import fit
 from longalign.train.loss import attach_loss
 from longalign.train.model import check_vocabulary, load_config, load_model, load_tokenizer
 from longalign.train.positions import perplexity_by_position, position_table
-from longalign.train.sft import describe, source_counts
+from longalign.train.sft import announce, source_counts
 from longalign.train.shared_stage import input_fingerprint, open_shared_stage
 from longalign.train.threads import choose_threads
 
@@ -41,10 +41,11 @@ POSITION_WINDOWS = 16
 """Windows of held-out text that perplexity by position is measured on."""
 
 
-def extend(settings: ExtendSettings, out: Path) -> dict[str, Any]:
+def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
     """Extend `settings.model` to `settings.window` tokens with the documents of `settings.text`; result: `out/final`.
 
-    The same call again continues or returns at once. Under torchrun every rank calls it.
+    The same call again continues or returns at once; with `plan_only` nothing is trained and the plan's report comes
+    back. Under torchrun every rank calls it.
     """
     if not settings.text and not settings.data:
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
@@ -58,12 +59,13 @@ def extend(settings: ExtendSettings, out: Path) -> dict[str, Any]:
         tokenizer = load_tokenizer(source)
         check_vocabulary(load_config(source), tokenizer)
         store, heldout = _tokens(settings, out, source, inputs)
-        if ranks.is_first():
-            say(describe(store))
+        report = announce(settings, store, source, out)
+        if plan_only:
+            return report
         curves = _Curves(out / "positions.json", heldout, settings)
         if settings.init == "weights" and not curves.has("original"):
             curves.measure("original", _as_it_came(source))
-        model, report = build_model(settings, settings.model, rope=settings.rope, init=settings.init)
+        model, built = build_model(settings, settings.model, rope=settings.rope, init=settings.init)
         if not curves.has("stretched"):
             curves.measure("stretched", model)
         trainer, summary = fit(model, store, settings, out, label="extend", heldout_store=heldout)
@@ -71,7 +73,7 @@ def extend(settings: ExtendSettings, out: Path) -> dict[str, Any]:
         if ranks.is_first() and curves.values:
             say("perplexity by position, held-out documents\n" + position_table(curves.values))
         summary |= {
-            "model": asdict(report),
+            "model": asdict(built),
             "data": {"counts": store.counts, "tokens": int(store.lengths.sum())},
             "perplexity_by_position": curves.values,
             "threads": threads,

@@ -23,7 +23,7 @@ from longalign.train import checkpoint, ranks
 from longalign.train.collate import StepLoader
 from longalign.train.heldout import HeldOut
 from longalign.train.metrics import Groups, StepMeter
-from longalign.train.parallel import parallel_mode, training_arguments
+from longalign.train.parallel import parallel_mode, token_limit, training_arguments
 from longalign.train.sequence_parallel import SequenceParallel
 from longalign.train.shard import shard
 from longalign.train.trainer import PlanTrainer
@@ -125,7 +125,7 @@ def step_plan(
         ranks=ranks.count(),
         seed=settings.seed,
         epochs=settings.num_train_epochs,
-        token_limit=settings.token_limit,
+        token_limit=token_limit(settings),
         rows_per_microbatch=settings.rows_per_microbatch,
         sequence_parallel=settings.sequence_parallel,
         cost=cost,

@@ -12,6 +12,8 @@ from longalign.config import LoopSettings
 from longalign.errors import ConfigError
 from longalign.train import ranks
 
+CPU_MICROBATCH_TOKENS = 8192
+
 
 def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
     """`TrainingArguments` for `PlanTrainer`: whatever the plan, optimizer and checkpoints decide is switched off."""
@@ -65,6 +67,15 @@ def parallel_mode(settings: LoopSettings) -> str:
     if ranks.count() % settings.sequence_parallel:
         raise ConfigError(f"sequence_parallel: {settings.sequence_parallel} does not divide {ranks.count()} ranks")
     return how
+
+
+def token_limit(settings: LoopSettings) -> int:
+    """Tokens of a microbatch. A GPU is busy with one window; a CPU has memory to spare and gains from fewer, larger
+    calls until about 8k tokens.
+    """
+    if settings.token_limit is not None:
+        return settings.token_limit
+    return settings.window if torch.cuda.is_available() else max(settings.window, CPU_MICROBATCH_TOKENS)
 
 
 def deepspeed_config(settings: LoopSettings) -> dict[str, Any]:

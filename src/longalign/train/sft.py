@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from longalign.builtin import model_dir
-from longalign.config import TrainSettings
+from longalign.config import LoopSettings, TrainSettings
 from longalign.data.rows_to_tokens import RowEncoder, tokenize_rows
 from longalign.data.store import TokenStore
+from longalign.errors import DataError
 from longalign.progress import say
 from longalign.run import fingerprint
 from longalign.train import ranks
@@ -21,17 +22,19 @@ from longalign.train.card import model_card
 from longalign.train.export import export
 from longalign.train.fit import fit
 from longalign.train.model import check_vocabulary, load_config, load_tokenizer
+from longalign.train.preview import headline, preview
 from longalign.train.shared_stage import input_fingerprint, open_shared_stage
 from longalign.train.threads import choose_threads
 
 VERSION = 1
 
 
-def train(settings: TrainSettings, out: Path) -> dict[str, Any]:
+def train(settings: TrainSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
     """Fine-tune `settings.model` on `settings.data`; the result is the Hugging Face directory `out/final`.
 
     Also writes tokens/, plan.npz, metrics.jsonl and checkpoints/. The same call again continues or returns at once.
-    Under torchrun every rank calls it. Returns the summary that is in stage.json.
+    Under torchrun every rank calls it. Returns the summary that is in stage.json; with `plan_only` nothing is trained
+    and the plan's report comes back.
     """
     files = [*settings.data, *settings.eval_data]
     inputs = {"model": input_fingerprint(settings.model), **{name: input_fingerprint(name) for name in files}}
@@ -43,12 +46,13 @@ def train(settings: TrainSettings, out: Path) -> dict[str, Any]:
         tokenizer = load_tokenizer(source)
         check_vocabulary(load_config(source), tokenizer)
         store, heldout = _tokens(settings, out, source, inputs)
-        if ranks.is_first():
-            say(describe(store))
-        model, report = build_model(settings, settings.model)
+        report = announce(settings, store, source, out)
+        if plan_only:
+            return report
+        model, built = build_model(settings, settings.model)
         trainer, summary = fit(model, store, settings, out, label="train", heldout_store=heldout)
         summary |= {
-            "model": asdict(report),
+            "model": asdict(built),
             "data": {"counts": store.counts, "tokens": int(store.lengths.sum())},
             "threads": threads,
             "final": str(out / "final"),
@@ -79,6 +83,17 @@ def _tokens(
     ranks.barrier()
     heldout = TokenStore.open(out / "heldout-tokens") if settings.eval_data else None
     return TokenStore.open(out / "tokens"), heldout
+
+
+def announce(settings: LoopSettings, store: TokenStore, source: str, out: Path) -> dict[str, Any]:
+    """Say what will be trained on and how; writes plan/ (report and picture of packs). Every rank calls it."""
+    if len(store) == 0:
+        raise DataError(f"no sequence with targets is left to train on ({store.counts}); look at the rows' lengths")
+    report = preview(settings, source, store.folder, out / "plan" if ranks.is_first() else None)
+    if ranks.is_first():
+        say(describe(store))
+        say(headline(report))
+    return report
 
 
 def describe(store: TokenStore) -> str:

@@ -147,6 +147,9 @@ class DataSettings(Settings):
     min_support: float = Field(
         0.3, ge=0, le=1, description="share of an answer's words that its evidence in the document must cover"
     )
+    register_entries: int = Field(
+        0, ge=0, description="entries planted per document, for answers that can be checked exactly (the demo's)"
+    )
     closed_book: bool = Field(False, description="also ask without the document; leave out what is answered alike")
     question_temperature: float = Field(0.7, ge=0, description="temperature of the call for questions")
     answer_temperature: float = Field(0.0, ge=0, description="temperature of the call for the answer")

@@ -91,13 +91,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_run(
-    path: Path, overrides: Mapping[str, Any], *, full: bool = False
+    path: Path, overrides: Mapping[str, Any], *, full: bool = False, documents: Sequence[str] | None = None
 ) -> tuple[RunSettings, dict[str, tuple[Any, str]]]:
-    """A recipe with overrides applied, and for every leaf `dotted key -> (value, source)`."""
+    """A recipe with overrides applied, and for every leaf `dotted key -> (value, source)`.
+
+    `documents` replaces the documents of every data set, and is added to the text of `extend`.
+    """
     recipe = read_yaml(path)
     layers = [(str(path), recipe)]
     if full:
         layers.append(("--full", nest(recipe.get("full") or {})))
+    if documents:
+        layers.append(("--documents", _own_documents(recipe, documents)))
     layers.append(("command line", nest(overrides)))
     values: dict[str, Any] = {}
     for _, layer in layers:
@@ -108,6 +113,14 @@ def load_run(
         owner = next((name for name, layer in reversed(layers) if _has(layer, key)), "default")
         sources[key] = (value, owner)
     return settings, sources
+
+
+def _own_documents(recipe: Mapping[str, Any], documents: Sequence[str]) -> dict[str, Any]:
+    """The person's documents in the place of the recipe's, in every data set, and added to the text of `extend`."""
+    own: dict[str, Any] = {"data": {name: {"documents": list(documents)} for name in recipe.get("data") or {}}}
+    if extend := recipe.get("extend"):
+        own["extend"] = {"text": [*(extend.get("text") or []), *documents]}
+    return own
 
 
 def arm_settings(run: RunSettings, name: str, **fixed: Any) -> TrainSettings:

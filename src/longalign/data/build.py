@@ -26,6 +26,7 @@ from longalign.data.corpus import Corpus, open_corpus
 from longalign.data.documents import documents_fingerprint
 from longalign.data.instruct import Attempt, Rejection, Turn, make_row, row_id, row_of
 from longalign.data.plan_build import BuildPlan, plan_build
+from longalign.data.plant import entries_for, plant
 from longalign.data.prompt import GAP, LANGUAGES, prompt_hash
 from longalign.data.select import Entry, candidates
 from longalign.data.token_count import TokenCounter
@@ -149,7 +150,7 @@ def _fill_quotas(
                     wave += [(other, *item) for item in extra]
             if not wave:
                 break
-            dialogues = (make_row(corpus.load(entry.id), number, settings) for _, entry, number in wave)
+            dialogues = (make_row(plant(corpus.load(entry.id), settings), number, settings) for _, entry, number in wave)
             attempts: dict[int, Attempt] = {}
             for index, attempt in converse(model, dialogues, in_flight=in_flight):
                 attempt.document = replace(attempt.document, text="")  # thousands of long texts are not kept
@@ -166,7 +167,9 @@ def _count(tally: Tally, attempt: Attempt, entry: Entry, settings: DataSettings,
         tally.over_budget = attempt.rejection.detail if attempt.rejection else ""
         return False
     tally.tried += 1
-    length = entry.length_tokens + sum(counter.counts([text for turn in attempt.turns for text in _parts(turn)]))
+    planted = [fact.sentence for fact in entries_for(entry.id, entry.language, settings)]
+    said = [text for turn in attempt.turns for text in _parts(turn)]
+    length = entry.length_tokens + sum(counter.counts([*planted, *said]))
     asked = (entry.id, *(turn.question for turn in attempt.turns))
     if attempt.rejection is None and length > settings.max_length_tokens:
         attempt.rejection = Rejection("row too long", f"{length} tokens")
@@ -211,11 +214,11 @@ def _write_rows(path: Path, settings: DataSettings, corpus: Corpus, tally: Tally
 
     def rows() -> Iterator[dict[str, Any]]:
         for length, attempt in sorted(tally.accepted, key=place):
-            yield row_of(_with_text(attempt, corpus), length)
+            yield row_of(_with_text(attempt, corpus, settings), length)
 
     write_jsonl(path, rows())
 
 
-def _with_text(attempt: Attempt, corpus: Corpus) -> Attempt:
+def _with_text(attempt: Attempt, corpus: Corpus, settings: DataSettings) -> Attempt:
     """The attempt with its document's text again."""
-    return replace(attempt, document=corpus.load(attempt.document.id))
+    return replace(attempt, document=plant(corpus.load(attempt.document.id), settings))

@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "gpt-oss": ("GptOssConfig", {"num_local_experts": 2}, "attention sinks .parameters `sinks`"),
     "llama4": ("Llama4TextConfig", {"num_hidden_layers": 4}, "layer_types: chunked_attention"),
     "qwen3-next": ("Qwen3NextConfig", {"num_hidden_layers": 4}, "layer_types: linear_attention"),
-    "mamba2": ("Mamba2Config", {}, "layer_types: linear_attention|recurrent state"),
+    "mamba2": ("Mamba2Config", {}, "would mix packed segments"),
     "rwkv": ("RwkvConfig", {}, "recurrent state"),
     "falcon": ("FalconConfig", {}, "do not use the attention interface"),
     "multimodal": ("Gemma3Config", {}, "join several networks"),

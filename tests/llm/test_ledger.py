@@ -107,10 +107,8 @@ def test_the_cap_holds_over_threads_and_over_resumes(tmp_path: Path) -> None:
                 max_cost_usd=0.1,
                 concurrency=4,
             )
-            threads = [
-                threading.Thread(target=lambda i=i: complete_all(model, [ask(f"{i} some words", cap=6)]))
-                for i in range(30)
-            ]
+            questions = [[ask(f"{i} some words", cap=6)] for i in range(30)]
+            threads = [threading.Thread(target=complete_all, args=(model, asked)) for asked in questions]
             for thread in threads:
                 thread.start()
             for thread in threads:

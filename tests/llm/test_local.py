@@ -18,7 +18,7 @@ def model(model_dir: Path) -> LocalModel:
 
 
 def requests(count: int, **options: object) -> list[Request]:
-    words = "quick brown fox lazy dog document system what ask over".split()
+    words = ("quick", "brown", "fox", "lazy", "dog", "document", "system", "what", "ask", "over")
     texts = [" ".join(words[(i + k) % len(words)] for k in range(5 + 9 * (i % 4))) for i in range(count)]
     return [
         Request(messages=({"role": "user", "content": text},), max_new_tokens=10, **options)  # type: ignore[arg-type]

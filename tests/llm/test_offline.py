@@ -10,10 +10,11 @@ from longalign.errors import ConfigError
 from longalign.llm.base import Request, complete_all, open_model
 from longalign.llm.offline import answer
 
+THINGS = ("telescope", "harpsichord", "barometer", "manuscript", "cathedral", "lighthouse", "compass", "anvil")
 PROSE = " ".join(
     f"Chapter {n} tells how the {word} was carried over the mountains in the year {1500 + 7 * n}. "
     f"Nobody in the village had expected that the {word} would arrive so late, and the mayor complained."
-    for n, word in enumerate("telescope harpsichord barometer manuscript cathedral lighthouse compass anvil".split())
+    for n, word in enumerate(THINGS)
 )
 ZH = "".join(
     f"第{n}章讲述{word}如何在{1500 + 7 * n}年翻过大山。村里没有人料到{word}会来得这么晚，村长为此抱怨了很久。\n"

@@ -1,0 +1,141 @@
+"""What is no data is turned away for a stated reason; what is, has evidence with its place."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longalign.data.verify import (
+    Passages,
+    alike,
+    answer_fault,
+    position_balance,
+    question_fault,
+    unsupported_number,
+    wrong_language,
+)
+from longalign.data.words import sentences, token_f1, words
+
+FILLER = " ".join(f"Sentence {n} tells nothing of interest about weather or wind." for n in range(200))
+FACT = "The lighthouse keeper Anders Holm counted 1,482 puffins on the western cliff."
+DOCUMENT = f"{FILLER} {FACT} {FILLER}"
+
+
+def test_an_answer_in_the_documents_words_is_supported_where_they_stand() -> None:
+    support, evidence = Passages(DOCUMENT).support(
+        "Anders Holm counted 1,482 puffins.", frozenset(words("How many puffins?"))
+    )
+    assert support == 1
+    (found,) = evidence
+    assert found.text == FACT
+    assert DOCUMENT[found.start : found.end] == FACT
+    assert 0.45 < found.position < 0.55
+
+
+def test_an_answer_from_elsewhere_is_not_supported() -> None:
+    support, evidence = Passages(DOCUMENT).support("Quantum chromodynamics binds gluons strongly.")
+    assert support < 0.3
+    assert evidence == []
+
+
+def test_an_answer_that_combines_two_places_has_both_as_evidence() -> None:
+    second = "Maria Lund later painted the same cliff in oil."
+    document = f"{FACT} {FILLER} {second}"
+    answer = "Anders Holm counted puffins on the western cliff, and Maria Lund painted it in oil."
+    support, evidence = Passages(document).support(answer)
+    assert support > 0.6
+    assert {FACT, second} <= {found.text for found in evidence}
+
+
+def test_words_of_the_question_need_no_support_but_tell_equal_places_apart() -> None:
+    document = f"The red gate opened in 1950. {FILLER} The blue gate opened in 1950."
+    _, evidence = Passages(document).support(
+        "The blue gate opened in 1950.", frozenset(words("When did the blue gate open?"))
+    )
+    assert [found.text for found in evidence] == ["The blue gate opened in 1950."]
+
+
+def test_chinese_answers_are_matched_by_pairs_of_characters() -> None:
+    document = "灯塔看守人在西边的悬崖上数到了许多海鸟。" + "天气和风没有什么好说的。" * 50
+    support, evidence = Passages(document).support("看守人数到了许多海鸟。")
+    assert support > 0.8
+    assert evidence[0].start == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "language", "fault"),
+    [
+        ("", "en", "empty answer"),
+        ("...", "en", "empty answer"),
+        ("I'm sorry, but I cannot help with that.", "en", "refused"),
+        ("I can't answer this.", "en", "refused"),
+        ("As an AI language model, I have no opinion.", "en", "refused"),
+        ("抱歉，我无法回答这个问题。", "zh", "refused"),
+        ("The document does not mention who built it.", "en", "not in the document, says the model"),
+        ("文中没有提到这一点。", "zh", "not in the document, says the model"),
+        ("Who built the lighthouse on the cliff?", "en", "copy of the question"),
+        ("灯塔是由一位工程师在悬崖上建造的。", "en", "answer in another language"),
+        ("An engineer built the lighthouse on the cliff.", "zh", "answer in another language"),
+        ("An engineer built it.", "en", None),
+        ("Sorry is the hero's first word in the book.", "en", None),
+        ("It was 灯塔 (a lighthouse) that the engineer built there.", "en", None),
+        ("他使用 Python 的 asyncio 模块写了这个程序。", "zh", None),
+    ],
+)
+def test_answers_are_turned_away_for_the_right_reason(answer: str, language: str, fault: str | None) -> None:
+    assert answer_fault(answer, "Who built the lighthouse on the cliff?", language) == fault
+
+
+@pytest.mark.parametrize(
+    ("question", "language", "fault"),
+    [
+        ("Why?", "en", "question too short"),
+        ("What does this section describe?", "en", "question points at a place"),
+        ("谁建造了灯塔，为什么？", "en", "question in another language"),
+        ("Who built the lighthouse?", "en", None),
+        ("谁建造了灯塔？", "zh", None),
+    ],
+)
+def test_questions_are_turned_away_for_the_right_reason(question: str, language: str, fault: str | None) -> None:
+    assert question_fault(question, language) == fault
+
+
+def test_a_number_that_nobody_gave_is_found() -> None:
+    assert unsupported_number("He counted 1482 puffins.", DOCUMENT, "") is None
+    assert unsupported_number("He counted 1,583 puffins.", DOCUMENT, "") == "1,583"
+    assert unsupported_number("In 1999 there were 3.", DOCUMENT, "What of 1999?") is None
+
+
+def test_answers_alike_share_most_words() -> None:
+    assert alike("Anders Holm counted 1,482 puffins.", "It was Anders Holm who counted 1,482 puffins.")
+    assert not alike("Anders Holm counted 1,482 puffins.", "UNKNOWN")
+
+
+def test_short_and_unknown_languages_are_not_judged() -> None:
+    assert not wrong_language("42", "zh")
+    assert not wrong_language("Это русский ответ", "other")
+
+
+def test_positions_are_counted_by_tenths() -> None:
+    counts = position_balance([0.0, 0.05, 0.5, 1.0])
+    assert list(counts.values()) == [2, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+@given(st.text(max_size=400))
+def test_sentences_are_stretches_of_their_text_in_order(text: str) -> None:
+    found = sentences(text)
+    assert all(text[s.start : s.end] == s.text and s.text == s.text.strip() and s.text for s in found)
+    assert all(a.end <= b.start for a, b in pairwise(found))
+
+
+@given(st.text(max_size=200), st.text(max_size=100))
+def test_support_is_a_share_and_evidence_lies_in_the_document(document: str, answer: str) -> None:
+    support, evidence = Passages(document).support(answer)
+    assert 0 <= support <= 1 + 1e-9
+    assert all(document[found.start : found.end] == found.text and 0 <= found.position <= 1 for found in evidence)
+
+
+def test_token_f1_is_symmetric_and_counts_repeats() -> None:
+    assert token_f1(["a", "a", "b"], ["a", "b", "b"]) == pytest.approx(2 / 3)
+    assert token_f1([], ["a"]) == 0

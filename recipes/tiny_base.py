@@ -70,8 +70,8 @@ def make_config(folder: Path) -> None:
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=128,
-        intermediate_size=320,
-        num_hidden_layers=3,
+        intermediate_size=512,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=WINDOW,
@@ -103,7 +103,7 @@ def stages(out: Path) -> list[tuple[str, ExtendSettings]]:
     emerge = {
         "model": str(out / "start"),
         "init": "random",
-        "data": {"builtin:warmup-128-8800": None},
+        "data": {"builtin:warmup-128-14400": None},
         "sequences_per_step": 16,
         "warmup_ratio": 0.04,
         "lr_scheduler_type": "constant_with_warmup",
@@ -111,7 +111,7 @@ def stages(out: Path) -> list[tuple[str, ExtendSettings]]:
     settle = {
         "model": str(out / "emerge" / "final"),
         "text": TEXT,
-        "data": {"builtin:recall-256-20000": None, "builtin:chat-0-2000": None},
+        "data": {"builtin:recall-256-12000": None, "builtin:chat-0-2000": None},
         "sequences_per_step": 20,
         "num_train_epochs": 2,
         "lr_scheduler_type": "cosine",

@@ -91,7 +91,7 @@ def _notes(s: Mapping[str, Any]) -> list[str]:
     if s["sequences_without_targets"]:
         notes.append(f"{s['sequences_without_targets']:,} sequences have no targets and do not count in the loss")
     bias = s["length_bias"]
-    if bias["variance_ratio"] > 1 + 4 * bias["standard_error"]:
+    if bias and bias["variance_ratio"] > 1 + 4 * bias["standard_error"]:
         notes.append(
             f"steps are not random samples: mean lengths of steps vary {bias['variance_ratio']:.1f} times as much as "
             f"by chance (1 +- {bias['standard_error']:.2f}); `balanced` and `padded` are free of this"

@@ -54,8 +54,8 @@ def gradient_shares(plan: StepPlan, group_N: IntArray, groups: int) -> Mapping[s
     return shares
 
 
-def length_bias(plan: StepPlan) -> dict[str, float]:
-    """How far steps are from random samples in length.
+def length_bias(plan: StepPlan) -> dict[str, float] | None:
+    """How far steps are from random samples in length; None where lengths or steps do not vary.
 
     variance_ratio: variance over steps of the mean length of a step's sequences, over what random steps of these
         sizes have; 1 for a fair plan, about the sequences a step when steps hold equal lengths.
@@ -67,7 +67,7 @@ def length_bias(plan: StepPlan) -> dict[str, float]:
     steps, rows = len(sizes_S), float(sizes_S.sum())
     variance = float(lengths.var())
     if steps < 2 or variance == 0.0 or rows <= steps:
-        return {"variance_ratio": 1.0, "standard_error": float("inf"), "within_step_correlation": 0.0}
+        return None
     sums_S = np.add.reduceat(lengths[plan.rows_X], plan.step_rows_S1[:-1])
     mean = float(lengths.mean())
     between = float((sizes_S * (sums_S / sizes_S - mean) ** 2).sum())

@@ -90,12 +90,16 @@ def sentence_starts(text: str) -> list[int]:
 def insert_facts(text: str, facts: Sequence[Fact], depths: Sequence[float]) -> str:
     """`text` with each fact's sentence at the sentence boundary nearest to its depth (0 start, 1 end)."""
     starts = np.array(sentence_starts(text))
-    places = [int(starts[np.abs(starts - depth * len(text)).argmin()]) for depth in depths]
-    out = text
-    for place, fact in sorted(zip(places, facts, strict=True), key=lambda item: -item[0]):
-        before, after = out[:place].rstrip(" "), out[place:].lstrip(" ")
-        out = f"{before}{_gap(before)}{fact.sentence}{' ' if after else ''}{after}"
-    return out
+    by_place: dict[int, list[str]] = {}
+    for depth, fact in zip(depths, facts, strict=True):
+        place = int(starts[np.abs(starts - depth * len(text)).argmin()])
+        by_place.setdefault(place, []).append(fact.sentence)
+    out, last = "", 0
+    for place in sorted(by_place):
+        before = text[last:place].rstrip(" ")
+        out += f"{before}{_gap(out + before)}{' '.join(by_place[place])} "
+        last = place
+    return (out + text[last:].lstrip(" ")).rstrip(" ") if by_place else text
 
 
 def _gap(before: str) -> str:

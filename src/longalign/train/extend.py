@@ -96,7 +96,7 @@ class _Curves:
 
     def __init__(self, path: Path, heldout: TokenStore | None, settings: ExtendSettings) -> None:
         self.path, self.heldout, self.settings = path, heldout, settings
-        self.values: dict[str, dict[str, float]] = {}
+        self.values: dict[str, dict[str, float | None]] = {}
         if path.exists():
             self.values = json.loads(path.read_text(encoding="utf-8"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +17,15 @@ from longalign.train.metrics import length_band
 from longalign.train.shard import reshard
 
 FIRST_BAND_TOKENS = 32
+LARGEST_NLL = 700.0
 
 
 def perplexity_by_position(
     model: nn.Module, store: TokenStore, *, most_tokens: int, on_sequence: Callable[[], None] = lambda: None
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Perplexity in bands of positions (powers of two), over the longest sequences of `store`.
 
-    Takes sequences, longest first, until `most_tokens` tokens are measured; one at a time, so memory is one window.
+    A band whose perplexity is beyond a float (a model that has never met text) is None. Takes sequences, longest first, until `most_tokens` tokens are measured; one at a time, so memory is one window.
     """
     device = next(model.parameters()).device
     training = model.training
@@ -56,10 +58,11 @@ def perplexity_by_position(
     for position in np.flatnonzero(counts).tolist():
         band = f"0-{FIRST_BAND_TOKENS - 1}" if position < FIRST_BAND_TOKENS else length_band(position)
         by_band.setdefault(band, []).append(position)
-    return {band: float(np.exp(sums[at].sum() / counts[at].sum())) for band, at in by_band.items()}
+    nll = {band: float(sums[at].sum() / counts[at].sum()) for band, at in by_band.items()}
+    return {band: math.exp(value) if value < LARGEST_NLL else None for band, value in nll.items()}
 
 
-def position_table(curves: dict[str, dict[str, float]]) -> str:
+def position_table(curves: dict[str, dict[str, float | None]]) -> str:
     """Curves by name as lines of text, one a band."""
     names = list(curves)
     bands = list(dict.fromkeys(band for curve in curves.values() for band in curve))

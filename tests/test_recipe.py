@@ -1,0 +1,109 @@
+"""Reading a recipe: overrides, where values come from, and errors a person can act on."""
+
+from pathlib import Path
+
+import pytest
+
+from longalign.errors import ConfigError
+from longalign.recipe import arm_settings, load_run, nest, parse_overrides
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "name: x\nextend: {window: 2048, text: [a], learning_rate: 1e-3}\ndata: {long: {rows: 5, documents: [b]}}\n"
+        "train: {strategy: packed, data: {all: null}, arms: {short: {data: {short: 3}}, same: {}}}\n"
+        "full: {seeds: [0, 1, 2], train.window: 4096}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_every_value_knows_its_source(recipe: Path) -> None:
+    settings, sources = load_run(recipe, parse_overrides(["--train.learning_rate", "1e-4"]), full=True)
+    assert settings.train.learning_rate == 1e-4
+    assert settings.seeds == (0, 1, 2)
+    assert sources["train.learning_rate"] == (1e-4, "command line")
+    assert sources["train.window"] == (4096, "--full")
+    assert sources["extend.learning_rate"] == (1e-3, str(recipe))
+    assert sources["extend.seed"] == (0, "default")
+
+
+def test_full_settings_stay_out_without_the_flag(recipe: Path) -> None:
+    assert load_run(recipe, {})[0].seeds == (0,)
+
+
+def test_an_arm_lays_its_settings_on_the_common_ones(recipe: Path) -> None:
+    run = load_run(recipe, {"train.arms.short.max_steps": 7})[0]
+    short = arm_settings(run, "short", seed=3, data={"rows.jsonl": 3})
+    assert (short.strategy, short.max_steps, short.seed, short.data) == ("packed", 7, 3, {"rows.jsonl": 3})
+    assert arm_settings(run, "same").data == {"all": None}
+
+
+def test_own_documents_replace_those_of_every_set_and_join_the_text(recipe: Path) -> None:
+    settings, sources = load_run(recipe, {}, documents=["mine"])
+    assert settings.data["long"].documents == ("mine",)
+    assert settings.extend is not None
+    assert settings.extend.text == ("a", "mine")
+    assert sources["data.long.documents"][1] == "--documents"
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        (["--train.learning_rat", "1"], "unknown key `train.learning_rat` (did you mean `learning_rate`?)"),
+        (["--data.long.rowz", "1"], "unknown key `data.long.rowz` (did you mean `rows`?)"),
+        (["--extend.rope.methud", "yarn"], "(did you mean `method`?)"),
+        (["--train.strategy", "foo"], "`train.strategy` = 'foo'"),
+        (["--train.window", "-1"], "`train.window` = -1"),
+        (["--train.window"], "has no value"),
+        (["train.window"], "unexpected argument"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_with_the_nearest_name(
+    recipe: Path, override: list[str], complaint: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_run(recipe, parse_overrides(override))
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_key_of_an_arm_is_refused(recipe: Path) -> None:
+    run = load_run(recipe, {"train.arms.short.windw": 7})[0]
+    with pytest.raises(ConfigError, match=r"train\.arms\.short: unknown key `windw` \(did you mean `window`\?\)"):
+        arm_settings(run, "short")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("name: [", ":1: not valid YAML"), ("- a", "a recipe is a mapping"), ("model: x", "`name` is required")],
+)
+def test_an_unreadable_recipe_names_file_and_line(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        load_run(path, {})
+    assert str(path) in str(error.value)
+    assert complaint in str(error.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such recipe file"):
+        load_run(tmp_path / "none.yaml", {})
+
+
+def test_dotted_keys_nest() -> None:
+    assert nest({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+    assert parse_overrides(["--a-b=1e-3", "--c", "[1, 2]"]) == {"a_b": "1e-3", "c": [1, 2]}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_and_all_its_arms_are_valid(path: Path) -> None:
+    for full in (False, True):
+        run = load_run(path, {}, full=full)[0]
+        for arm in run.train.arms:
+            assert arm_settings(run, arm).window > 1

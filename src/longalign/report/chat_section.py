@@ -1,0 +1,91 @@
+"""The judged part: scores with intervals, what was missing, and which judge said so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from longalign.report.collect import Stage
+from longalign.report.words import MISSING, decimal, interval, thousands
+
+
+@dataclass(frozen=True)
+class ChatRow:
+    """One model's line."""
+
+    label: str
+    score: str
+    bounds: str
+    counts: str
+    cut: str
+
+
+@dataclass(frozen=True)
+class ChatSection:
+    """What the template shows. `judges` has more than one entry where scores are not comparable."""
+
+    rows: tuple[ChatRow, ...]
+    cases: tuple[str, ...]
+    judges: tuple[str, ...]
+    cost: str
+
+
+def chat_section(evaluated: dict[str, list[Stage]]) -> ChatSection | None:
+    """None where no model has been judged."""
+    if not evaluated:
+        return None
+    results = [stage.results for stages in evaluated.values() for stage in stages if stage.results]
+    return ChatSection(
+        tuple(_row(label, [s.results for s in stages if s.results]) for label, stages in evaluated.items()),
+        tuple(dict.fromkeys(str(r["cases"]) for r in results)),
+        tuple(dict.fromkeys(_judge(r["judge"]) for r in results)),
+        _cost(results),
+    )
+
+
+def _row(label: str, results: Sequence[dict[str, Any]]) -> ChatRow:
+    overall = [r["overall"] for r in results]
+    scale = overall[0]["scale"]
+    fields = ("mean", "low", "high") if scale else ("share", "share_low", "share_high")
+    means = [row[fields[0]] for row in overall if row[fields[0]] is not None]
+    if not means:
+        score = "nothing scored"
+    elif len(means) == 1:
+        first = next(row for row in overall if row[fields[0]] is not None)
+        score = f"{decimal(means[0])} {interval(first[fields[1]], first[fields[2]])}"
+    else:
+        spread = f"{decimal(min(means))} to {decimal(max(means))}"
+        score = f"{decimal(sum(means) / len(means))}, {len(means)} seeds from {spread}"
+    worst = sum(row["worst_share"] for row in overall) / len(overall)
+    best = sum(row["best_share"] for row in overall) / len(overall)
+    missing = sum(row["unscored"] + row["failed"] for row in overall)
+    low, high = scale or (0, 100)
+    return ChatRow(
+        label,
+        f"{score} on {low}–{high}" if means else score,
+        f"{decimal(low + worst / 100 * (high - low))} to {decimal(low + best / 100 * (high - low))}"
+        if best - worst > 1e-6
+        else MISSING,
+        f"{sum(row['scored'] for row in overall)} scored, {missing} missing",
+        thousands(sum(row["cut"] for row in overall)),
+    )
+
+
+def _judge(judge: dict[str, Any]) -> str:
+    hashes = ", ".join(f"{name} {value}" for name, value in judge["prompt_hash"].items())
+    return f"{judge['model']}, {judge['scorings']} scorings an answer at temperature 0, prompt {hashes}"
+
+
+def _cost(results: Sequence[dict[str, Any]]) -> str:
+    spends = [r["judge"]["spend"] for r in results]
+    tokens = [
+        (s["prompt_tokens"] or 0) + (s["completion_tokens"] or 0) for s in spends if s["prompt_tokens"] is not None
+    ]
+    money = [s["cost_usd"] for s in spends if s["cost_usd"] is not None]
+    parts = [f"{sum(r['judge']['verdicts'] for r in results)} verdicts"]
+    unreadable = sum(r["judge"]["unreadable"] + r["judge"]["failed"] for r in results)
+    parts.append(f"{unreadable} unreadable or failed")
+    parts.append(f"{sum(tokens):,} judge tokens" if tokens else "judge tokens not reported")
+    parts.append(f"${sum(money):.4f}" if money else "no cost known")
+    return ", ".join(parts)

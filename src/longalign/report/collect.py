@@ -1,0 +1,119 @@
+"""Finds what runs have left behind: stage manifests, results, scores, metrics, plans. Reads files only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from longalign.errors import RunError
+from longalign.run import MANIFEST, read_jsonl, read_manifest
+
+EVALUATIONS = ("needle", "short", "chat")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage folder. `place` is its path below the folder that the report was asked for."""
+
+    folder: Path
+    place: str
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["stage"])
+
+    @property
+    def done(self) -> bool:
+        return bool(self.manifest["status"] == "done")
+
+    @property
+    def started(self) -> str:
+        return str(self.manifest.get("started_at") or "")
+
+    @property
+    def label(self) -> str:
+        """What tables call it: the evaluated model, or where the stage lies."""
+        if self.results and "label" in self.results:
+            return str(self.results["label"])
+        return self.place
+
+    @property
+    def seed(self) -> Any:
+        """The seed that tells repetitions of one label apart."""
+        return self.results.get("model_seed") if self.results else self.manifest["settings"].get("seed")
+
+    @cached_property
+    def results(self) -> dict[str, Any] | None:
+        return read_object(self.folder / "results.json")
+
+    @cached_property
+    def scores(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.folder / "scores.jsonl")
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.folder / "metrics.jsonl")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that was found, in the order in which stages were started."""
+
+    folders: tuple[Path, ...]
+    stages: tuple[Stage, ...]
+    throughput: tuple[tuple[str, dict[str, Any]], ...]
+
+    def named(self, name: str) -> list[Stage]:
+        return [stage for stage in self.stages if stage.name == name]
+
+    def evaluated(self, task: str) -> dict[str, list[Stage]]:
+        """Stages of a task that have results, by model label; several of one label are its seeds."""
+        return by_label(stage for stage in self.named(task) if stage.results)
+
+
+def by_label(stages: Iterable[Stage]) -> dict[str, list[Stage]]:
+    """Stages grouped by label, in order of first appearance."""
+    groups: dict[str, list[Stage]] = {}
+    for stage in stages:
+        groups.setdefault(stage.label, []).append(stage)
+    return groups
+
+
+def collect(folders: Sequence[Path]) -> Findings:
+    """Every stage at or below `folders`, apart from superseded ones. `RunError` if there is none at all."""
+    stages: dict[Path, Stage] = {}
+    throughput = []
+    for root in folders:
+        if not root.is_dir():
+            raise RunError(f"{root}: no such folder; give run or stage folders")
+        for manifest in sorted(root.rglob(MANIFEST)):
+            place = manifest.parent.relative_to(root)
+            if "superseded" in place.parts or any(part.startswith(".") for part in place.parts):
+                continue
+            content = read_manifest(manifest.parent)
+            if content:
+                name = root.name if str(place) == "." else str(place)
+                stages.setdefault(manifest.parent.resolve(), Stage(manifest.parent, name, content))
+        for path in sorted(root.rglob("throughput/results.json")):
+            if found := read_object(path):
+                throughput.append((str(path.parent.relative_to(root)), found))
+    if not stages:
+        raise RunError(f"{', '.join(map(str, folders))}: no {MANIFEST} below; nothing has been run there")
+    ordered = sorted(stages.values(), key=lambda stage: (stage.started, stage.place))
+    return Findings(tuple(folders), tuple(ordered), tuple(throughput))
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file, `RunError` where it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path}: damaged ({error}); remove it and run its stage again") from None
+    return cast(dict[str, Any], value) if isinstance(value, dict) else None

@@ -1,0 +1,111 @@
+"""The training part: losses by step, held-out losses by length band, and what each run took."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from longalign.report.collect import Stage
+from longalign.report.lines import Axis, Point, Series, legend, line_chart, round_ticks, smooth, thin
+from longalign.report.words import decimal, duration, thousands
+
+SEED_PART = re.compile(r"/?\bseed-?\d+\b")
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """What the template shows: charts as (heading, drawing, legend), and a line for each run."""
+
+    charts: tuple[tuple[str, Markup, Markup], ...]
+    heldout: tuple[tuple[str, Markup, Markup], ...]
+    rows: tuple[tuple[str, ...], ...]
+    unfinished: tuple[str, ...]
+
+
+def training_section(stages: Sequence[Stage]) -> TrainingSection | None:
+    """`stages`: those of `extend` and `train`. None where none has measured anything."""
+    measured = [stage for stage in stages if any("loss" in row for row in stage.metrics)]
+    if not measured:
+        return None
+    kinds: dict[str, list[Stage]] = {}
+    for stage in measured:
+        kinds.setdefault(
+            {"extend": "context extension", "train": "fine-tuning"}.get(stage.name, stage.name), []
+        ).append(stage)
+    return TrainingSection(
+        tuple((kind, *_losses(kind, group)) for kind, group in kinds.items()),
+        tuple((arm(stage), *_heldout(stage)) for stage in _one_a_name(measured) if _bands(stage)),
+        tuple(_row(stage) for stage in stages),
+        tuple(stage.place for stage in stages if not stage.done),
+    )
+
+
+def arm(stage: Stage) -> str:
+    """The name of a training run without its seed."""
+    return SEED_PART.sub("", stage.place) or stage.place
+
+
+def _one_a_name(stages: Sequence[Stage]) -> list[Stage]:
+    return list({arm(stage): stage for stage in reversed(stages)}.values())[::-1]
+
+
+def _losses(kind: str, stages: Sequence[Stage]) -> tuple[Markup, Markup]:
+    names = list(dict.fromkeys(arm(stage) for stage in stages))
+    series = []
+    for stage in stages:
+        points = [
+            Point(row["step"], row["loss"], tip=f"{stage.place}, step {row['step']}: {row['loss']:.4f}")
+            for row in stage.metrics
+            if "loss" in row
+        ]
+        colour = names.index(arm(stage))
+        series.append(Series(stage.place, thin(points), colour, faint=True, marks=False))
+        series.append(Series(stage.place, thin(smooth(points)), colour, marks=False))
+    drawing = _drawing(series, "step", "loss", f"training loss of {kind} by step")
+    return drawing, legend([(name, number) for number, name in enumerate(names)])
+
+
+def _bands(stage: Stage) -> dict[str, list[Point]]:
+    """Held-out loss by step for each length band."""
+    lines: dict[str, list[Point]] = {}
+    for row in stage.metrics:
+        for band, loss in (row.get("heldout") or {}).get("by_length", {}).items():
+            lines.setdefault(band, []).append(
+                Point(row["step"], loss, tip=f"{band} tokens, step {row['step']}: {loss:.4f}")
+            )
+    return dict(sorted(lines.items(), key=lambda item: int(re.findall(r"\d+", item[0])[0])))
+
+
+def _heldout(stage: Stage) -> tuple[Markup, Markup]:
+    bands = _bands(stage)
+    series = [Series(band, thin(points), number) for number, (band, points) in enumerate(bands.items())]
+    drawing = _drawing(series, "step", "held-out loss", f"held-out loss of {arm(stage)} by length band")
+    return drawing, legend([(f"{band} tokens", number) for number, band in enumerate(bands)])
+
+
+def _drawing(series: Sequence[Series], across: str, up: str, title: str) -> Markup:
+    xs = [p.x for s in series for p in s.points]
+    ys = [p.y for s in series for p in s.points]
+    low, high = min(ys), max(ys)
+    margin = 0.05 * (high - low) or 0.5
+    low, high = max(0.0, low - margin), high + margin
+    x = Axis(min(xs), max(xs), round_ticks(min(xs), max(xs)), across)
+    return line_chart(series, x, Axis(low, high, round_ticks(low, high), up), title=title)
+
+
+def _row(stage: Stage) -> tuple[str, ...]:
+    summary = stage.manifest.get("summary") or {}
+    settings = stage.manifest["settings"]
+    rows = [row for row in stage.metrics if "loss" in row]
+    return (
+        stage.place,
+        f"{settings.get('strategy')}, {settings.get('weighting')}",
+        thousands(summary.get("steps") or len(rows)),
+        thousands(summary.get("sequences")),
+        decimal(summary.get("final_loss"), 3),
+        thousands(summary.get("target_tokens_per_s")),
+        duration(summary.get("train_s")) if stage.done else "not finished",
+    )

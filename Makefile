@@ -33,3 +33,14 @@ tiny-base: setup
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+# Newest versions that pyproject.toml allows, written down exactly.
+.PHONY: lock demo-full
+lock:
+	$(PYTHON) -m venv build/lock-venv
+	build/lock-venv/bin/python -m pip install --quiet --upgrade --constraint constraints.txt ".[dev]"
+	@(echo "# Exact versions of everything that 'make setup' installs; made with 'make lock'."; \
+	  build/lock-venv/bin/python -m pip freeze --exclude longalign | sed 's/+cpu//') > requirements.lock
+
+demo-full: setup
+	@$(BIN)/longalign run recipes/tiny.yaml --full --out runs/tiny-full

@@ -84,6 +84,22 @@ def in_a_process(case: tuple[str, int, int, float], threads: int) -> dict[str, A
     return found
 
 
+def summarise(best: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Ratios of the two methods. CPU time is the one to compare on a shared machine; wall time is given beside it."""
+    full, ours = best["full, all targets"], best["ours, all targets"]
+    few_full, few = best["full, 10% targets"], best["ours, 10% targets"]
+    return {
+        "memory_ratio": full["peak_mib"] / ours["peak_mib"],
+        "cpu_time_ratio": ours["cpu_s"] / full["cpu_s"],
+        "wall_time_ratio": ours["wall_s"] / full["wall_s"],
+        "memory_ratio_10_percent": few_full["peak_mib"] / few["peak_mib"],
+        "cpu_time_ratio_10_percent": few["cpu_s"] / few_full["cpu_s"],
+        "wall_time_ratio_10_percent": few["wall_s"] / few_full["wall_s"],
+        "loss_relative_difference": abs(ours["loss"] / full["loss"] - 1),
+        "head_gradient_norm_relative_difference": abs(ours["head_gradient_norm"] / full["head_gradient_norm"] - 1),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=1)
@@ -106,17 +122,8 @@ def main() -> None:
                 f"{name:40} {last['wall_s']:7.2f} s  {last['cpu_s']:7.2f} s cpu  {last['peak_mib']:8.0f} MiB",
                 flush=True,
             )
-    best = {name: min(found, key=lambda run: run["wall_s"]) for name, found in runs.items()}
-    full, ours = best["full, all targets"], best["ours, all targets"]
-    few_full, few = best["full, 10% targets"], best["ours, 10% targets"]
-    summary = {
-        "memory_ratio": full["peak_mib"] / ours["peak_mib"],
-        "time_ratio": ours["wall_s"] / full["wall_s"],
-        "memory_ratio_10_percent": few_full["peak_mib"] / few["peak_mib"],
-        "time_ratio_10_percent": few["wall_s"] / few_full["wall_s"],
-        "loss_relative_difference": abs(ours["loss"] / full["loss"] - 1),
-        "head_gradient_norm_relative_difference": abs(ours["head_gradient_norm"] / full["head_gradient_norm"] - 1),
-    }
+    best = {name: min(found, key=lambda run: run["cpu_s"]) for name, found in runs.items()}
+    summary = summarise(best)
     for name, value in summary.items():
         print(f"{name:40} {value:.4g}")
     RESULT.parent.mkdir(exist_ok=True)

@@ -228,8 +228,11 @@ class NeedleSettings(Settings):
     needles: int = Field(1, gt=0, description="needles per length and depth")
     distractors: int = Field(3, ge=0, description="other register entries in the same haystack")
     haystack: tuple[str, ...] = Field((), description="documents to hide needles in; default: bundled text")
-    language: Literal["en", "zh"] = "en"
-    max_new_tokens: int = Field(32, gt=0)
+    language: Literal["en", "zh"] = Field("en", description="language of entries, question and bundled text")
+    max_new_tokens: int = Field(32, gt=0, description="cap of one answer")
+    forced_tokens: bool = Field(
+        False, description="also token accuracy with the right answer fed in (local models; one more reading a prompt)"
+    )
     seed: int = Field(0, ge=0)
 
 

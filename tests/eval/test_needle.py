@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from longalign.config import EvalSettings, NeedleSettings
 from longalign.data.facts import Fact, draw_facts, find_facts, split_of
 from longalign.errors import ConfigError
 from longalign.eval.evaluate import readable
+from longalign.eval.forced import token_shares
 from longalign.eval.needle import depth_grid, needle
 from longalign.eval.needle_score import score_needle
 from longalign.run import random_for, read_jsonl
@@ -216,3 +218,60 @@ def test_an_endpoint_with_a_tokenizer_is_counted_exactly(tiny_model: Path, docum
         got = needle(needle_settings(endpoint.spec, documents, tokenizer=str(tiny_model)), tmp_path)
     assert got["length_unit"] == "tokens"
     assert got["by_length"]["512"]["realised_tokens"]["max"] <= 512
+
+
+def test_forced_tokens_agree_with_one_plain_forward_pass(tiny_model: Path, documents: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    settings = needle_settings(str(tiny_model), documents, lengths=(256,), max_new_tokens=2, forced_tokens=True)
+    got = needle(settings, tmp_path)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    fact = draw_facts(random_for(0, "needle", "en", "256/0/0"), 4, split="heldout")[0]
+    (row,) = [row for row in read_jsonl(tmp_path / "scores.jsonl") if row["key"] == "256/0/0"]
+    assert row["expected"] == fact.sentence
+    items = {body: token_shares(model, tokenizer, [{"role": "user", "content": body}], fact) for body in ("", "x y")}
+    for body, shares in items.items():
+        prompt = f"<|user|>{body}<|end|><|assistant|>"
+        ids = tokenizer(prompt + fact.sentence, add_special_tokens=False)["input_ids"]
+        best = model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
+        pieces = [tokenizer.decode(ids[: n + 1])[len(tokenizer.decode(ids[:n])) :] for n in range(len(ids))]
+        reached, right = -len(prompt), {"name": [], "value": []}
+        begin = fact.sentence.index(fact.name)
+        for place, piece in enumerate(pieces):
+            middle = reached + len(piece) - 1  # the last character: leading spaces belong to the token before a word
+            if begin <= middle < begin + len(fact.name):
+                right["name"].append(best[place - 1] == ids[place])
+            elif begin + len(fact.name) < middle < begin + len(fact.name) + 1 + len(fact.value):
+                right["value"].append(best[place - 1] == ids[place])
+            reached += len(piece)
+        assert shares == pytest.approx(tuple(sum(part) / len(part) for part in right.values()))
+    assert 0 <= got["overall"]["forced_value"] <= 1
+    assert len(read_jsonl(tmp_path / "forced.jsonl")) == 6
+
+
+def test_forced_tokens_of_a_model_that_knows_the_answer_are_all_right(tiny_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    for language in ("en", "zh"):
+        fact = draw_facts(random_for(1, "x"), 1, split="heldout", language=language)[0]
+        assert token_shares(Knowing(), tokenizer, [{"role": "user", "content": "q"}], fact) == (1.0, 1.0)
+
+
+class Knowing:
+    """Gives the token that comes next the highest logit."""
+
+    device = "cpu"
+
+    def __call__(self, ids_BT: Any, logits_to_keep: int) -> Any:
+        import torch
+
+        following = torch.cat([ids_BT[0, 1:], ids_BT[0, :1]])
+        logits = torch.nn.functional.one_hot(following, 1000)[None, -logits_to_keep:].float()
+        return SimpleNamespace(logits=logits)
+
+
+def test_endpoints_have_no_forced_tokens(documents: Path, tmp_path: Path) -> None:
+    with serve(say_the_right_entry) as endpoint, pytest.raises(ConfigError, match="local model"):
+        needle(needle_settings(endpoint.spec, documents, forced_tokens=True), tmp_path)

@@ -143,7 +143,7 @@ def write_run(root: Path, seeds: tuple[int, ...] = (0,)) -> Path:
     write_training(root / "extend", ExtendSettings(window=2048), 0, 0.8)
     for seed in seeds:
         for arm, share in (("short", 0.0), ("long", 0.4)):
-            place = root / "train" / arm / f"seed{seed}"
+            place = root / "train" / f"{arm}-seed{seed}"
             write_training(place, TrainSettings(window=2048, seed=seed, strategy="packed"), seed, share)
     for label, rates in MODELS.items():
         for seed in seeds if label.startswith("sft") else (None,):

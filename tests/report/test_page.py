@@ -182,14 +182,14 @@ def test_several_seeds_give_a_mean_and_a_range(tmp_path: Path) -> None:
 
 def test_an_unfinished_stage_is_named(run_folder: Path, tmp_path: Path) -> None:
     root = shutil.copytree(run_folder, tmp_path / "run")
-    path = root / "train" / "long" / "seed0" / "stage.json"
+    path = root / "train" / "long-seed0" / "stage.json"
     manifest = json.loads(path.read_text())
     path.write_text(
         json.dumps({key: value for key, value in manifest.items() if key != "summary"} | {"status": "running"})
     )
     (root / "eval" / _place("base") / "needle" / "results.json").unlink()
     got = report([root], tmp_path / "page.html")
-    assert got["unfinished"] == ["train/long/seed0"]
+    assert got["unfinished"] == ["train/long-seed0"]
     assert "not finished" in (tmp_path / "page.html").read_text()
 
 

@@ -21,7 +21,7 @@ from longalign.data.facts import Fact, draw_facts, find_facts
 from longalign.errors import ConfigError
 from longalign.eval.haystack import Haystack, hide
 from longalign.eval.needle_score import score_needle
-from longalign.eval.subject import model_fingerprint, open_subject
+from longalign.eval.subject import Subject, model_fingerprint, open_subject
 from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, passing_failures, spend
 from longalign.eval.token_view import TokenView
 from longalign.progress import Progress
@@ -30,7 +30,6 @@ from longalign.run import atomic_write_json, atomic_write_text, open_stage, rand
 VERSION = 1
 DEFAULT_HAYSTACK = {"en": "builtin:python-docs-heldout", "zh": "builtin:chinese-heldout"}
 HAYSTACKS_OF_TEXT = 4  # read documents until they could fill the longest prompt this many times
-PARTS = ("name", "value", "exact")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ def needle(settings: EvalSettings, out: Path) -> dict[str, Any]:
         with open_subject(settings, out) as subject:
             items = needle_items(wanted, read_texts(haystack), subject.view)
             answers = subject.ask([i.item for i in items], out / ANSWERS, "needle")
-        scores = [score_row(item, answers[item.item.key]) for item in items]
+            forced = _forced(wanted, subject, items, out)
+        scores = [score_row(item, answers[item.item.key], forced.get(item.item.key)) for item in items]
         results = {
             "task": "needle",
             "label": settings.label or subject.model.name,
@@ -117,7 +117,22 @@ def _item(
     )
 
 
-def score_row(item: NeedleItem, answer: Answer) -> dict[str, Any]:
+def _forced(
+    settings: NeedleSettings, subject: Subject, items: Sequence[NeedleItem], out: Path
+) -> dict[str, dict[str, float]]:
+    """Token accuracy by key, where it was asked for and logits can be had."""
+    if not settings.forced_tokens:
+        return {}
+    if not hasattr(subject.model, "tokenizer"):
+        raise ConfigError("needle.forced_tokens needs the logits of a local model; leave it out for endpoints")
+    from longalign.eval.forced import FORCED, forced_accuracy
+
+    questions = [(item.item.key, item.item.messages, item.needle) for item in items]
+    found = forced_accuracy(subject.model, questions, out / FORCED)
+    return {key: {"name": row.name, "value": row.value} for key, row in found.items()}
+
+
+def score_row(item: NeedleItem, answer: Answer, forced: dict[str, float] | None = None) -> dict[str, Any]:
     """One line of `scores.jsonl`: the question, what was said, what of it is right; null where there is no answer."""
     score = None if answer.text is None else asdict(score_needle(answer.text, item.needle, item.others))
     return {
@@ -133,6 +148,7 @@ def score_row(item: NeedleItem, answer: Answer) -> dict[str, Any]:
         "answer": answer.text,
         "failure": answer.failure,
         "score": score,
+        "forced": forced,
     }
 
 
@@ -162,25 +178,31 @@ def cell(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Counts and shares of a group of questions. Failed ones are left out of shares, and bound them."""
     rows = list(rows)
     scored = [row["score"] for row in rows if row["score"] is not None]
-    n, failed = len(scored), len(rows) - len(scored)
-    out: dict[str, Any] = {"questions": len(rows), "scored": n, "failed": failed}
-    if not n:
-        return out | {"accuracy": None, "low": None, "high": None}
-    right = sum(score["value"] for score in scored)
-    interval = wilson_interval(right, n)
-    out |= {
+    forced = [row["forced"] for row in rows if row.get("forced")]
+    n, right = len(scored), sum(score["value"] for score in scored)
+    interval = wilson_interval(right, n) if n else None
+    out = {
+        "questions": len(rows),
+        "scored": n,
+        "failed": len(rows) - n,
         "right": right,
-        "accuracy": _share(interval.estimate),
-        "low": _share(interval.low),
-        "high": _share(interval.high),
+        "accuracy": _share(interval.estimate) if interval else None,
+        "low": _share(interval.low) if interval else None,
+        "high": _share(interval.high) if interval else None,
+        "worst": _share(right / len(rows)),
+        "best": _share((right + len(rows) - n) / len(rows)),
     }
-    for part in PARTS:
-        out[f"{part}_accuracy"] = _share(sum(score[part] for score in scored) / n)
+    for part in ("name", "value", "exact"):
+        out[f"{part}_accuracy"] = _mean(scored, part)
     for part in ("name_words", "value_words"):
-        out[part] = _share(sum(score[part] for score in scored) / n)
-    if failed:
-        out |= {"worst": _share(right / len(rows)), "best": _share((right + failed) / len(rows))}
+        out[part] = _mean(scored, part)
+    for part in ("name", "value"):
+        out[f"forced_{part}"] = _mean(forced, part)
     return out
+
+
+def _mean(rows: Sequence[dict[str, Any]], field: str) -> float | None:
+    return _share(sum(row[field] for row in rows) / len(rows)) if rows else None
 
 
 def _share(value: float | None) -> float | None:

@@ -105,14 +105,18 @@ def tally(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     rows = list(rows)
     scored = [row["score"] for row in rows if row["score"] is not None]
     n, right = len(scored), sum(score["exact"] for score in scored)
-    out: dict[str, Any] = {"questions": len(rows), "scored": n, "failed": len(rows) - n}
-    if not n:
-        return out | {"accuracy": None, "low": None, "high": None}
-    interval = wilson_interval(right, n)
-    return out | {
+    interval = wilson_interval(right, n) if n else None
+    return {
+        "questions": len(rows),
+        "scored": n,
+        "failed": len(rows) - n,
         "right": right,
-        "accuracy": round(interval.estimate, 6),
-        "low": round(float(interval.low or 0), 6),
-        "high": round(float(interval.high or 0), 6),
-        "contains_accuracy": round(sum(score["contains"] for score in scored) / n, 6),
+        "accuracy": _share(interval.estimate) if interval else None,
+        "low": _share(interval.low) if interval else None,
+        "high": _share(interval.high) if interval else None,
+        "contains_accuracy": _share(sum(score["contains"] for score in scored) / n) if n else None,
     }
+
+
+def _share(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

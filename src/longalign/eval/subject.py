@@ -52,6 +52,9 @@ def open_subject(settings: EvalSettings, out: Path) -> Iterator[Subject]:
     if settings.tokenizer:
         view = TokenizerView(load_tokenizer(settings.tokenizer, settings.trust_remote_code))
     elif hasattr(model, "tokenizer"):
+        from longalign.train.threads import choose_threads
+
+        choose_threads(out)  # kept in the folder: a resumed run rounds as it began
         view = TokenizerView(model.tokenizer)
     else:
         view = CharacterView()

@@ -12,7 +12,7 @@ from longalign.report.collect import Stage
 from longalign.report.lines import Axis, Point, Series, legend, line_chart, round_ticks, smooth, thin
 from longalign.report.words import decimal, duration, thousands
 
-SEED_PART = re.compile(r"/?\bseed-?\d+\b")
+SEED_PART = re.compile(r"[-/_]?seed-?\d+\b")
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ def test_packs_of_a_long_tailed_mix_are_more_than_998_thousandths_full():
     assert lengths.sum() / (len(next_fit(lengths, 65536)) * 65536) < 0.9
 
 
-@pytest.mark.parametrize(("lengths", "words"), [([5, 11], "row 1: 11 tokens do not fit 10"), ([5, 0], "row 1: length 0")])
+@pytest.mark.parametrize(
+    ("lengths", "words"), [([5, 11], "row 1: 11 tokens do not fit 10"), ([5, 0], "row 1: length 0")]
+)
 def test_a_length_outside_the_capacity_is_refused_by_row(lengths, words):
     for algorithm in (best_fit_decreasing, next_fit):
         with pytest.raises(PlanError, match=words):

@@ -81,7 +81,13 @@ def test_attention_pairs_of_a_sequence_are_counted_one_by_one():
 
 @pytest.mark.parametrize(
     ("name", "published"),
-    [("7b", 6_738_415_616), ("13b", 13_015_864_320), ("70b", 68_976_648_192), ("8b", 8_030_261_248), ("6b", 6_243_584_000)],
+    [
+        ("7b", 6_738_415_616),
+        ("13b", 13_015_864_320),
+        ("70b", 68_976_648_192),
+        ("8b", 8_030_261_248),
+        ("6b", 6_243_584_000),
+    ],
 )
 def test_parameter_counts_are_the_published_ones(name, published):
     assert SHAPES[name].parameters == pytest.approx(published, rel=1e-3)

@@ -42,12 +42,9 @@ class BuildPlan:
             f"calls: about {self.calls:,} to {settings.llm}, {self.prompt_tokens:,} prompt tokens and "
             f"{self.completion_tokens:,} new ones ({REJECTED_SHARE:.0%} rejected answers allowed for)",
         ]
-        if self.cost_usd is not None:
-            found.append(
-                f"cost: about ${self.cost_usd:,.2f}; a prefix cache makes the second call over a document cheaper"
-            )
-        elif settings.llm.startswith("openai:"):
-            found.append("cost: unknown without --price-usd-per-million INPUT OUTPUT")
+        if settings.llm.startswith("openai:"):
+            unknown = "unknown without --price-usd-per-million INPUT OUTPUT"
+            found.append(f"cost: {unknown if self.cost_usd is None else f'about ${self.cost_usd:,.2f}'}")
         if self.possible_rows < self.rows:
             found.append(shortage(self.possible_rows, self, settings))
         return found

@@ -46,6 +46,11 @@ class Breaker:
         self._open_until = 0.0
         self._probing = False
 
+    @property
+    def failures_in_a_row(self) -> int:
+        """Failed attempts of all threads since the endpoint last answered."""
+        return self._failures
+
     def wait(self) -> None:
         """Returns when a call may be made: at once while closed, for one caller at a time while open."""
         while True:

@@ -150,6 +150,8 @@ def _phrase(sentence: str, frequency: Counter[str], common: set[str]) -> str | N
         return str(run[start : start + 6])
     tokens = sentence.split()
     plain = [bool(re.fullmatch(r"[A-Za-z][a-z]{5,}", token)) and token.lower() not in common for token in tokens]
+    if not any(plain):  # a text of few words: any long or numbered one will do
+        plain = [bool(re.fullmatch(r"[A-Za-z]{4,}|\d{3,}", token)) for token in tokens]
     if not any(plain):
         return None
     first = last = min((i for i, good in enumerate(plain) if good), key=lambda i: (frequency[tokens[i].lower()], i))

@@ -126,7 +126,8 @@ class OpenAICompatibleModel:
                 last, maybe_billed = f"no answer within {time.monotonic() - start:.0f} s", True
             except self._openai.APIConnectionError as error:
                 last, maybe_billed = self._clean(str(error.__cause__ or error)), self.breaker.ever_answered
-                if not self.breaker.ever_answered and attempt >= 2:
+                often = attempt >= 2 or self.breaker.failures_in_a_row >= self.breaker.threshold // 2
+                if not self.breaker.ever_answered and often:
                     raise self.breaker.stop(
                         f"{self.base_url} cannot be reached ({last}); start the server or correct the URL after `@`"
                     ) from None

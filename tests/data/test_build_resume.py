@@ -1,0 +1,123 @@
+"""Killed at any moment, a build carries on: nothing is paid twice, and the file is that of an uninterrupted build."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from longalign.config import DataSettings
+from longalign.data.build import build
+from longalign.llm.ledger import Ledger
+from tests.llm.chat_server import Answer, Body, ChatServer, stand_in
+
+CONCURRENCY = 3
+ROWS = 24
+
+
+def command(corpus: Path, tokenizer: Path, server: ChatServer, out: Path) -> list[str]:
+    options = {
+        "--documents": str(corpus),
+        "--llm": server.spec,
+        "--rows": str(ROWS),
+        "--out": str(out),
+        "--tokenizer": str(tokenizer),
+        "--min_length_tokens": "100",
+        "--max_length_tokens": "8192",
+        "--concurrency": str(CONCURRENCY),
+    }
+    flat = [part for pair in options.items() for part in pair]
+    return [sys.executable, "-m", "longalign", "data", "build", *flat, "--price_usd_per_million", "[1, 2]", "--json"]
+
+
+def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+
+
+def slowly(body: Body, times: int) -> Answer:
+    reply = stand_in(body, times)
+    reply.delay_s = 0.02
+    return reply
+
+
+@pytest.mark.parametrize("shares", [(0.5,), pytest.param((0.05, 0.3, 0.6, 0.95), marks=pytest.mark.slow)])
+def test_kill_9_repeats_no_paid_call_and_changes_no_byte(
+    shares: tuple[float, ...], corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    with ChatServer() as server:
+        settings = DataSettings(
+            documents=(str(corpus_dir),),
+            llm=server.spec,
+            rows=ROWS,
+            tokenizer=str(tokenizer_dir),
+            min_length_tokens=100,
+            max_length_tokens=8192,
+            price_usd_per_million=(1, 2),
+        )
+        assert build(settings, tmp_path / "whole.jsonl")["rows"] == ROWS
+        calls = sum(server.served.values())
+
+    out = tmp_path / "killed.jsonl"
+    kills = 0
+    with ChatServer(slowly) as server:
+        for share in shares:
+            process = start(command(corpus_dir, tokenizer_dir, server, out))
+            while sum(server.served.values()) < share * calls and process.poll() is None:
+                time.sleep(0.002)
+            if process.poll() is None:
+                kills += 1
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        last = start(command(corpus_dir, tokenizer_dir, server, out))
+        text, errors = last.communicate(timeout=120)
+        assert last.returncode == 0, errors
+        repeated = sum(times - 1 for times in server.served.values())
+        assert kills >= 1
+        assert len(server.served) == calls
+        assert repeated <= kills * CONCURRENCY  # only what was under way when the process died
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert (tmp_path / "killed.rejected.jsonl").read_bytes() == (tmp_path / "whole.rejected.jsonl").read_bytes()
+    spend = json.loads(text)["spend"]
+    assert spend["calls"] == calls
+    assert spend["lost_calls"] >= repeated
+    assert spend["spent_usd"] >= Ledger(tmp_path / "whole.ledger.sqlite").spent_usd()
+    assert not list(tmp_path.glob(".*jsonl*"))
+
+
+def test_two_builds_of_one_file_do_not_mix(corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
+    def wait_a_moment(body: Body, times: int) -> Answer:
+        reply = stand_in(body, times)
+        reply.delay_s = 0.3
+        return reply
+
+    with ChatServer(wait_a_moment) as server:
+        first = start(command(corpus_dir, tokenizer_dir, server, tmp_path / "rows.jsonl"))
+        while not server.bodies and first.poll() is None:
+            time.sleep(0.01)
+        second = start(command(corpus_dir, tokenizer_dir, server, tmp_path / "rows.jsonl"))
+        _, errors = second.communicate(timeout=60)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate()
+    assert second.returncode == 2
+    assert "in use by" in errors
+
+
+def test_a_dead_endpoint_ends_with_one_line_and_exit_code_2(
+    corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    server = ChatServer()
+    server.server.server_close()
+    process = start(command(corpus_dir, tokenizer_dir, server, tmp_path / "rows.jsonl"))
+    text, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert text == ""
+    assert errors.splitlines()[-1].startswith("error: ")
+    assert "cannot be reached" in errors.splitlines()[-1]

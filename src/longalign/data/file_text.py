@@ -1,0 +1,179 @@
+"""The text of one file, by its kind. Only the standard library, except for PDF and Parquet (extra `documents`)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longalign.data.language import HAN
+from longalign.data.markup import docx_text, epub_text, html_text
+from longalign.errors import DataError
+
+TEXT_SUFFIXES = ".txt .text .md .markdown .rst .tex .org .adoc .srt"
+CODE_SUFFIXES = """
+.py .pyi .ipynb .c .h .cc .cpp .cxx .hpp .cu .java .kt .scala .js .jsx .ts .tsx .go .rs .rb .php .cs .swift .m .sh .bash
+.sql .r .jl .lua .pl .hs .ml .clj .ex .erl .f90 .v .vhd .proto .toml .ini .cfg .yaml .yml
+"""
+PLAIN = frozenset((TEXT_SUFFIXES + CODE_SUFFIXES).split())
+HTML = frozenset({".html", ".htm", ".xhtml"})
+ROWS = frozenset({".jsonl", ".ndjson", ".json"})
+OTHER = frozenset({".parquet", ".pdf", ".docx", ".epub"})
+FIELDS = ("text", "content", "document", "article", "body")
+PROBE_BYTES = 8192
+
+
+class UnreadableError(DataError):
+    """A file that holds no text we can read."""
+
+
+@dataclass(frozen=True)
+class RawDocument:
+    """Text as it stands in a file; `line` is the row of a row file, from 1."""
+
+    text: str
+    title: str = ""
+    source: str = ""
+    line: int | None = None
+
+
+def is_known(path: Path) -> bool:
+    """Whether a folder's file is of a kind that is read."""
+    return _kind(path) in PLAIN | HTML | ROWS | OTHER
+
+
+def read_file(path: Path) -> Iterator[RawDocument]:
+    """The documents of one file; files of unknown kind are tried as plain text.
+
+    Raises `UnreadableError` when the file as a whole cannot be read, `DataError` for a broken row.
+    """
+    kind = _kind(path)
+    try:
+        if kind in ROWS:
+            yield from _rows(path, kind)
+        elif kind == ".parquet":
+            yield from _parquet(path)
+        elif kind == ".pdf":
+            yield RawDocument(_pdf(path))
+        elif kind == ".docx":
+            yield RawDocument(docx_text(path))
+        elif kind == ".epub":
+            yield RawDocument(*epub_text(path))
+        elif kind in HTML:
+            yield RawDocument(*html_text(_decode(_bytes(path))))
+        elif kind == ".ipynb":
+            yield RawDocument(_notebook(_decode(_bytes(path))))
+        else:
+            yield RawDocument(_decode(_bytes(path)))
+    except OSError as error:
+        raise UnreadableError(f"cannot be read ({error.strerror or error})") from None
+
+
+def _kind(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise UnreadableError(f"not a gzip file ({error})") from None
+
+
+def _decode(data: bytes) -> str:
+    """UTF-8, UTF-16 with its mark, or GB18030 where that gives Chinese; anything else is refused, never guessed."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError:
+            raise UnreadableError("begins like UTF-16 but is not") from None
+    if b"\0" in data[:PROBE_BYTES]:
+        raise UnreadableError("binary file")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        try:
+            text = data.decode("gb18030")
+        except UnicodeDecodeError:
+            text = ""
+        letters = sum(char > "\x7f" for char in text)
+        if letters and len(HAN.findall(text)) > 0.6 * letters:
+            return text
+        raise UnreadableError(f"not UTF-8 (byte {data[error.start]:#04x} at {error.start}); convert it first") from None
+
+
+def _rows(path: Path, kind: str) -> Iterator[RawDocument]:
+    if kind == ".json":
+        text = _decode(_bytes(path))
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise DataError(f"{path}: not JSON ({error})") from None
+        for number, row in enumerate(value if isinstance(value, list) else [value], 1):
+            yield _row(row, f"{path}:{number}", number)
+        return
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: not JSON ({error}); each line must be one JSON object") from None
+            yield _row(row, f"{path}:{number}", number)
+
+
+def _row(row: Any, where: str, number: int) -> RawDocument:
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where}: a document row is a JSON object with `text`, this is a {type(row).__name__}")
+    field = next((name for name in FIELDS if name in row), None)
+    if field is None:
+        found = ", ".join(f"`{key}`" for key in list(row)[:6]) or "no fields"
+        raise DataError(f"{where}: field `text` is missing (found {found}); each document row needs `text`")
+    if not isinstance(row[field], str):
+        raise DataError(f"{where}: field `{field}` is a {type(row[field]).__name__}; it must be text")
+    meta = row.get("meta") or row.get("metadata")
+    meta = meta if isinstance(meta, Mapping) else {}
+    source = row.get("source") or meta.get("pile_set_name") or meta.get("source") or row.get("dataset") or ""
+    title = row.get("title") or meta.get("title") or ""
+    return RawDocument(row[field], str(title), str(source), number)
+
+
+def _parquet(path: Path) -> Iterator[RawDocument]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise DataError(f"{path}: reading Parquet needs pyarrow; `pip install longalign[documents]`") from None
+    try:
+        file = parquet.ParquetFile(path)
+    except Exception as error:  # pyarrow raises its own family of errors
+        raise UnreadableError(f"not a Parquet file ({error})") from None
+    wanted = {*FIELDS, "source", "title", "meta", "metadata", "dataset"}
+    columns = [name for name in file.schema_arrow.names if name in wanted]
+    number = 0
+    for batch in file.iter_batches(batch_size=64, columns=columns):
+        for row in batch.to_pylist():
+            number += 1
+            yield _row(row, f"{path}:{number}", number)
+
+
+def _pdf(path: Path) -> str:
+    try:
+        import pypdf
+    except ImportError:
+        raise DataError(f"{path}: reading PDF needs pypdf; `pip install longalign[documents]`") from None
+    try:
+        return "\n\n".join(page.extract_text() for page in pypdf.PdfReader(path).pages)
+    except Exception as error:  # damaged PDFs raise almost anything
+        raise UnreadableError(f"PDF cannot be read ({type(error).__name__}: {str(error)[:80]})") from None
+
+
+def _notebook(text: str) -> str:
+    try:
+        cells = json.loads(text)["cells"]
+        return "\n\n".join("".join(cell["source"]) for cell in cells)
+    except (ValueError, KeyError, TypeError):
+        raise UnreadableError("not a notebook") from None

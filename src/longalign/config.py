@@ -64,7 +64,7 @@ class LoopSettings(OptimizerSettings):
     )
     sequences_per_step: int = Field(96, gt=0, description="sequences in one optimizer step over all ranks")
     token_limit: int | None = Field(
-        None, gt=1, description="tokens of a `balanced` microbatch; default: the window, on CPU at least 8192"
+        None, gt=1, description="tokens of a `balanced` microbatch; default: the window, on CPU at least 4096"
     )
     rows_per_microbatch: int = Field(1, gt=0, description="rows a padded or sorted microbatch holds")
     num_train_epochs: int = Field(1, gt=0)
@@ -273,6 +273,20 @@ class ChatSettings(Settings):
     seed: int = Field(0, ge=0)
 
 
+class LeaderboardSettings(Settings):
+    """ARC, HellaSwag, TruthfulQA and MMLU by lm-evaluation-harness (extra `leaderboard`; it fetches its own data)."""
+
+    tasks: dict[str, int | None] = Field(
+        {"arc_challenge": 25, "hellaswag": 10, "truthfulqa_mc2": 0, "mmlu": 5},
+        description="task -> examples shown (Open LLM Leaderboard, as in the paper)",
+    )
+    limit: int | None = Field(None, gt=0, description="only so many questions of each task: for trials, not for results")
+    batch_size: int = Field(8, gt=0, description="sequences a batch")
+    dtype: str = Field("auto", description="precision the model is loaded in")
+    include_path: str | None = Field(None, description="folder of task files of your own")
+    seed: int = Field(0, ge=0)
+
+
 class EvalSettings(Settings):
     """Stage `eval`: which parts run on which model."""
 
@@ -290,6 +304,7 @@ class EvalSettings(Settings):
     needle: NeedleSettings | None = None
     short: ShortSettings | None = None
     chat: ChatSettings | None = None
+    leaderboard: LeaderboardSettings | None = None
 
 
 class RunTrainSettings(TrainSettings):

@@ -133,15 +133,17 @@ def expected_gradients(sequences: list[TokenSequence], plan: StepPlan, index: in
 
 
 def check(case: Case, folder: Path, ranks: int = 1, rank: int = 0) -> PlanTrainer:
+    """Every rank runs the steps; the first one knows the plain definition and compares."""
     sequences = data()
     plan = make_plan(sequences, case, ranks)
     trainer = make_trainer(case, folder, sequences, plan, ranks, rank)
     for index in range(len(plan)):
         found = step_gradients(trainer, index)
         loss = trainer.sums.take()[-1] / ranks
-        expected_loss, expected = expected_gradients(sequences, plan, index, case.weighting)
-        assert relative_error(found, expected) < EQUAL, (case, ranks, index, relative_error(found, expected))
-        assert abs(loss - float(expected_loss)) < 1e-12 * max(1.0, abs(loss)), (case, ranks, index)
+        if rank == 0:
+            expected_loss, expected = expected_gradients(sequences, plan, index, case.weighting)
+            assert relative_error(found, expected) < EQUAL, (case, ranks, index, relative_error(found, expected))
+            assert abs(loss - float(expected_loss)) < 1e-12 * max(1.0, abs(loss)), (case, ranks, index)
     return trainer
 
 
@@ -172,7 +174,8 @@ def mean_of_microbatches(m: Microbatch) -> Microbatch:
 def check_mistakes(trainer: PlanTrainer, ranks: int) -> None:
     """Each of these changes must move the gradient of the first step by much more than the tolerance."""
     sequences, plan = list(trainer.loader.sequences), trainer.loader.plan  # type: ignore[call-overload]
-    _, expected = expected_gradients(sequences, plan, 0, "sequence")
+    first = trainer.loader.data_rank == 0
+    expected = expected_gradients(sequences, plan, 0, "sequence")[1] if first else {}
     mistakes: dict[str, Callable[[Microbatch], Microbatch]] = {
         "weight": scale(1.001),
         "denominator M off by one": scale(plan[0].sequence_count / (plan[0].sequence_count + 1)),
@@ -183,14 +186,14 @@ def check_mistakes(trainer: PlanTrainer, ranks: int) -> None:
     if ranks > 1:
         mistakes["rank factor forgotten"] = scale(1 / ranks)
     for name, change in mistakes.items():
-        error = relative_error(step_gradients(trainer, 0, change), expected)
-        assert error > BROKEN, f"{name} was not noticed ({error})"
+        found = step_gradients(trainer, 0, change)
+        assert not first or relative_error(found, expected) > BROKEN, f"{name} was not noticed"
     targets = [sum(sequences[row].target_count for pack in r.packs for row in pack) for r in plan[0].ranks]
     fullest = int(np.argmax(targets)) * plan.rules.sequence_parallel
     uneven = scale(1.001) if ranks > 1 and dist.get_rank() == fullest else None
-    if ranks > 1:
-        error = relative_error(step_gradients(trainer, 0, uneven), expected)
-        assert error > 1e-7, "a weight of one rank alone"
+    found = step_gradients(trainer, 0, uneven)
+    if ranks > 1 and first:
+        assert relative_error(found, expected) > 1e-7, "a weight of one rank alone was not noticed"
 
 
 STRATEGIES = ("padded", "sorted", "packed", "balanced")
@@ -228,7 +231,7 @@ def _rank(rank: int, ranks: int, folder: str, cases: list[Case]) -> None:
         with DoubleThroughout():
             for case in cases:
                 trainer = check(case, Path(folder), ranks, rank)
-                if case.strategy in ("packed", "balanced") and case.weighting == "sequence":
+                if case.strategy == cases[-1].strategy and case.weighting == "sequence":
                     check_mistakes(trainer, ranks)
     finally:
         dist.destroy_process_group()
@@ -249,6 +252,6 @@ def test_every_strategy_equals_the_plain_definition_on_several_ranks(
 ) -> None:
     """Data ranks 1, 2 and 4 by sequence-parallel ranks 1 and 2; DDP and FSDP2; 1 and 3 rows a padded microbatch."""
     cases = [Case(s, sequence_parallel, rows=r) for s in STRATEGIES for r in ((1, 3) if s in STRATEGIES[:2] else (1,))]
-    cases += [Case("balanced", sequence_parallel, weighting=w) for w in ("token", "sqrt")]
-    cases += [Case(s, sequence_parallel, parallel="fsdp2") for s in STRATEGIES]
+    cases += [Case("packed", sequence_parallel, weighting="sqrt")]
+    cases += [Case(s, sequence_parallel, parallel="fsdp2") for s in ("padded", "balanced")]
     run_ranks(ranks, tmp_path, cases)

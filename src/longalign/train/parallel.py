@@ -12,7 +12,7 @@ from longalign.config import LoopSettings
 from longalign.errors import ConfigError
 from longalign.train import ranks
 
-CPU_MICROBATCH_TOKENS = 8192
+CPU_MICROBATCH_TOKENS = 4096
 
 
 def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
@@ -71,7 +71,7 @@ def parallel_mode(settings: LoopSettings) -> str:
 
 def token_limit(settings: LoopSettings) -> int:
     """Tokens of a microbatch. A GPU is busy with one window; a CPU has memory to spare and gains from fewer, larger
-    calls until about 8k tokens.
+    calls until about 4k tokens.
     """
     if settings.token_limit is not None:
         return settings.token_limit

@@ -20,7 +20,7 @@ from longalign.eval.cases import Case, read_cases
 from longalign.eval.chat_score import score_row, summarize
 from longalign.eval.judging import describe_judge, judge_answers, open_judge
 from longalign.eval.needle import DEFAULT_HAYSTACK, read_texts
-from longalign.eval.subject import Subject, files_fingerprint, model_fingerprint, open_subject
+from longalign.eval.subject import Subject, alone, files_fingerprint, model_fingerprint, open_subject
 from longalign.eval.task import ANSWERS, RESULTS, SCORES, VERDICTS, Item, passing_failures, spend
 from longalign.eval.token_view import TokenView, cut_middle
 from longalign.run import atomic_write_json, atomic_write_text, open_stage
@@ -31,7 +31,7 @@ VERSION = 1
 def chat(settings: EvalSettings, out: Path) -> dict[str, Any]:
     """Stage `chat`: answers, verdicts, scores and results in `out`; returns the results."""
     wanted = settings.chat or ChatSettings()
-    settings = settings.model_copy(update={"needle": None, "short": None, "chat": wanted})
+    settings = alone(settings, "chat", wanted)
     inputs = {"model": model_fingerprint(settings.model), **_inputs(wanted)}
     with open_stage(out, "chat", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.done:

@@ -72,14 +72,15 @@ def pair_up(
 
 
 def compare_pairs(task: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], name: str) -> dict[str, Any]:
-    """The comparison of one group: exact McNemar for right-or-wrong, sign flips clustered by document for scores."""
+    """The comparison of one group: exact McNemar for right or wrong, sign flips (of whole documents) for grades."""
     mixed = len({a.get("rubric") for a, _ in pairs}) > 1
     x, y = ([value_of(task, row, mixed) for row in side] for side in zip(*pairs, strict=True))
     clusters = [a["document"] for a, _ in pairs] if task == "chat" else None
     got: PairedComparison = paired_comparison(x, y, random_for(0, "compare", task, name), clusters)
     out = asdict(got)
-    out["p"] = got.sign_flip_p if task == "chat" else mcnemar_p(got.losses, got.wins)
-    out["test"] = "sign flips of documents" if task == "chat" else "McNemar, exact"
+    graded = any(value not in (0, 1) for value in (*x, *y))
+    out["p"] = got.sign_flip_p if graded else mcnemar_p(got.losses, got.wins)
+    out["test"] = "sign flips" if graded else "McNemar, exact"
     out["statement"] = statement(got, out["p"])
     return out
 
@@ -89,6 +90,8 @@ def value_of(task: str, row: dict[str, Any], mixed_scales: bool = False) -> floa
     score = row["score"]
     if task == "needle":
         return float(score["value"])
+    if task == "leaderboard":
+        return float(score)
     if task == "short":
         return float(score["exact"])
     if mixed_scales:
@@ -124,7 +127,7 @@ def sentences(result: dict[str, Any]) -> list[str]:
 
 
 def _groups(task: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
-    field = {"needle": "length", "short": "kind", "chat": "dataset"}[task]
+    field = {"needle": "length", "short": "kind", "chat": "dataset", "leaderboard": "kind"}[task]
     names = dict.fromkeys(a[field] for a, _ in pairs)
     if len(names) < 2:
         return {}

@@ -9,12 +9,18 @@ from typing import Any
 from longalign.config import EvalSettings
 from longalign.errors import ConfigError
 from longalign.eval.chat import chat
+from longalign.eval.leaderboard import leaderboard
 from longalign.eval.needle import needle
 from longalign.eval.short import short
 from longalign.eval.task import RESULTS
 from longalign.run import atomic_write_json
 
-PARTS: dict[str, Callable[[EvalSettings, Path], dict[str, Any]]] = {"needle": needle, "short": short, "chat": chat}
+PARTS: dict[str, Callable[[EvalSettings, Path], dict[str, Any]]] = {
+    "needle": needle,
+    "short": short,
+    "chat": chat,
+    "leaderboard": leaderboard,
+}
 
 
 def evaluate(settings: EvalSettings, out: Path) -> dict[str, Any]:
@@ -22,7 +28,9 @@ def evaluate(settings: EvalSettings, out: Path) -> dict[str, Any]:
     and then `out/results.json` holds `{part: results}`."""
     wanted = [name for name in PARTS if getattr(settings, name) is not None]
     if not wanted:
-        raise ConfigError("nothing to evaluate: set at least one of eval.needle, eval.short, eval.chat")
+        raise ConfigError(
+            "nothing to evaluate: set at least one of eval.needle, eval.short, eval.chat, eval.leaderboard"
+        )
     if len(wanted) == 1:
         results = PARTS[wanted[0]](settings, out)
         return results | {"text": readable(results)}
@@ -33,8 +41,8 @@ def evaluate(settings: EvalSettings, out: Path) -> dict[str, Any]:
 
 def readable(results: dict[str, Any]) -> str:
     """The results of one part as a few lines for a person."""
-    lines = {"needle": _needle_lines, "short": _short_lines, "chat": _chat_lines}[results["task"]](results)
-    return "\n".join(lines)
+    writers = {"needle": _needle_lines, "short": _short_lines, "chat": _chat_lines, "leaderboard": _leaderboard_lines}
+    return "\n".join(writers[results["task"]](results))
 
 
 def _needle_lines(results: dict[str, Any]) -> list[str]:
@@ -62,6 +70,14 @@ def _chat_lines(results: dict[str, Any]) -> list[str]:
     lines.append(f"cases: {results['cases']}; judge: {judge['model']}, {judge['scorings']} scorings each")
     missing = f"{row['failed']} without an answer, {row['unscored']} without a readable verdict"
     return [*lines, f"{row['scored']} of {row['questions']} questions scored ({missing})"]
+
+
+def _leaderboard_lines(results: dict[str, Any]) -> list[str]:
+    lines = [f"lm-evaluation-harness {results['harness']} on {results['label']}"]
+    for name, row in results["tasks"].items():
+        figures = _interval(row["accuracy"], row["low"], row["high"])
+        lines.append(f"{name:>16} {figures} {row['metric']}, {row['shots']} shots, {row['questions']} questions")
+    return lines + ([f"note: only the first {results['limit']} questions of each task"] if results["limit"] else [])
 
 
 def _interval(estimate: float | None, low: float | None, high: float | None) -> str:

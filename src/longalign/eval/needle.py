@@ -21,7 +21,7 @@ from longalign.data.facts import Fact, draw_facts, find_facts
 from longalign.errors import ConfigError
 from longalign.eval.haystack import Haystack, hide
 from longalign.eval.needle_score import score_needle
-from longalign.eval.subject import Subject, model_fingerprint, open_subject
+from longalign.eval.subject import Subject, alone, model_fingerprint, open_subject
 from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, passing_failures, spend
 from longalign.eval.token_view import TokenView
 from longalign.progress import Progress
@@ -49,7 +49,7 @@ class NeedleItem:
 def needle(settings: EvalSettings, out: Path) -> dict[str, Any]:
     """Stage `needle`: writes `answers.jsonl`, `scores.jsonl` and `results.json` into `out`, returns the results."""
     wanted = settings.needle or NeedleSettings()
-    settings = settings.model_copy(update={"needle": wanted, "short": None, "chat": None})
+    settings = alone(settings, "needle", wanted)
     haystack = wanted.haystack or (DEFAULT_HAYSTACK[wanted.language],)
     inputs = {"model": model_fingerprint(settings.model), "haystack": documents_fingerprint(haystack)}
     with open_stage(out, "needle", settings=settings, inputs=inputs, version=VERSION) as stage:

@@ -17,7 +17,7 @@ from longalign.core.stats import wilson_interval
 from longalign.data.formats import read_rows
 from longalign.data.short_skills import short_rows
 from longalign.errors import DataError
-from longalign.eval.subject import files_fingerprint, model_fingerprint, open_subject
+from longalign.eval.subject import alone, files_fingerprint, model_fingerprint, open_subject
 from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, passing_failures, spend
 from longalign.run import atomic_write_json, atomic_write_text, open_stage
 
@@ -28,7 +28,7 @@ ENDINGS = " .。!！"
 def short(settings: EvalSettings, out: Path) -> dict[str, Any]:
     """Stage `short`: writes `answers.jsonl`, `scores.jsonl` and `results.json` into `out`, returns the results."""
     wanted = settings.short or ShortSettings()
-    settings = settings.model_copy(update={"needle": None, "short": wanted, "chat": None})
+    settings = alone(settings, "short", wanted)
     inputs = {"model": model_fingerprint(settings.model)}
     if wanted.rows:
         inputs["rows"] = files_fingerprint([wanted.rows])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from longalign.builtin import model_dir
-from longalign.config import EvalSettings
+from longalign.config import EvalSettings, Settings
 from longalign.errors import ModelError
 from longalign.eval.task import Answer, Item, ask
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView
@@ -80,6 +80,12 @@ def resolve(spec: str) -> str:
     if spec.startswith(("openai:", "offline")):
         return spec
     return str(Path(model_dir(spec.removeprefix("hf:"))).expanduser())
+
+
+def alone(settings: EvalSettings, part: str, wanted: Settings) -> EvalSettings:
+    """The settings with one part only, so that another part's settings do not enter its fingerprint."""
+    others = dict.fromkeys(("needle", "short", "chat", "leaderboard"))
+    return settings.model_copy(update={**others, part: wanted})
 
 
 def model_fingerprint(spec: str) -> str:

@@ -29,7 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="Build long instruction data, or look at it.", no_args_is_help=True)
-eval_app = typer.Typer(help="Measure a model: needle, chat, short, leaderboard.", no_args_is_help=True)
+eval_app = typer.Typer(
+    help="Measure a model: needle, chat, short, leaderboard; compare two; test the judge.", no_args_is_help=True
+)
 config_app = typer.Typer(help="Show what a recipe resolves to.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
@@ -207,6 +209,55 @@ def eval_short(
 ) -> None:
     """Short skills, scored exactly."""
     run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json)
+
+
+@eval_app.command("leaderboard", context_settings=EXTRA)
+def eval_leaderboard(
+    context: typer.Context,
+    out: Out,
+    model: Annotated[str | None, typer.Option("--model", help="directory or hub id")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="only so many questions a task, for trials")] = None,
+    as_json: Json = False,
+) -> None:
+    """ARC, HellaSwag, TruthfulQA, MMLU through lm-evaluation-harness (extra `leaderboard`)."""
+    run_eval(context, "leaderboard", model, {"limit": limit}, out, as_json)
+
+
+@eval_app.command("judge", context_settings=EXTRA)
+def eval_judge(
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option("--out", help="folder to write to")] = None,
+    scored: Annotated[Path | None, typer.Option("--scored", help="folder of a finished `eval chat`")] = None,
+    human: Annotated[Path | None, typer.Option("--human", help="people's scores of it: .jsonl of key, score")] = None,
+    cases: Annotated[str | None, typer.Option("--cases", help="cases with human-scored examples")] = None,
+    few_shots: Annotated[str | None, typer.Option("--few-shots", help="human-scored examples")] = None,
+    judge: Annotated[str | None, typer.Option("--judge", help="offline | openai:MODEL@BASE_URL")] = None,
+    as_json: Json = False,
+) -> None:
+    """Test the judge itself against people: on the cases' scored examples, or (--scored, --human) on answers of yours."""
+    from longalign.config import ChatSettings
+    from longalign.eval.validate import against_people, validate_judge
+
+    if scored and human:
+        show(against_people(scored, human), as_json)
+        return
+    if out is None:
+        raise typer.BadParameter("give --out FOLDER for the self-test, or --scored FOLDER and --human FILE")
+    short = {"cases": cases, "few_shots": few_shots, "judge": judge}
+    show(validate_judge(settings(ChatSettings, context, short), out), as_json)
+
+
+@eval_app.command("compare")
+def eval_compare(
+    first: Annotated[Path, typer.Argument(help="folder of one evaluated task")],
+    second: Annotated[Path, typer.Argument(help="folder of the same task on another model")],
+    out: Annotated[Path | None, typer.Option("--out", help="FILE.json to write")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two models question by question, and say what the figures allow to say."""
+    from longalign.eval.compare import compare
+
+    show(compare(first, second, out), as_json)
 
 
 @app.command()

@@ -234,7 +234,7 @@ def eval_judge(
     judge: Annotated[str | None, typer.Option("--judge", help="offline | openai:MODEL@BASE_URL")] = None,
     as_json: Json = False,
 ) -> None:
-    """Test the judge itself against people: on the cases' scored examples, or (--scored, --human) on answers of yours."""
+    """Test the judge against people: on the cases' scored examples, or (--scored, --human) on answers of yours."""
     from longalign.config import ChatSettings
     from longalign.eval.validate import against_people, validate_judge
 

@@ -120,6 +120,12 @@ class DataSettings(Settings):
         description="shortest document; default: 8192 (paper), and shorter ones only where longer do not suffice",
     )
     max_length_tokens: int = Field(65536, gt=31, description="longest row (paper: 64k)")
+    reserve_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="tokens of a row kept free for questions and answers; default: a sixteenth of the row, "
+        "in short rows more (40 a turn and 12 a register entry, at most half)",
+    )
     longer_documents: Literal["cut", "skip"] = Field(
         "cut", description="documents above the limit: cut into parts of evenly drawn length, or leave out"
     )
@@ -257,7 +263,7 @@ class ChatSettings(Settings):
         "auto", description="scale: chat 1-10, qa 1-3, summary 1-5; `auto` goes by the case's data set"
     )
     questions: int = Field(20, gt=0, description="built-in cases made")
-    case_tokens: int = Field(1024, gt=0, description="length of a built-in case's document")
+    case_tokens: int = Field(1024, gt=0, description="length of a built-in case's document, at 4 characters a token")
     documents: tuple[str, ...] = Field((), description="held-out documents for built-in cases; default: bundled text")
     judge: str = Field("offline", description="`offline`, or `openai:MODEL@BASE_URL`")
     judge_prompt: str | None = Field(None, description="judge prompt of your own, or LongBench-Chat's prompt_fs.txt")
@@ -280,7 +286,9 @@ class LeaderboardSettings(Settings):
         {"arc_challenge": 25, "hellaswag": 10, "truthfulqa_mc2": 0, "mmlu": 5},
         description="task -> examples shown (Open LLM Leaderboard, as in the paper)",
     )
-    limit: int | None = Field(None, gt=0, description="only so many questions of each task: for trials, not for results")
+    limit: int | None = Field(
+        None, gt=0, description="only so many questions of each task: for trials, not for results"
+    )
     batch_size: int = Field(8, gt=0, description="sequences a batch")
     dtype: str = Field("auto", description="precision the model is loaded in")
     include_path: str | None = Field(None, description="folder of task files of your own")

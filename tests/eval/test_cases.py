@@ -12,7 +12,6 @@ from longalign.errors import DataError
 from longalign.eval.builtin_cases import builtin_cases
 from longalign.eval.cases import read_cases
 from longalign.eval.judge import Example
-from longalign.eval.token_view import CharacterView
 from tests.eval.conftest import filler
 
 SHOTS = [[{"answer": f"a{n}{k}", "score": k + 1} for k in range(3)] for n in range(2)]
@@ -113,7 +112,7 @@ def test_too_few_examples_and_broken_files_are_named(tmp_path: Path) -> None:
 
 def test_built_in_cases_are_answerable_from_their_document_and_say_what_they_are() -> None:
     texts = [filler(300, 1000 * n) for n in range(3)]
-    cases = builtin_cases(texts, CharacterView(), count=6, tokens=400, seed=0)
+    cases = builtin_cases(texts, count=6, tokens=400, seed=0)
     assert len(cases) == 6
     assert len({case.document for case in cases}) == 6
     for case in cases:
@@ -121,4 +120,4 @@ def test_built_in_cases_are_answerable_from_their_document_and_say_what_they_are
         assert "offline stand-in" in case.dataset
         told = case.reference.split(": ", 1)[-1]
         assert " ".join(told.split()) in " ".join(case.prompt.split())
-    assert cases[:3] == builtin_cases(texts, CharacterView(), count=3, tokens=400, seed=0)[:3]
+    assert cases[:3] == builtin_cases(texts, count=3, tokens=400, seed=0)[:3]

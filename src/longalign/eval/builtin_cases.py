@@ -12,7 +12,7 @@ from longalign.data.prompt import Task, answer_request, questions_request, row_m
 from longalign.errors import DataError
 from longalign.eval.cases import Case
 from longalign.eval.haystack import Haystack
-from longalign.eval.token_view import TokenView
+from longalign.eval.token_view import CharacterView
 from longalign.llm.base import Failure, Request, complete_all, open_model
 from longalign.run import fingerprint, random_for
 
@@ -21,8 +21,12 @@ TASKS: tuple[Task, ...] = ("extraction", "general")
 ATTEMPTS = 5
 
 
-def builtin_cases(texts: Iterable[str], view: TokenView, *, count: int, tokens: int, seed: int) -> list[Case]:
-    """`count` questions, each over its own excerpt of about `tokens` tokens; keyed by seed and number."""
+def builtin_cases(texts: Iterable[str], *, count: int, tokens: int, seed: int) -> list[Case]:
+    """`count` questions, each over its own excerpt of about `tokens` tokens; keyed by seed and number.
+
+    Lengths are estimated from characters, so that every model gets the same cases whatever its tokenizer.
+    """
+    view = CharacterView()
     haystack = Haystack.build(texts, view, max(8, count // 2) * tokens)
     cases: list[Case] = []
     for number in range(ATTEMPTS * count):

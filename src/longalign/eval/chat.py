@@ -22,7 +22,7 @@ from longalign.eval.judging import describe_judge, judge_answers, open_judge
 from longalign.eval.needle import DEFAULT_HAYSTACK, read_texts
 from longalign.eval.subject import Subject, alone, files_fingerprint, model_fingerprint, open_subject
 from longalign.eval.task import ANSWERS, RESULTS, SCORES, VERDICTS, Item, passing_failures, spend
-from longalign.eval.token_view import TokenView, cut_middle
+from longalign.eval.token_view import cut_middle
 from longalign.run import atomic_write_json, atomic_write_text, open_stage
 
 VERSION = 1
@@ -37,7 +37,7 @@ def chat(settings: EvalSettings, out: Path) -> dict[str, Any]:
         if stage.done:
             return stage.summary
         with open_subject(settings, out) as subject:
-            cases = load_cases(wanted, subject.view)
+            cases = load_cases(wanted)
             prompts = {case.key: fit(case.prompt, subject, wanted) for case in cases}
             items = [_question(prompts[case.key][0], case.key, wanted.max_new_tokens) for case in cases]
             answers = subject.ask(items, out / ANSWERS, "chat answers")
@@ -60,13 +60,13 @@ def chat(settings: EvalSettings, out: Path) -> dict[str, Any]:
         return results if waiting else stage.finish(results)
 
 
-def load_cases(settings: ChatSettings, view: TokenView) -> list[Case]:
+def load_cases(settings: ChatSettings) -> list[Case]:
     """The user's cases, or built-in ones over held-out text."""
     if settings.cases:
         shots = Path(settings.few_shots) if settings.few_shots else None
         return read_cases(Path(settings.cases), shots, settings.rubric)
     texts = read_texts(_documents(settings))
-    return builtin_cases(texts, view, count=settings.questions, tokens=settings.case_tokens, seed=settings.seed)
+    return builtin_cases(texts, count=settings.questions, tokens=settings.case_tokens, seed=settings.seed)
 
 
 def fit(prompt: str, subject: Subject, settings: ChatSettings) -> tuple[str, int]:

@@ -56,7 +56,7 @@ def pair_up(
 ) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], int]:
     """Rows of the same question that both models have scored, and how many questions were left out.
 
-    The question's text must agree too: keys alone would pair different questions of differently seeded runs.
+    Question and document must agree too: keys alone would pair different questions of differently seeded runs.
     """
     other = {row["key"]: row for row in b}
     keys = {row["key"] for row in a} | set(other)
@@ -64,7 +64,7 @@ def pair_up(
         (row, other[row["key"]])
         for row in a
         if row["key"] in other
-        and row["question"] == other[row["key"]]["question"]
+        and all(row.get(field) == other[row["key"]].get(field) for field in ("question", "document"))
         and row["score"] is not None
         and other[row["key"]]["score"] is not None
     ]
@@ -102,7 +102,7 @@ def value_of(task: str, row: dict[str, Any], mixed_scales: bool = False) -> floa
 
 def statement(got: PairedComparison, p: float) -> str:
     """What the figures allow to say, in one line."""
-    figures = f"{got.mean_a:.2f} vs {got.mean_b:.2f} on {got.n} questions"
+    figures = f"{got.mean_a:.2f} vs {got.mean_b:.2f} on {got.n} question{'' if got.n == 1 else 's'}"
     if p < ALPHA:
         word = "higher" if got.difference > 0 else "lower"
         return f"{figures}: {word} (difference {got.difference:+.2f}, {_limits(got)}, p = {p:.2g})"

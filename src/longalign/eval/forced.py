@@ -53,7 +53,7 @@ def forced_accuracy(
 def token_shares(model: Any, tokenizer: Any, messages: Sequence[Message], fact: Fact) -> tuple[float, float]:
     """Share of the tokens of `fact`'s name, and of its value, that are first choice after prompt and answer so far."""
     prompt = tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, add_generation_prompt=True)
-    encoded = tokenizer(prompt + fact.sentence, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer(prompt + fact.sentence, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids_T = torch.tensor(encoded["input_ids"], device=model.device)
     offsets = encoded["offset_mapping"]
     first = next(place for place, (_, end) in enumerate(offsets) if end > len(prompt))

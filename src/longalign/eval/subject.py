@@ -52,8 +52,11 @@ def open_subject(settings: EvalSettings, out: Path) -> Iterator[Subject]:
     if settings.tokenizer:
         view = TokenizerView(load_tokenizer(settings.tokenizer, settings.trust_remote_code))
     elif hasattr(model, "tokenizer"):
+        from transformers.utils import logging
+
         from longalign.train.threads import choose_threads
 
+        logging.set_verbosity_error()  # prompts beyond the window are meant; results say so
         choose_threads(out)  # kept in the folder: a resumed run rounds as it began
         view = TokenizerView(model.tokenizer)
     else:

@@ -105,6 +105,13 @@ def write_chat(folder: Path, label: str, mean: float) -> None:
         stage.finish(results)
 
 
+def write_results(folder: Path, name: str, results: dict[str, Any]) -> None:
+    """A finished stage that left nothing but results."""
+    with open_stage(folder, name, settings=EvalSettings(), inputs={}, version=1) as stage:
+        atomic_write_json(folder / "results.json", {"task": name, **results})
+        stage.finish(results)
+
+
 def write_training(folder: Path, settings: ExtendSettings | TrainSettings, seed: int, long_share: float) -> None:
     rng = random_for(seed, str(folder.name))
     short_lengths = rng.integers(60, 256, size=200)

@@ -17,7 +17,7 @@ from longalign.report.collect import collect
 from longalign.report.page import report
 from longalign.report.short_section import short_section
 from longalign.run import read_jsonl
-from tests.report.conftest import LENGTHS, MODELS, write_needle, write_run, write_short
+from tests.report.conftest import LENGTHS, MODELS, write_needle, write_results, write_run, write_short
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in BROWSERS if (path := shutil.which(name))), None)
@@ -191,6 +191,22 @@ def test_an_unfinished_stage_is_named(run_folder: Path, tmp_path: Path) -> None:
     got = report([root], tmp_path / "page.html")
     assert got["unfinished"] == ["train/long-seed0"]
     assert "not finished" in (tmp_path / "page.html").read_text()
+
+
+def test_harness_tasks_and_judge_tests_are_shown(run_folder: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(run_folder, tmp_path / "run")
+    row = {"metric": "acc", "shots": 5, "questions": 100, "accuracy": 0.455, "low": 0.36, "high": 0.55}
+    write_results(
+        root / "lb", "leaderboard", {"label": "sft-long", "harness": "0.4.13", "limit": 100, "tasks": {"mmlu": row}}
+    )
+    write_results(root / "judge", "judge", {"text": "judge and people agree with Spearman 0.80"})
+    report([root], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "mmlu (5 shots)" in text
+    assert "only a part of the questions was asked" in text
+    assert "<b>46%</b><small>36–55% of 100</small>" in text
+    assert "Test of a judge: judge and people agree" in text
+    elements(tmp_path / "page.html")
 
 
 def test_folders_without_runs_and_damaged_files_are_errors(run_folder: Path, tmp_path: Path) -> None:

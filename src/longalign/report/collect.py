@@ -12,8 +12,6 @@ from typing import Any, cast
 from longalign.errors import RunError
 from longalign.run import MANIFEST, read_jsonl, read_manifest
 
-EVALUATIONS = ("needle", "short", "chat")
-
 
 @dataclass(frozen=True)
 class Stage:

@@ -15,6 +15,7 @@ from longalign.report import paper
 from longalign.report.chat_section import chat_section
 from longalign.report.collect import Findings, collect
 from longalign.report.data_section import data_section, throughput_section
+from longalign.report.leaderboard_section import leaderboard_section
 from longalign.report.manifest_section import manifest_section
 from longalign.report.needle_section import needle_section
 from longalign.report.samples import samples
@@ -58,7 +59,9 @@ def build_page(findings: Findings) -> dict[str, Any]:
         "verdict": verdict(needle, short),
         "needle": needle,
         "short": short,
+        "leaderboard": leaderboard_section(findings.evaluated("leaderboard")),
         "chat": chat_section(findings.evaluated("chat")),
+        "judge_tests": [stage.results["text"] for stage in findings.named("judge") if stage.results],
         "training": training_section(trained),
         "data": data_section(trained),
         "throughput": throughput_section(findings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,18 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare(chat, other)
     with pytest.raises(RunError, match=r"no results\.json here"):
         compare(chat, tmp_path)
+
+
+def test_the_guides_example_says_what_the_guide_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    noise = stats.zscore(rng.normal(size=50)) * 2.85
+    base = 5.76 + stats.zscore(rng.normal(size=50))
+    folder(tmp_path / "packing", "chat", chat_rows(base))
+    folder(tmp_path / "packing-weighted", "chat", chat_rows(base + 0.45 + noise))
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "eval.md").read_text(encoding="utf-8")
+    ((code, shown),) = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "eval.md", "exec"), {})
+    assert capsys.readouterr().out == shown

@@ -17,7 +17,7 @@ from longalign.report.collect import collect
 from longalign.report.page import report
 from longalign.report.short_section import short_section
 from longalign.run import read_jsonl
-from tests.report.conftest import LENGTHS, MODELS, write_needle, write_results, write_run, write_short
+from tests.report.conftest import LENGTHS, MODELS, write_chat, write_needle, write_results, write_run, write_short
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in BROWSERS if (path := shutil.which(name))), None)
@@ -146,6 +146,15 @@ def test_missing_parts_are_shown_as_missing(tmp_path: Path) -> None:
     assert re.search(r"<small>[\d–%]+, \d failed</small>", text)
     assert "rejected: HTTP 400: &lt;too long&gt; &amp; more" not in got["verdict"]
     elements(tmp_path / "page.html")
+
+
+def test_what_was_measured_speaks_and_silence_is_admitted(tmp_path: Path) -> None:
+    write_chat(tmp_path / "chat", "judged", 7)
+    assert report([tmp_path / "chat"], tmp_path / "page.html")["verdict"].startswith("judged answers: judged ")
+    write_short(tmp_path / "short", "alone", 0.9, None)
+    assert report([tmp_path / "short"], tmp_path / "page.html")["verdict"].startswith("short skills: alone ")
+    write_results(tmp_path / "judge", "judge", {"text": "x"})
+    assert "No evaluation results yet" in report([tmp_path / "judge"], tmp_path / "page.html")["verdict"]
 
 
 def test_a_dropped_skill_is_called_dropped_and_an_open_question_is_called_open(tmp_path: Path) -> None:

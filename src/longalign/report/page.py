@@ -54,13 +54,14 @@ def build_page(findings: Findings) -> dict[str, Any]:
     trained = [stage for stage in findings.stages if stage.name in TRAINED]
     needle = needle_section(findings.evaluated("needle"))
     short = short_section(findings.evaluated("short"))
+    chat = chat_section(findings.evaluated("chat"))
     return {
         "title": ", ".join(folder.resolve().name for folder in findings.folders),
-        "verdict": verdict(needle, short),
+        "verdict": verdict(needle, short, chat),
         "needle": needle,
         "short": short,
         "leaderboard": leaderboard_section(findings.evaluated("leaderboard")),
-        "chat": chat_section(findings.evaluated("chat")),
+        "chat": chat,
         "judge_tests": [stage.results["text"] for stage in findings.named("judge") if stage.results],
         "training": training_section(trained),
         "data": data_section(trained),

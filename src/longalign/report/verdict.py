@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from longalign.report.chat_section import ChatSection
 from longalign.report.needle_grid import NeedleGrid
 from longalign.report.needle_section import NeedleSection
 from longalign.report.short_section import ShortRow, ShortSection
 from longalign.report.words import percent, percents, several, thousands
 
 
-def verdict(needle: NeedleSection | None, short: ShortSection | None) -> str:
-    """One sentence; says so when there is nothing to say."""
-    parts = [part for part in (_needle(needle), _short(short)) if part]
+def verdict(needle: NeedleSection | None, short: ShortSection | None, chat: ChatSection | None = None) -> str:
+    """One sentence; says so when there is nothing to say. Judged answers speak where needles do not."""
+    parts = [part for part in (_needle(needle) or _chat(chat), _short(short)) if part]
     return "; ".join(parts) + "." if parts else "No evaluation results yet: run `longalign eval` on a model first."
 
 
@@ -40,12 +41,16 @@ def _needle(section: NeedleSection | None) -> str | None:
     return f"{found}, {several(others)}" if others else found
 
 
+def _chat(section: ChatSection | None) -> str | None:
+    return f"judged answers: {several([f'{row.label} {row.score}' for row in section.rows])}" if section else None
+
+
 def _short(section: ShortSection | None) -> str | None:
-    if section is None or section.reference is None:
+    if section is None:
         return None
     row = section.rows[-1]
     if row.verdict is None:
-        return None
+        return f"short skills: {several([_figure(each) for each in section.rows])}"
     word = {True: "short skills dropped", False: "short skills did not drop", None: "no drop of short skills was shown"}
     reference = next(r for r in section.rows if r.label == section.reference)
     return f"{word[row.dropped]} ({_figure(row)} against {_figure(reference)})"

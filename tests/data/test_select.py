@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longalign.config import DataSettings
 from longalign.data.select import (
     Entry,
     candidates,
@@ -16,6 +17,7 @@ from longalign.data.select import (
     histogram,
     language_quotas,
 )
+from longalign.errors import ConfigError
 
 TEXT = st.text(st.sampled_from("ab. \n中。"), max_size=600)
 
@@ -93,5 +95,10 @@ def test_the_histogram_counts_every_length_once() -> None:
     assert histogram([10**6]) == {"256k+": 1}
 
 
-def test_a_row_of_64k_leaves_room_for_question_and_answer() -> None:
-    assert document_limit(65536) == 61440
+def test_rows_leave_room_for_questions_and_answers() -> None:
+    assert document_limit(DataSettings(max_length_tokens=65536)) == 61440
+    assert document_limit(DataSettings(max_length_tokens=65536, turns=200)) == 65536 - 8000
+    assert document_limit(DataSettings(max_length_tokens=256, turns=3, register_entries=4)) == 128
+    assert document_limit(DataSettings(max_length_tokens=256, reserve_tokens=100)) == 156
+    with pytest.raises(ConfigError, match="leaves no room"):
+        document_limit(DataSettings(max_length_tokens=256, reserve_tokens=256))

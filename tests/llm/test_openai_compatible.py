@@ -124,10 +124,14 @@ def test_parameters_follow_what_newer_models_ask_for() -> None:
         if "temperature" in body:
             message = "Unsupported value: 'temperature' does not support 0 with this model."
             return Answer(status=400, error={"message": message, "code": "unsupported_value"})
+        if "seed" in body:
+            return Answer(status=400, error={"message": "Extra inputs are not permitted: seed"})
         return Answer("fine")
 
-    outcome, server = outcome_of(picky)
-    assert outcome.text == "fine"
+    with ChatServer(picky) as server:
+        model = OpenAICompatibleModel("m", server.url)
+        outcomes = complete_all(model, [ask(text, seed=7) for text in ("one", "two")])
+    assert [outcome.text for outcome in outcomes] == ["fine", "fine"]
     assert server.bodies[-1]["max_completion_tokens"] == 1024
 
 

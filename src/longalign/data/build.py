@@ -24,7 +24,7 @@ from longalign.data.build_files import Paths, finished, set_aside, sha256, stamp
 from longalign.data.build_report import Tally, build_report, nothing_usable, report_text
 from longalign.data.corpus import Corpus, open_corpus
 from longalign.data.documents import documents_fingerprint
-from longalign.data.instruct import Attempt, Rejection, Turn, make_row, row_id, row_of
+from longalign.data.instruct import Attempt, Rejection, make_row, row_id, row_of
 from longalign.data.plan_build import BuildPlan, plan_build
 from longalign.data.plant import entries_for, plant
 from longalign.data.prompt import GAP, LANGUAGES, prompt_hash
@@ -150,29 +150,35 @@ def _fill_quotas(
                     wave += [(other, *item) for item in extra]
             if not wave:
                 break
-            dialogues = (make_row(plant(corpus.load(entry.id), settings), number, settings) for _, entry, number in wave)
+            documents = ((plant(corpus.load(entry.id), settings), number) for _, entry, number in wave)
+            dialogues = (make_row(document, number, settings) for document, number in documents)
             attempts: dict[int, Attempt] = {}
             for index, attempt in converse(model, dialogues, in_flight=in_flight):
                 attempt.document = replace(attempt.document, text="")  # thousands of long texts are not kept
+                _measure(attempt, wave[index][1], settings, counter)
                 attempts[index] = attempt
                 bar.advance(attempt.rejection is None)
             for index, (group, entry, _) in enumerate(wave):
-                missing[group] -= _count(tally, attempts[index], entry, settings, counter)
+                missing[group] -= _count(tally, attempts[index], entry)
     return tally
 
 
-def _count(tally: Tally, attempt: Attempt, entry: Entry, settings: DataSettings, counter: TokenCounter) -> bool:
+def _measure(attempt: Attempt, entry: Entry, settings: DataSettings, counter: TokenCounter) -> None:
+    """Set the length of the row that a candidate gives: document, entries, questions and answers, counted apart."""
+    planted = [fact.sentence for fact in entries_for(entry.id, entry.language, settings)]
+    said = [text for turn in attempt.turns for text in (GAP + turn.question, turn.answer)]
+    attempt.length_tokens = entry.length_tokens + sum(counter.counts([*planted, *said]))
+    if attempt.rejection is None and attempt.length_tokens > settings.max_length_tokens:
+        attempt.rejection = Rejection("row too long", f"{attempt.length_tokens} tokens")
+
+
+def _count(tally: Tally, attempt: Attempt, entry: Entry) -> bool:
     """Enter one candidate into the tally; whether it gives a row."""
     if attempt.over_budget:
         tally.over_budget = attempt.rejection.detail if attempt.rejection else ""
         return False
     tally.tried += 1
-    planted = [fact.sentence for fact in entries_for(entry.id, entry.language, settings)]
-    said = [text for turn in attempt.turns for text in _parts(turn)]
-    length = entry.length_tokens + sum(counter.counts([*planted, *said]))
     asked = (entry.id, *(turn.question for turn in attempt.turns))
-    if attempt.rejection is None and length > settings.max_length_tokens:
-        attempt.rejection = Rejection("row too long", f"{length} tokens")
     if attempt.rejection is None and asked in tally.asked:
         attempt.rejection = Rejection("same question again", question=attempt.turns[0].question)
     for kind, rejection in [*(("turn", r) for r in attempt.rejected_turns), ("row", attempt.rejection)]:
@@ -182,7 +188,7 @@ def _count(tally: Tally, attempt: Attempt, entry: Entry, settings: DataSettings,
     if attempt.rejection is not None:
         return False
     tally.asked.add(asked)
-    tally.accepted.append((length, attempt))
+    tally.accepted.append(attempt)
     return True
 
 
@@ -197,10 +203,6 @@ def _about(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _parts(turn: Turn) -> tuple[str, str]:
-    return GAP + turn.question, turn.answer
-
-
 def _take(queue: Iterator[tuple[Entry, int]], count: int) -> list[tuple[Entry, int]]:
     return list(islice(queue, count))
 
@@ -208,13 +210,13 @@ def _take(queue: Iterator[tuple[Entry, int]], count: int) -> list[tuple[Entry, i
 def _write_rows(path: Path, settings: DataSettings, corpus: Corpus, tally: Tally) -> None:
     """All rows in an order drawn by seed and row, so that languages, passes and lengths are mixed."""
 
-    def place(item: tuple[int, Attempt]) -> tuple[float, str]:
-        id = row_id(item[1])
+    def place(attempt: Attempt) -> tuple[float, str]:
+        id = row_id(attempt)
         return float(random_for(settings.seed, "row order", id).random()), id
 
     def rows() -> Iterator[dict[str, Any]]:
-        for length, attempt in sorted(tally.accepted, key=place):
-            yield row_of(_with_text(attempt, corpus, settings), length)
+        for attempt in sorted(tally.accepted, key=place):
+            yield row_of(_with_text(attempt, corpus, settings))
 
     write_jsonl(path, rows())
 

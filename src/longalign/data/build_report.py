@@ -19,7 +19,7 @@ from longalign.data.verify import position_balance
 class Tally:
     """What has come of the candidates so far; texts of documents are not kept."""
 
-    accepted: list[tuple[int, Attempt]] = field(default_factory=list)
+    accepted: list[Attempt] = field(default_factory=list)
     asked: set[tuple[str, ...]] = field(default_factory=set)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -30,7 +30,7 @@ class Tally:
 
 def build_report(settings: DataSettings, corpus: Corpus, plan: BuildPlan, tally: Tally) -> dict[str, Any]:
     """Counts, histograms and shares of a build; without model and money, which the ledger knows."""
-    attempts = [attempt for _, attempt in tally.accepted]
+    attempts = tally.accepted
     evidence = [e.position for attempt in attempts for turn in attempt.turns for e in turn.evidence]
     complete = len(attempts) == settings.rows
     notice = ""
@@ -54,12 +54,12 @@ def build_report(settings: DataSettings, corpus: Corpus, plan: BuildPlan, tally:
         "rejected_by_reason": dict(tally.reasons.most_common()),
         "rejected_questions_by_reason": dict(tally.turn_reasons.most_common()),
         "turns": sum(len(attempt.turns) for attempt in attempts),
-        "tokens": sum(length for length, _ in tally.accepted),
+        "tokens": sum(attempt.length_tokens for attempt in attempts),
         "by_task": _counts(attempt.task for attempt in attempts),
         "by_language": _counts(attempt.document.language for attempt in attempts),
         "by_source": _counts(attempt.document.source for attempt in attempts),
         "documents_used": len({attempt.document.id for attempt in attempts}),
-        "length_histogram": histogram([length for length, _ in tally.accepted]),
+        "length_histogram": histogram([attempt.length_tokens for attempt in attempts]),
         "length_law": f"drawn with chance proportional to length ** {settings.length_exponent:g}",
         "evidence_positions": position_balance(evidence),
         "corpus": corpus.report,

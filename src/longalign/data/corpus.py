@@ -92,7 +92,7 @@ class Corpus:
 def open_corpus(path: Path, settings: DataSettings, counter: TokenCounter, documents_hash: str) -> Corpus:
     """The corpus of these documents and settings, built when it is not there yet."""
     fields = "min_length_tokens max_length_tokens longer_documents duplicate_share contaminated_share seed"
-    chosen = {name: getattr(settings, name) for name in fields.split()}
+    chosen = {name: getattr(settings, name) for name in fields.split()} | {"limit": document_limit(settings)}
     key = fingerprint(documents_hash, counter.fingerprint, chosen, VERSION)
     if not (path.exists() and _key_of(path) == key):
         with atomic_path(path) as temporary:
@@ -209,8 +209,8 @@ def _batches(documents: Iterator[Document], counts: Counter[str]) -> Iterator[li
 def _pieces(
     batch: list[Document], settings: DataSettings, counter: TokenCounter, counts: Counter[str]
 ) -> Iterator[tuple[Document, int]]:
-    limit = document_limit(settings.max_length_tokens)
-    shortest = min(settings.min_length_tokens or DEFAULT_MIN_TOKENS, limit // 2)
+    limit = document_limit(settings)
+    shortest = min(settings.min_length_tokens or min(DEFAULT_MIN_TOKENS, limit // 2), limit)
     for document, length in zip(batch, counter.counts([document.text for document in batch]), strict=True):
         if length <= limit or settings.longer_documents == "skip":
             yield document, length
@@ -226,7 +226,7 @@ def _pieces(
 
 
 def _dropped(document: Document, length: int, settings: DataSettings) -> str | None:
-    if length > document_limit(settings.max_length_tokens):
+    if length > document_limit(settings):
         return "too long"
     if length < (settings.min_length_tokens or SHORTEST_TOKENS):
         return "too short"

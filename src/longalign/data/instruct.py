@@ -61,6 +61,7 @@ class Attempt:
     task: Task
     language: PromptLanguage
     model: str = ""
+    length_tokens: int = 0
     turns: list[Turn] = field(default_factory=list)
     rejected_turns: list[Rejection] = field(default_factory=list)
     rejection: Rejection | None = None
@@ -68,18 +69,20 @@ class Attempt:
 
 
 def draw_task(document_id: str, number: int, settings: DataSettings) -> tuple[Task, int]:
-    """(task type, how many earlier passes had it) of a document's pass: each type once before any comes again."""
+    """(task type, how many earlier passes had it) of a document's pass: all types once before any comes again."""
     order = random_for(settings.seed, "task", document_id).permutation(len(settings.tasks))
-    rounds, position = divmod(number, len(settings.tasks))
-    return settings.tasks[int(order[position])], rounds
+    tasks = [settings.tasks[int(order[position % len(order)])] for position in range(number + 1)]
+    return tasks[-1], tasks[:-1].count(tasks[-1])
 
 
 def make_row(document: Document, number: int, settings: DataSettings) -> Generator[Request, Outcome, Attempt]:
     """The dialogue of one candidate: pass `number` over a document."""
-    task, rounds = draw_task(document.id, number, settings)
+    task, earlier = draw_task(document.id, number, settings)
+    # A later pass of the same type takes the questions left over by the first, or asks for new ones.
+    call, used = divmod(earlier, max(1, settings.questions_per_call // settings.turns))
     language = prompt_language(document.language)
     attempt = Attempt(document, task, language)
-    call_seed = int(random_for(settings.seed, "questions", document.id, task).integers(2**31))
+    call_seed = int(random_for(settings.seed, "questions", document.id, task, call).integers(2**31))
     outcome = yield Request(
         messages=(_user(questions_request(document.text, task, settings.questions_per_call, language)),),
         max_new_tokens=QUESTION_TOKENS * settings.questions_per_call,
@@ -93,13 +96,13 @@ def make_row(document: Document, number: int, settings: DataSettings) -> Generat
     if not questions:
         reason = "questions: none usable" if attempt.rejected_turns else "questions: no numbered list"
         return _fail(attempt, Rejection(reason, answer=outcome.text))
-    order = random_for(settings.seed, "question", document.id, task).permutation(len(questions))
-    drawn = [questions[int(place)] for place in order][rounds * settings.turns :]
+    order = random_for(settings.seed, "question", document.id, task, call).permutation(len(questions))
+    drawn = [questions[int(place)] for place in order][used * settings.turns :]
     yield from _answer_questions(attempt, drawn, settings)
     return attempt
 
 
-def row_of(attempt: Attempt, length_tokens: int) -> dict[str, Any]:
+def row_of(attempt: Attempt) -> dict[str, Any]:
     """The row of an accepted candidate, as it is written."""
     document = attempt.document
     return {
@@ -108,7 +111,7 @@ def row_of(attempt: Attempt, length_tokens: int) -> dict[str, Any]:
         "source": document.source,
         "task": attempt.task,
         "language": document.language,
-        "length_tokens": length_tokens,
+        "length_tokens": attempt.length_tokens,
         "document": document.id,
         "title": document.title,
         "origin": document.origin,

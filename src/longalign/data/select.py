@@ -16,9 +16,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from longalign.config import DataSettings
+from longalign.errors import ConfigError
 from longalign.run import random_for
 
-LIMIT_SHARE = 15 / 16
+RESERVE_SHARE = 1 / 16
+TOKENS_PER_TURN = 40
+TOKENS_PER_ENTRY = 12
 SHORTEST_TOKENS = 24
 SEARCH_SHARE = 0.1
 BANDS = (0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)
@@ -43,9 +47,14 @@ class Part:
     length_tokens: int
 
 
-def document_limit(max_length_tokens: int) -> int:
-    """Tokens a document may have: a sixteenth of the row is left for question and answer (4,096 of 65,536)."""
-    return int(max_length_tokens * LIMIT_SHARE)
+def document_limit(settings: DataSettings) -> int:
+    """Tokens a document may have, so that question and answer fit its row (4,096 of 65,536 are kept for them)."""
+    longest = settings.max_length_tokens
+    needed = TOKENS_PER_TURN * settings.turns + TOKENS_PER_ENTRY * settings.register_entries
+    reserve = settings.reserve_tokens or min(max(int(longest * RESERVE_SHARE), needed), longest // 2)
+    if reserve >= longest:
+        raise ConfigError(f"reserve_tokens {reserve} leaves no room in rows of {longest} tokens; lower it")
+    return longest - reserve
 
 
 def cut(text: str, ends_T: NDArray[np.int64], *, shortest: int, limit: int, seed: int, key: str) -> list[Part]:

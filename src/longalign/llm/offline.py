@@ -138,6 +138,9 @@ def _topics(document: str, count: int, rng: np.random.Generator) -> list[str]:
             if (phrase := _phrase(part[position].text, frequency, common)) and phrase not in topics:
                 topics[phrase] = None
                 break
+    for position in rng.permutation(len(found)):  # a short text has parts without a phrase: look anywhere
+        if len(topics) < count and (phrase := _phrase(found[position].text, frequency, common)):
+            topics.setdefault(phrase)
     return list(topics)
 
 
@@ -169,7 +172,8 @@ def _subjects(document: str, count: int, rng: np.random.Generator) -> list[str]:
     often = [w for w, times in frequency.items() if 2 <= times <= limit and (len(w) > 4 or "一" <= w[0] <= "鿿")]
     often = sorted(often, key=lambda word: (-frequency[word], word))[: 4 * count]
     chosen = [often[position] for position in rng.permutation(len(often))[:count]]
-    return chosen or _topics(document, count, rng)
+    spare = [topic for topic in _topics(document, count, rng) if topic not in chosen] if len(chosen) < count else []
+    return [*chosen, *spare][:count]
 
 
 def _clozes(document: str, count: int, form: str, rng: np.random.Generator) -> list[str]:
@@ -204,7 +208,8 @@ def _about_facts(facts: list[Fact], task: Task, count: int, rng: np.random.Gener
     order = [facts[position] for position in rng.permutation(len(facts))]
     if task == "extraction":
         return [fact.question for fact in order[:count]]
-    pairs = [pair for pair in zip(order[::2], order[1::2], strict=False) if pair[0].language == pair[1].language]
+    pairs = [pair for pair in zip(order, [*order[1:], order[0]], strict=True) if pair[0].language == pair[1].language]
+    pairs = pairs[:-1] if len(order) == 2 else pairs  # two entries make one pair, not two
     return [FORMS[a.language]["facts"].format(a=a.name, b=b.name) for a, b in pairs][:count]
 
 

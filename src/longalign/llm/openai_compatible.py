@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
@@ -77,10 +77,10 @@ class OpenAICompatibleModel:
             max_retries=0,
             timeout=openai.Timeout(timeout_s, connect=10.0),
         )
-        self.close = weakref.finalize(self, self._client.close)  # called, or when the model goes out of use
+        self._closing = weakref.finalize(self, self._client.close)  # at the latest when the model goes out of use
         self._limit = threading.BoundedSemaphore(concurrency)
         self._cap_name = "max_tokens"
-        self._send_temperature = True
+        self._send_temperature = self._send_seed = True
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """See `LanguageModel.complete`; at most `concurrency` calls are under way over all threads."""
@@ -97,7 +97,7 @@ class OpenAICompatibleModel:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._closing()
 
     def _answer(self, request: Request) -> Outcome:
         """One request through all its attempts."""
@@ -108,14 +108,16 @@ class OpenAICompatibleModel:
             self.breaker.wait()
             asked_s: float | None = None
             start = time.monotonic()
+            sent: dict[str, Any] = {}
             try:
                 with self._limit:
                     start = time.monotonic()
-                    completion = self._client.chat.completions.create(**self._arguments(request))
+                    sent = self._arguments(request)
+                    completion = self._client.chat.completions.create(**sent)
                 self.breaker.success()
                 return self._read(completion, time.monotonic() - start)
             except self._openai.APIStatusError as error:
-                if self._adapt(error):
+                if self._adapt(error, sent):
                     continue
                 outcome = self._refused(error, time.monotonic() - start)
                 if outcome is not None:
@@ -151,24 +153,27 @@ class OpenAICompatibleModel:
         }
         if self._send_temperature:
             arguments["temperature"] = request.temperature
-        if request.seed is not None:
+        if request.seed is not None and self._send_seed:
             arguments["seed"] = request.seed
         if request.stop:
             arguments["stop"] = list(request.stop)
         return arguments
 
-    def _adapt(self, error: Any) -> bool:
-        """Newer hosted models name the cap differently and fix the temperature: follow what the endpoint says."""
+    def _adapt(self, error: Any, sent: Mapping[str, Any]) -> bool:
+        """Whether to send the request again otherwise: some endpoints name the cap differently, fix the temperature or
+        know no seed. Judged by what was sent: another thread may have adapted in the meantime."""
         text = str(error.message)
-        if error.status_code != 400:
+        if error.status_code not in (400, 422):
             return False
-        if self._cap_name == "max_tokens" and "max_completion_tokens" in text:
+        if "max_tokens" in sent and "max_completion_tokens" in text:
             self._cap_name = "max_completion_tokens"
-            return True
-        if self._send_temperature and "temperature" in text and "upport" in text:
+        elif "temperature" in sent and "temperature" in text and "upport" in text:
             self._send_temperature = False
-            return True
-        return False
+        elif "seed" in sent and re.search(r"\bseed\b", text):
+            self._send_seed = False
+        else:
+            return False
+        return True
 
     def _refused(self, error: Any, wall_s: float) -> Failure | None:
         """A failure that no retry can mend, or None; errors that hit every request are raised."""

@@ -25,6 +25,14 @@ class ShortRow:
     kinds: tuple[str, ...]
     verdict: str | None
     dropped: bool | None
+    later: bool
+
+    @property
+    def tone(self) -> str:
+        """How the verdict is coloured: only what came after the reference is praised or blamed."""
+        if self.verdict is None or not self.later:
+            return "soft"
+        return {True: "bad", False: "good", None: "open"}[self.dropped]
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ def short_section(evaluated: dict[str, list[Stage]], reference: str | None = Non
         if label in compared:
             judgement = judge_drop if later else judge_distance
             verdict, dropped = judgement(compared[label], adjusted[label])
-        rows.append(ShortRow(label, shares[label], _text(shares[label]), by_kind, verdict, dropped))
+        rows.append(ShortRow(label, shares[label], _text(shares[label]), by_kind, verdict, dropped, later))
         later = later or label == reference
     return ShortSection(reference, kinds, tuple(rows))
 

@@ -1,0 +1,56 @@
+"""The eval stage: the parts that are set, each in its place, and a summary for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from longalign.config import ChatSettings, EvalSettings, NeedleSettings, ShortSettings
+from longalign.errors import ConfigError, ModelError
+from longalign.eval.evaluate import evaluate
+from longalign.report.page import report
+
+
+def test_several_parts_on_a_local_model_and_the_page_about_them(
+    tiny_model: Path, documents: Path, tmp_path: Path
+) -> None:
+    settings = EvalSettings(
+        model=str(tiny_model),
+        label="tiny",
+        needle=NeedleSettings(lengths=(256,), depths=2, haystack=(str(documents),), max_new_tokens=4),
+        short=ShortSettings(questions=7, max_new_tokens=4),
+        chat=ChatSettings(questions=2, case_tokens=300, documents=(str(documents),), max_new_tokens=16),
+    )
+    got = evaluate(settings, tmp_path / "eval")
+    assert json.loads((tmp_path / "eval" / "results.json").read_text()).keys() == {"needle", "short", "chat"}
+    for part in ("needle", "short", "chat"):
+        assert json.loads((tmp_path / "eval" / part / "results.json").read_text())["task"] == part
+        assert got[part]["label"] == "tiny"
+    assert got["chat"]["overall"]["cut"] == 2  # its window of 256 cannot hold the documents
+    for words in ("needle retrieval of tiny", "short skills of tiny", "chat score of tiny", "offline judge"):
+        assert words in got["text"]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("answers.jsonl")}
+    assert evaluate(settings, tmp_path / "eval") == got
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("answers.jsonl")} == before
+    page = report([tmp_path], tmp_path / "page.html")
+    assert page["missing"] == ["training", "data", "throughput"]
+
+
+def test_a_changed_part_runs_again_alone(tmp_path: Path, documents: Path) -> None:
+    chat = ChatSettings(questions=2, case_tokens=300, documents=(str(documents),))
+    settings = EvalSettings(model="offline", chat=chat, short=ShortSettings(questions=7))
+    evaluate(settings, tmp_path)
+    chat_log = (tmp_path / "chat" / "answers.jsonl").stat().st_mtime_ns
+    evaluate(settings.model_copy(update={"short": ShortSettings(questions=14)}), tmp_path)
+    assert (tmp_path / "chat" / "answers.jsonl").stat().st_mtime_ns == chat_log
+    assert len((tmp_path / "short" / "answers.jsonl").read_text().splitlines()) == 14
+    assert next((tmp_path / "short" / "superseded").iterdir()).is_dir()
+
+
+def test_nothing_to_do_and_no_model_are_said_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to evaluate"):
+        evaluate(EvalSettings(model="offline"), tmp_path)
+    with pytest.raises(ModelError, match="none"):
+        evaluate(EvalSettings(model=str(tmp_path / "none"), short=ShortSettings()), tmp_path / "out")

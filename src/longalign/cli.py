@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from longalign.errors import LongAlignError
+from longalign.errors import ConfigError, LongAlignError
 
 if TYPE_CHECKING:
     from longalign.config import Settings
@@ -242,7 +242,7 @@ def eval_judge(
         show(against_people(scored, human), as_json)
         return
     if out is None:
-        raise typer.BadParameter("give --out FOLDER for the self-test, or --scored FOLDER and --human FILE")
+        raise ConfigError("give --out FOLDER for the self-test, or --scored FOLDER and --human FILE")
     short = {"cases": cases, "few_shots": few_shots, "judge": judge}
     show(validate_judge(settings(ChatSettings, context, short), out), as_json)
 

@@ -22,7 +22,7 @@ from longalign.run import fingerprint, random_for
 
 NAME = "offline stand-in 1 (extractive, no language model)"
 BLANK = "____"
-SUMMARY_SENTENCES = 3
+SUMMARY_PARTS = 3
 COMMON_SHARE = 0.05
 FORMS: dict[PromptLanguage, dict[str, str]] = {
     "en": {
@@ -97,27 +97,26 @@ def extract_answer(document: str, asked: AnswerAsked) -> str:
         gap = re.compile(re.escape(before) + r"(\S{1,60}?)" + re.escape(after))
         match = next((m for sentence in found if (m := gap.fullmatch(sentence.text))), None)
         return "" if match is None else f"{match[1]}: {match[0]}"
-    wanted = SUMMARY_SENTENCES if "ummar" in asked.question or "概括" in asked.question else 1
-    chosen = {s.start: s.text for topic in quoted or [asked.question] for s in _best(found, topic, wanted)}
+    summary = "ummar" in asked.question or "概括" in asked.question
+    bounds = np.linspace(0, len(found), SUMMARY_PARTS + 1 if summary else 2).astype(int)
+    parts = [found[begin:end] for begin, end in pairwise(bounds)]  # a summary takes one sentence from each part
+    best = [_best(part, topic) for topic in quoted or [asked.question] for part in parts]
+    chosen = {sentence.start: sentence.text for sentence in best if sentence}
     lines = dict.fromkeys(" ".join(text.split()) for _, text in sorted(chosen.items()))
     return ("" if asked.language == "zh" else " ").join(lines)
 
 
-def _best(found: list[Sentence], topic: str, count: int) -> list[Sentence]:
-    """The `count` sentences that share most with the topic, rare words weighing more; ties go to the earlier."""
-    found = list({sentence.text: sentence for sentence in reversed(found)}.values())[
-        ::-1
-    ]  # a repeated line counts once
+def _best(found: list[Sentence], topic: str) -> Sentence | None:
+    """The sentence that shares most with the topic, rare words weighing more; ties go to the earlier."""
     bags = [set(words(sentence.text)) for sentence in found]
     frequency = Counter(word for bag in bags for word in bag)
     asked = {word for word in words(topic) if frequency[word]}
 
     def score(index: int) -> float:
-        shared = sum(1 / frequency[word] for word in asked & bags[index])
-        return shared / (1 + 0.01 * len(bags[index])) if shared else 0.0
+        return sum(1 / frequency[word] for word in asked & bags[index]) / (1 + 0.01 * len(bags[index]))
 
-    scores = {index: value for index in range(len(found)) if (value := score(index)) > 0}
-    return [found[index] for index in sorted(scores, key=lambda i: (-scores[i], i))[:count]]
+    best = max(range(len(found)), key=lambda index: (score(index), -index), default=None)
+    return None if best is None or score(best) == 0 else found[best]
 
 
 def _prose(document: str) -> tuple[list[Sentence], Counter[str]]:

@@ -60,10 +60,10 @@ def build(settings: DataSettings, out: Path, *, plan_only: bool = False) -> dict
             if not entries:
                 raise DataError(nothing_usable(corpus.report, settings))
             plan = plan_build(entries, settings)
-            for line in plan.lines(settings):
-                say(line)
             if plan_only:
                 return {"plan": plan.as_dict(), "corpus": corpus.report, "text": "\n".join(plan.lines(settings))}
+            for line in plan.lines(settings):
+                say(line)
             set_aside(paths, stamp)
             return _build(settings, paths, corpus, entries, plan, counter, stamp)
         finally:

@@ -90,6 +90,13 @@ def _build(
             max_cost_usd=settings.max_cost_usd,
             timeout_s=settings.timeout_s,
         )
+        window = getattr(getattr(model, "model", model), "window", None)  # known of local models only
+        longest = max(entry.length_tokens for entry in entries) + settings.max_new_tokens
+        if window is not None and longest > window:
+            say(
+                f"warning: {settings.llm} reads {window:,} tokens and up to {longest:,} are needed; its answers over "
+                "longer documents will be poor: lower --max_length_tokens, or take another model"
+            )
         tally = _fill_quotas(settings, corpus, entries, plan, model, counter)
         if not tally.accepted:
             write_jsonl(paths.rejected, tally.rejected)

@@ -59,12 +59,13 @@ def test_outputs_of_other_settings_are_set_aside_not_mixed_and_not_lost(tmp_path
 
 
 def test_an_unfinished_stage_is_continued_with_its_files(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ZeroDivisionError),
-        open_stage(tmp_path, "toy", settings=Knobs(), inputs={}, version=1) as stage,
-    ):
-        (tmp_path / "half.txt").write_text("half")
-        raise ZeroDivisionError
+    def interrupted() -> None:
+        with open_stage(tmp_path, "toy", settings=Knobs(), inputs={}, version=1):
+            (tmp_path / "half.txt").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
     with open_stage(tmp_path, "toy", settings=Knobs(), inputs={}, version=1) as stage:
         assert not stage.done
         assert (tmp_path / "half.txt").exists()
@@ -110,9 +111,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     atomic_write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
         atomic_write_json(path, {"a": float("nan")})
-    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+
+    def interrupted() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 

@@ -389,18 +389,16 @@ def spread_lists(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: mistakes of the user end with one or two lines on stderr and exit code 2."""
-    import click
-
     try:
         app(spread_lists(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except LongAlignError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except click.exceptions.Abort:
+    except typer.TyperException as error:
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        sys.exit(2)
+    except typer.Abort:
         sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted; the same command carries on", file=sys.stderr)
         sys.exit(130)

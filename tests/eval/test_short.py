@@ -27,19 +27,34 @@ def solve(kind: str, question: str) -> str:
     chinese = not question.isascii()
     line = question.replace("？", ": ").replace("：", ": ").replace("? ", ": ").split(": ", 1)[1].split()
     before = question.split(" ")
-    if kind == "copy":
-        return " ".join(line)
-    if kind == "first_word":
-        return line[0]
-    if kind == "last_word":
-        return line[-1]
-    if kind == "next_word":
-        return line[line.index(before[1] if chinese else before[4]) + 1]
-    if kind == "swap":
-        return f"{line[1]} {line[0]}"
-    word = before[1] if chinese else before[4].rstrip("?")
-    yes, no = ("有", "没有") if chinese else ("yes", "no")
-    return yes if word in line else no
+    if kind == "contains":
+        word = before[1] if chinese else before[4].rstrip("?")
+        yes, no = ("有", "没有") if chinese else ("yes", "no")
+        return yes if word in line else no
+    words = {
+        "copy": lambda: " ".join(line),
+        "first_word": lambda: line[0],
+        "last_word": lambda: line[-1],
+        "next_word": lambda: line[line.index(before[1] if chinese else before[4]) + 1],
+        "swap": lambda: f"{line[1]} {line[0]}",
+    }[kind]()
+    return (CHINESE if chinese else ENGLISH)[kind].format(words)
+
+
+ENGLISH = {
+    "copy": "Line: {}.",
+    "first_word": "First word: {}.",
+    "last_word": "Last word: {}.",
+    "next_word": "Next word: {}.",
+    "swap": "Swapped: {}.",
+}
+CHINESE = {
+    "copy": "这一行： {}。",
+    "first_word": "第一个词： {}。",
+    "last_word": "最后一个词： {}。",
+    "next_word": "下一个词： {}。",
+    "swap": "交换后： {}。",
+}
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

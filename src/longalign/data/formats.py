@@ -42,7 +42,7 @@ FORMS = "`messages`, `conversations`, `instruction` with `output`, or `prompt` w
 
 
 def read_rows(path: str | Path, *, left_out: Counter[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a .jsonl (or .json list, also .gz) file or of a bundled set: `id`, `messages`, `source`, all other fields.
+    """The rows of a .jsonl (or .json list, also .gz) file or bundled set: `id`, `messages`, `source`, all other fields.
 
     `left_out` counts conversations without a usable answer by reason. Raises `DataError` with file:line:field.
     """

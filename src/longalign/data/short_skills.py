@@ -60,21 +60,27 @@ def retrieve(rng: np.random.Generator, language: Language, split: Split) -> tupl
 def copy(rng: np.random.Generator, language: Language, split: Split) -> tuple[str, str]:
     """Repeat a line."""
     line = " ".join(_words(rng, language, 3, 6))
-    return _ask(language, f"Repeat this line: {line}", f"重复这一行：{line}"), line
+    return _ask(language, f"Repeat this line: {line}", f"重复这一行： {line}"), _answer(
+        language, "Line", "这一行", line
+    )
 
 
 def first_word(rng: np.random.Generator, language: Language, split: Split) -> tuple[str, str]:
     """The first word of a line."""
     words = _words(rng, language, 3, 6)
     line = " ".join(words)
-    return _ask(language, f"What is the first word of this line? {line}", f"这一行的第一个词是什么？{line}"), words[0]
+    return _ask(language, f"What is the first word of this line? {line}", f"这一行的第一个词是什么？ {line}"), _answer(
+        language, "First word", "第一个词", words[0]
+    )
 
 
 def last_word(rng: np.random.Generator, language: Language, split: Split) -> tuple[str, str]:
     """The last word of a line."""
     words = _words(rng, language, 3, 6)
     line = " ".join(words)
-    return _ask(language, f"What is the last word of this line? {line}", f"这一行的最后一个词是什么？{line}"), words[-1]
+    return _ask(language, f"What is the last word of this line? {line}", f"这一行的最后一个词是什么？ {line}"), _answer(
+        language, "Last word", "最后一个词", words[-1]
+    )
 
 
 def next_word(rng: np.random.Generator, language: Language, split: Split) -> tuple[str, str]:
@@ -83,13 +89,17 @@ def next_word(rng: np.random.Generator, language: Language, split: Split) -> tup
     place = int(rng.integers(len(words) - 1))
     line, word = " ".join(words), words[place]
     english = f"Which word comes after {word} in this line? {line}"
-    return _ask(language, english, f"这一行中 {word} 后面是哪个词？{line}"), words[place + 1]
+    return _ask(language, english, f"这一行中 {word} 后面是哪个词？ {line}"), _answer(
+        language, "Next word", "下一个词", words[place + 1]
+    )
 
 
 def swap(rng: np.random.Generator, language: Language, split: Split) -> tuple[str, str]:
     """Two words the other way round."""
     a, b = _words(rng, language, 2, 2)
-    return _ask(language, f"Swap these two words: {a} {b}", f"交换这两个词：{a} {b}"), f"{b} {a}"
+    return _ask(language, f"Swap these two words: {a} {b}", f"交换这两个词： {a} {b}"), _answer(
+        language, "Swapped", "交换后", f"{b} {a}"
+    )
 
 
 def contains(rng: np.random.Generator, language: Language, split: Split) -> tuple[str, str]:
@@ -122,3 +132,8 @@ def _words(rng: np.random.Generator, language: Language, fewest: int, most: int)
 
 def _ask(language: Language, english: str, chinese: str) -> str:
     return chinese if language == "zh" else english
+
+
+def _answer(language: Language, english: str, chinese: str, words: str) -> str:
+    """Words follow a label and a space, so that they are the same tokens in question and answer."""
+    return f"{chinese}： {words}。" if language == "zh" else f"{english}: {words}."

@@ -25,7 +25,8 @@ def perplexity_by_position(
 ) -> dict[str, float | None]:
     """Perplexity in bands of positions (powers of two), over the longest sequences of `store`.
 
-    A band whose perplexity is beyond a float (a model that has never met text) is None. Takes sequences, longest first, until `most_tokens` tokens are measured; one at a time, so memory is one window.
+    Takes sequences, longest first, until `most_tokens` tokens are measured; one at a time, so memory is one window.
+    A band whose perplexity is beyond a float (a model that has never met text) is None.
     """
     device = next(model.parameters()).device
     training = model.training

@@ -107,11 +107,11 @@ def _evaluate(
     for (arm, seed), model in trained.items():
         wanted.append((f"sft-{arm}", model, seed, out / "eval" / f"sft-{arm}-seed{seed}"))
     results: dict[str, dict[str, dict[str, Any]]] = {}
-    for label, model, seed, folder in wanted:
-        _announce(f"eval: {label}" + ("" if seed is None else f", seed {seed}"))
-        part = settings.eval.model_copy(update={"model": model, "label": label, "model_seed": seed})
+    for label, model, trained_with, folder in wanted:
+        _announce(f"eval: {label}" + ("" if trained_with is None else f", seed {trained_with}"))
+        part = settings.eval.model_copy(update={"model": model, "label": label, "model_seed": trained_with})
         for name, measured in _by_part(part, evaluate(part, folder)):
-            results.setdefault(name, {}).setdefault(label, {})[str(seed)] = measured
+            results.setdefault(name, {}).setdefault(label, {})[str(trained_with)] = measured
     summary = {
         name: {label: _over_seeds(name, runs) for label, runs in found.items()} for name, found in results.items()
     }
@@ -175,11 +175,11 @@ def _row_files(settings: RunSettings, arm: str, out: Path) -> dict[str, int | No
     if not wanted:
         raise ConfigError(f"train.arms.{arm}: no `data`; name sets of the `data` section or files, each with a count")
     found: dict[str, int | None] = {}
-    for name, count in wanted.items():
+    for name, rows in wanted.items():
         if name in settings.data:
-            found[str(_rows_file(out, name))] = count
+            found[str(_rows_file(out, name))] = rows
         elif is_builtin(name) or Path(name).exists():
-            found[name] = count
+            found[name] = rows
         else:
             hint = nearest(name, list(settings.data))
             raise ConfigError(f"train.arms.{arm}.data: `{name}` is no set of the `data` section and no file{hint}")

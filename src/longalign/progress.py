@@ -70,9 +70,12 @@ class Progress:
 
     def _rate_text(self) -> str:
         rate = self._rate()
-        return f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s/{self.unit}"
+        if rate == 0:
+            return ""
+        return f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s/{self.unit}"
 
     def _line(self, note: str) -> str:
-        left_s = (self.total - self.done) / max(self._rate(), 1e-9)
-        share = self.done / max(self.total, 1)
-        return f"{self.label}: {self.done}/{self.total} ({share:.0%}), {self._rate_text()}, {left_s:.0f} s left {note}"
+        line = f"{self.label}: {self.done}/{self.total} ({self.done / max(self.total, 1):.0%})"
+        if self.done > self.first:
+            line += f", {self._rate_text()}, {(self.total - self.done) / self._rate():.0f} s left"
+        return f"{line} {note}".rstrip()

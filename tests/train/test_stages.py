@@ -1,0 +1,220 @@
+"""The stages `train` and `extend`, from files to a plain Hugging Face directory, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel, Qwen3Config
+
+from longalign.config import ExtendSettings, RopeSettings, TrainSettings
+from longalign.core.plan_file import load_plan
+from longalign.data.store import TokenStore
+from longalign.errors import ConfigError, DataError, RunError
+from longalign.run import read_jsonl
+from longalign.train.extend import extend
+from longalign.train.sft import train
+from tests.data.chat_templates import CHATML, tokenizer
+from tests.oracles.plain_loss import PlainSequence, plain_loss
+from tests.train.tiny import tiny_config
+
+WORDS = ["the", "register", "gives", "seven", "values", "for", "the", "northern", "gate", "it", "is", "forty", "two"]
+
+
+def make_model(folder: Path, config_class: type = LlamaConfig) -> Path:
+    """A model directory as people have them: weights, config, tokenizer with chat template."""
+    tok = tokenizer(CHATML)
+    torch.manual_seed(0)
+    config = tiny_config(config_class, vocab_size=len(tok), max_position_embeddings=64, tie_word_embeddings=True)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return folder
+
+
+def make_rows(path: Path, count: int = 24, longest: int = 120) -> Path:
+    """Conversations of very different lengths, from two sources."""
+    rng = np.random.default_rng(0)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            document = " ".join(rng.choice(WORDS, int(rng.integers(3, longest))))
+            answer = " ".join(rng.choice(WORDS, int(rng.integers(1, 12))))
+            messages = [{"role": "user", "content": document}, {"role": "assistant", "content": answer}]
+            source = "chat" if number % 3 else "long"
+            file.write(json.dumps({"id": str(number), "messages": messages, "source": source}) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl")
+
+
+def settings(model: Path, rows: Path, **more: Any) -> TrainSettings:
+    values = {
+        "model": str(model), "data": {str(rows): None}, "window": 96, "sequences_per_step": 8, "learning_rate": 5e-3,
+        "num_train_epochs": 1, "save_steps": 2,
+    }  # fmt: skip
+    return TrainSettings(**(values | more))
+
+
+@pytest.fixture(scope="module")
+def trained(model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained")
+    train(settings(model, rows, eval_data=(str(rows),), eval_steps=2), out)
+    return out
+
+
+def load(folder: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+def test_the_result_is_a_plain_model_directory(model: Path, trained: Path) -> None:
+    final = trained / "final"
+    config = json.loads((final / "config.json").read_text())
+    assert not [key for key in config if "attn_implementation" in key]
+    assert config["use_cache"] is True
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    found = load(final)
+    assert found.config._attn_implementation in ("sdpa", "eager")
+    tok = AutoTokenizer.from_pretrained(final)
+    assert tok.chat_template == CHATML
+    stops = found.generation_config.eos_token_id
+    assert tok.convert_tokens_to_ids("<|im_end|>") in stops, "generation stops at the end of a turn"
+    prompt = tok.apply_chat_template(
+        [{"role": "user", "content": "which gate"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    assert found.generate(**prompt, max_new_tokens=3, do_sample=False).shape[1] > prompt["input_ids"].shape[1]
+    before = load(model)
+    changed = [n for (n, p), q in zip(before.named_parameters(), found.parameters(), strict=True) if (p != q).any()]
+    assert len(changed) == len(list(before.parameters()))
+    card = (final / "README.md").read_text()
+    assert "| weighting | sequence |" in card
+    assert "Held-out losses" in card
+
+
+def test_metrics_hold_the_loss_of_equation_2(model: Path, trained: Path) -> None:
+    store, plan = TokenStore.open(trained / "tokens"), load_plan(trained / "plan.npz")
+    logged = [r for r in read_jsonl(trained / "metrics.jsonl") if "loss" in r]
+    assert [r["step"] for r in logged] == [1, 2, 3]
+    step = plan[0]
+    chosen = [store[row] for row in step.sequences]
+    plain = [
+        PlainSequence(torch.tensor(s.ids_T.astype(np.int64)), torch.tensor(s.target_T),
+                      1 / (s.target_count * len(chosen)))
+        for s in chosen
+    ]  # fmt: skip
+    with torch.no_grad():
+        expected = float(plain_loss(load(model), plain))
+    first = logged[0]
+    assert first["loss"] == pytest.approx(expected, rel=1e-5)
+    assert set(first["loss_by_source"]) <= {"chat", "long"}
+    assert first["target_tokens"] == sum(s.target_count for s in chosen)
+    counts = {source: sum(store.rows[row]["source"] == source for row in step.sequences) for source in ("chat", "long")}
+    mean = sum(first["loss_by_source"].get(k, 0) * n for k, n in counts.items()) / len(chosen)
+    assert mean == pytest.approx(first["loss"], rel=1e-6), "under `sequence` the loss is the mean over sequences"
+    assert {"grad_norm", "learning_rate", "target_tokens_per_s", "peak_memory_gib", "idle_fraction"} <= set(first)
+    curve = [(r["step"], r["heldout"]["all"]["loss"]) for r in read_jsonl(trained / "metrics.jsonl") if "heldout" in r]
+    assert [step for step, _ in curve] == [0, 2, 3]
+    assert curve[-1][1] < curve[0][1]
+
+
+def test_the_same_call_again_returns_at_once(model: Path, rows: Path, trained: Path) -> None:
+    stamp = (trained / "final" / "model.safetensors").stat().st_mtime_ns
+    summary = train(settings(model, rows, eval_data=(str(rows),), eval_steps=2), trained)
+    assert summary["final"] == str(trained / "final")
+    assert (trained / "final" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_overlong_rows_are_shortened_and_counted(trained: Path) -> None:
+    store = TokenStore.open(trained / "tokens")
+    assert store.lengths.max() == 96
+    assert store.counts["overlong"] == store.counts["shortened"] > 0
+    assert len(store) == store.counts["rows"] == 24
+    assert (store.target_counts > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's, called by this test itself
+def test_lora_trains_adapters_and_merges_them(model: Path, rows: Path, tmp_path: Path) -> None:
+    train(settings(model, rows, lora_rank=2, learning_rate=5e-2), tmp_path)
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+    base, merged = load(model), load(tmp_path / "final")
+    from peft import PeftModel
+
+    adapted = PeftModel.from_pretrained(load(model), tmp_path / "adapter")
+    ids = torch.arange(12)[None] + 30
+    with torch.no_grad():
+        logits = merged(ids).logits
+        torch.testing.assert_close(logits, adapted(ids).logits, rtol=1e-4, atol=1e-4)
+        assert (logits - base(ids).logits).abs().max() > 1e-3
+    assert torch.equal(base.get_input_embeddings().weight, merged.get_input_embeddings().weight)
+
+
+def test_extend_stretches_rope_and_measures_positions(model: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(12):
+        words = int(rng.integers(20, 400))
+        (texts / f"{number}.txt").write_text(" ".join(rng.choice(WORDS, words)), encoding="utf-8")
+    asked = ExtendSettings(
+        model=str(model), text=(str(texts),), window=128, sequences_per_step=4, learning_rate=5e-3,
+        rope=RopeSettings(method="base", base_factor=200),
+    )  # fmt: skip
+    summary = extend(asked, tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "final" / "config.json").read_text())
+    assert config["max_position_embeddings"] == 128
+    assert config["rope_parameters"]["rope_theta"] == 2_000_000
+    curves = summary["perplexity_by_position"]
+    assert set(curves) == {"original", "stretched", "extended"}
+    assert "64-127" in curves["extended"], "positions beyond the trained window are measured"
+    assert curves["extended"]["32-63"] < curves["original"]["32-63"]
+    assert load(tmp_path / "out" / "final").config.max_position_embeddings == 128
+    store = TokenStore.open(tmp_path / "out" / "tokens")
+    assert (store.target_counts == store.lengths - 1).all(), "every token but the first of a window is a target"
+
+
+def test_plan_only_trains_nothing(model: Path, rows: Path, tmp_path: Path) -> None:
+    report = train(settings(model, rows), tmp_path, plan_only=True)
+    assert report["sequences"] == 24
+    assert report["steps"] == 3
+    assert not (tmp_path / "final").exists()
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_qwen3_shape_through_the_same_code(rows: Path, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "qwen3", Qwen3Config)
+    train(settings(folder, rows, max_steps=1, strategy="packed", weighting="token"), tmp_path / "out")
+    assert type(load(tmp_path / "out" / "final")).__name__ == "Qwen3ForCausalLM"
+
+
+def test_training_that_blows_up_stops_cleanly(model: Path, rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"step 2: the (loss|gradient norm) is nan"):
+        train(settings(model, rows, learning_rate=1e30, max_grad_norm=0.0, warmup_ratio=0.0, save_steps=1), tmp_path)
+    assert not (tmp_path / "final").exists()
+    assert len([r for r in read_jsonl(tmp_path / "metrics.jsonl") if "loss" in r]) == 1
+
+
+def test_mistakes_show_before_the_first_step(model: Path, rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="99 rows are wanted but it has 24"):
+        train(settings(model, rows, data={str(rows): 99}), tmp_path / "a")
+    with pytest.raises(DataError, match="no rows to train on"):
+        train(settings(model, rows, data={}), tmp_path / "b")
+    with pytest.raises(ConfigError, match="needs text"):
+        extend(ExtendSettings(model=str(model), window=128), tmp_path / "c")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n{"x": 1}\n'
+    )
+    with pytest.raises(DataError, match=r"broken\.jsonl:2"):
+        train(settings(model, rows, data={str(broken): None}), tmp_path / "d")
+    with pytest.raises(DataError, match="no sequence with targets is left"):
+        train(settings(model, rows, window=8, overlong="drop"), tmp_path / "e")

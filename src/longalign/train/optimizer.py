@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -47,6 +48,37 @@ class MuonWithAdamW(Optimizer):
         muon.state = adamw.state = self.state
 
 
+class ShardedMuon(Muon):
+    """Muon on parameters that FSDP2 shards: momentum stays sharded, each matrix is whole while it is orthogonalised.
+
+    Letting DTensor run the iteration on shards adds its bfloat16 rounding at every product, which the iteration
+    amplifies in the directions a gradient does not have: the result then depends on the number of ranks.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update; every rank computes every matrix."""
+        for group in self.param_groups:
+            momentum = group["momentum"]
+            plain = {key: group[key] for key in ("lr", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")}
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                buffer = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(gradient))
+                buffer.lerp_(gradient, 1 - momentum)
+                direction = gradient.lerp(buffer, momentum) if group["nesterov"] else buffer
+                whole = direction.full_tensor()
+                change = nn.Parameter(torch.zeros_like(whole))
+                change.grad = whole
+                Muon([change], momentum=0.0, weight_decay=0.0, **plain).step()  # type: ignore[no-untyped-call]
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(
+                    distribute_tensor(change.detach(), parameter.device_mesh, parameter.placements, src_data_rank=None)
+                )
+        return None
+
+
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     """The optimizer for the trainable parameters of `model`. Norms, biases and embeddings get no weight decay."""
     embedding_like = {
@@ -75,7 +107,8 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
         return AdamW(groups, lr=settings.learning_rate, betas=betas, fused=_fusable(model.parameters()))
     if not matrices:
         raise ConfigError("optimizer: muon needs 2-D weights in hidden layers, and this model trains none")
-    muon = Muon(matrices, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay)
+    kind = ShardedMuon if any(isinstance(p, DTensor) for p in matrices) else Muon
+    muon = kind(matrices, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay)
     rest = [*embeddings, *others]
     if not rest:
         return muon

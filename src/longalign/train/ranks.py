@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from typing import Any
 
@@ -32,6 +34,7 @@ def start() -> None:
             dist.init_process_group("cpu:gloo,cuda:nccl")
         else:
             dist.init_process_group("gloo")
+        atexit.register(_stop)
 
 
 def barrier() -> None:
@@ -62,6 +65,13 @@ def total(values: Tensor) -> Tensor:
     if _running():
         dist.all_reduce(values)
     return values
+
+
+def _stop() -> None:
+    """Leave the group before the interpreter ends: its threads must not outlive it."""
+    gc.collect()
+    if _running():
+        dist.destroy_process_group()
 
 
 def _running() -> bool:

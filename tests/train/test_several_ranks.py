@@ -1,0 +1,110 @@
+"""`torchrun -m longalign train` with DDP, FSDP2, sequence parallelism and LoRA ends where one process ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from longalign.core.plan_file import load_plan
+from longalign.run import read_jsonl
+from longalign.train import checkpoint
+from tests.train.test_stages import make_model, make_rows
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    make_model(folder / "model")
+    make_rows(folder / "rows.jsonl", 40)
+    return folder
+
+
+def command(inputs: Path, out: Path, ranks: int, *more: str) -> list[str]:
+    start = [sys.executable, "-m"]
+    if ranks > 1:
+        start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m"]
+    fixed = "--window 96 --sequences_per_step 8 --learning_rate 5e-3 --num_train_epochs 2 --save_steps 3 --seed 1"
+    files = ["--model", str(inputs / "model"), "--data", str(inputs / "rows.jsonl"), "--out", str(out)]
+    return [*start, "longalign", "train", *files, *fixed.split(), *more]
+
+
+def train(inputs: Path, out: Path, ranks: int, *more: str) -> Path:
+    result = subprocess.run(command(inputs, out, ranks, *more), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return out
+
+
+def losses(out: Path) -> list[float]:
+    return [row["loss"] for row in read_jsonl(out / "metrics.jsonl") if "loss" in row]
+
+
+@pytest.fixture(scope="module")
+def alone(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(inputs, tmp_path_factory.mktemp("alone"), 1)
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    assert losses(found) == pytest.approx(losses(expected), rel=2e-5)
+    weights, wanted = (load_file(out / "final" / "model.safetensors") for out in (found, expected))
+    assert weights.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert (weights[name] - tensor).abs().max() < 2e-4, name
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "--parallel ddp",
+        "--parallel fsdp2",
+        "--parallel ddp --sequence_parallel 2",
+        "--parallel fsdp2 --sequence_parallel 2 --gradient_checkpointing true",
+        "--parallel fsdp2 --strategy padded --rows_per_microbatch 2",
+    ],
+)
+def test_two_ranks_end_where_one_process_ends(how: str, inputs: Path, alone: Path, tmp_path: Path) -> None:
+    found = train(inputs, tmp_path, 2, *how.split())
+    if "padded" in how:
+        alone = train(inputs, tmp_path / "padded", 1, "--strategy", "padded", "--rows_per_microbatch", "2")
+    assert_same(found, alone)
+
+
+def test_muon_and_lora_under_fsdp2(inputs: Path, tmp_path: Path) -> None:
+    for name, how in (("muon", "--optimizer muon"), ("lora", "--lora_rank 2 --learning_rate 2e-2")):
+        one = train(inputs, tmp_path / f"{name}-1", 1, *how.split())
+        two = train(inputs, tmp_path / f"{name}-2", 2, "--parallel", "fsdp2", *how.split())
+        assert losses(two) == pytest.approx(losses(one), rel=1e-3), name
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_killed_and_resumed_on_another_number_of_ranks(
+    first: int, then: int, inputs: Path, alone: Path, tmp_path: Path
+) -> None:
+    """The same sequences in the same steps, so the same losses; nothing repeated, nothing lost."""
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(inputs, out, first, "--parallel", "fsdp2"), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not (out / "checkpoints" / "checkpoint-3").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    stopped_at = checkpoint.newest_good(out / "checkpoints")
+    assert stopped_at is not None
+    assert not (out / "final").exists()
+    train(inputs, out, then, "--parallel", "fsdp2")
+    assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
+    logged = [row["target_tokens"] for row in read_jsonl(out / "metrics.jsonl") if "loss" in row]
+    assert logged == [step.target_count for step in load_plan(alone / "plan.npz")]
+    assert json.loads((out / "stage.json").read_text())["status"] == "done"

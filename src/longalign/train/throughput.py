@@ -18,6 +18,7 @@ from longalign.train.shared_stage import input_fingerprint, open_shared_stage
 from longalign.train.threads import choose_threads
 
 VERSION = 1
+PADDED_ROWS = 8
 
 
 def measure(settings: TrainSettings, out: Path, *, rows: int) -> dict[str, Any]:
@@ -53,7 +54,14 @@ def _draw(settings: TrainSettings, rows: int) -> list[dict[str, Any]]:
 
 
 def _time(settings: TrainSettings, strategy: Strategy, store: TokenStore, folder: Path) -> dict[str, Any]:
-    once = settings.model_copy(update={"strategy": strategy, "num_train_epochs": 1, "max_steps": None})
+    once = settings.model_copy(
+        update={
+            "strategy": strategy,
+            "num_train_epochs": 1,
+            "max_steps": None,
+            "rows_per_microbatch": max(settings.rows_per_microbatch, PADDED_ROWS),  # one row alone has no padding
+        }
+    )
     model, _ = build_model(once, settings.model)
     _, summary = fit(model, store, once, folder, label=f"time {strategy}")
     return {

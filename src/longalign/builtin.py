@@ -2,7 +2,8 @@
 
 English documents are Python's own: the language reference's topics and the standard library's docstrings.
 Chinese documents ship with the package. A fifth of all documents is held out by title: haystacks and
-evaluation cases come from there, training text never does.
+evaluation cases come from there, training text never does. A held-out document that repeats training text
+(some topics are parts of others) belongs to neither.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from longalign.recipe import nearest
 
 PREFIX = "builtin:"
 HELDOUT_SHARE = 0.2
+REPEATED_SHARE = 0.02
+"""A held-out document is left out when more of its 13-word sequences than this stand in training documents."""
 SHORTEST_DOCSTRING = 80
 SHORTEST_DOCUMENT = 500
 _DEMO = Path(str(files("longalign.demo")))
@@ -52,8 +55,21 @@ def corpus(name: str) -> Iterator[tuple[str, str]]:
         valid = [PREFIX + known for known in CORPORA]
         raise ConfigError(f"`{name}`: no such bundled corpus{nearest(name, valid)}; there are {', '.join(valid)}")
     documents = _chinese() if short.startswith("chinese") else _python_docs()
-    wanted = short.endswith("-heldout")
-    return (item for item in documents if _heldout(item[0]) == wanted)
+    if short.endswith("-heldout"):
+        return iter(_unseen(documents))
+    return (item for item in documents if not _heldout(item[0]))
+
+
+@cache
+def _unseen(documents: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The held-out documents whose text does not stand in training documents."""
+    import numpy as np
+
+    from longalign.data.dedup import shingles
+
+    seen = np.unique(np.concatenate([shingles(text) for title, text in documents if not _heldout(title)]))
+    held = [(item, shingles(item[1])) for item in documents if _heldout(item[0])]
+    return tuple(item for item, own in held if np.isin(own, seen).sum() <= REPEATED_SHARE * len(own))
 
 
 def _heldout(title: str) -> bool:

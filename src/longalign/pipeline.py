@@ -13,41 +13,63 @@ setting reaches.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from longalign.builtin import is_builtin
-from longalign.config import EvalSettings, RunSettings
+from longalign.builtin import is_builtin, model_dir
+from longalign.config import RunSettings
 from longalign.errors import ConfigError
 from longalign.machine import describe_machine
+from longalign.pipeline_results import over_seeds, results_table
 from longalign.progress import say
 from longalign.recipe import arm_settings, nearest
 from longalign.run import atomic_write_json, lock
-
-MEASURES = ("accuracy", "name_accuracy")
 
 
 def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
     """Run the recipe into `out`; returns results and the path of the page. `plan_only` says what each stage would do.
 
-    Raises `ConfigError` before anything runs when an arm names rows that the recipe does not build and no file holds.
+    Raises `ConfigError` or `ModelError` before anything runs for what would otherwise fail after hours: see `check`.
     """
-    for arm in settings.train.arms:
-        arm_settings(settings, arm, data=_row_files(settings, arm, out))
+    check(settings, out)
     out.mkdir(parents=True, exist_ok=True)
     with lock(out):
         atomic_write_json(out / "run.json", settings.model_dump(mode="json") | {"machine": describe_machine()})
         if plan_only:
             return _plan(settings, out)
+        _check_model(settings)
         start = time.monotonic()
         window_model = _extend(settings, out)
-        _build_data(settings, out)
+        built = _build_data(settings, out)
+        settings, notes = fit_arms(settings, built)
         models = _train(settings, out, window_model)
         _measure_throughput(settings, out, window_model)
         results = _evaluate(settings, out, {"base": settings.model, "extended": window_model}, models)
-        return _report(out, results, wall_s=round(time.monotonic() - start, 1))
+        return _report(settings, out, results, notes, wall_s=round(time.monotonic() - start, 1))
+
+
+def check(settings: RunSettings, out: Path) -> None:
+    """Raise `ConfigError` when an arm names rows that nothing holds, or rows that the window would cut unasked."""
+    if settings.train.data and not settings.train.arms:
+        raise ConfigError("train.data is set but no arm trains on it; name one, for example `arms: {all: {}}`")
+    for arm in settings.train.arms:
+        found = arm_settings(settings, arm, data=_row_files(settings, arm, out))
+        for name in settings.train.arms[arm].get("data", settings.train.data):
+            longest = settings.data[name].max_length_tokens if name in settings.data else 0
+            if longest > found.window and "overlong" not in found.model_fields_set:
+                raise ConfigError(
+                    f"data.{name}.max_length_tokens = {longest} is above the window of train.arms.{arm} "
+                    f"({found.window}), which would cut its rows; change one, or set train.overlong to say how to cut"
+                )
+
+
+def _check_model(settings: RunSettings) -> None:
+    """Raise `ModelError` when the model is not there, or cannot be extended or trained exactly."""
+    if settings.extend is None and not settings.train.arms:
+        return
+    from longalign.train.model import check_supported, load_config
+
+    check_supported(load_config(model_dir(settings.model)), needs_rope=settings.extend is not None)
 
 
 def _extend(settings: RunSettings, out: Path) -> str:
@@ -58,15 +80,41 @@ def _extend(settings: RunSettings, out: Path) -> str:
 
     _announce("extend")
     fixed = {"model": settings.model}
-    return str(extend(settings.extend.model_copy(update=fixed), out / "extend")["final"])
+    extend(settings.extend.model_copy(update=fixed), out / "extend")
+    return str(out / "extend" / "final")
 
 
-def _build_data(settings: RunSettings, out: Path) -> None:
+def _build_data(settings: RunSettings, out: Path) -> dict[str, int]:
+    """Name of each set -> rows it has."""
     from longalign.data.build import build
 
+    built = {}
     for name, wanted in settings.data.items():
         _announce(f"data: {name}")
-        build(wanted, _rows_file(out, name))
+        built[name] = int(build(wanted, _rows_file(out, name))["rows"])
+    return built
+
+
+def fit_arms(settings: RunSettings, built: dict[str, int]) -> tuple[RunSettings, list[str]]:
+    """The recipe with arms that ask for no more rows than the documents gave, and what to tell the person about it.
+
+    All arms shrink by one share, so that what differs between them stays what the recipe made differ.
+    """
+    drawn = {arm: own.get("data", settings.train.data) for arm, own in settings.train.arms.items()}
+    short = {name: f"{rows} of {settings.data[name].rows} {name} rows" for name, rows in built.items()}
+    wanted = [(name, rows) for data in drawn.values() for name, rows in data.items() if name in built and rows]
+    share = min((built[name] / rows for name, rows in wanted), default=1.0)
+    if share >= 1:
+        return settings, []
+    lacking = [short[name] for name in built if any(n == name and rows > built[name] for n, rows in wanted)]
+    arms = {
+        arm: settings.train.arms[arm]
+        | {"data": {n: max(int(r * share), 1) if n in built and r else r for n, r in data.items()}}
+        for arm, data in drawn.items()
+    }
+    note = f"the documents gave {' and '.join(lacking)}; every arm takes {share:.0%} of the built rows it names"
+    say(f"note: {note}")
+    return settings.model_copy(update={"train": settings.train.model_copy(update={"arms": arms})}), [note]
 
 
 def _train(settings: RunSettings, out: Path, model: str) -> dict[tuple[str, int], str]:
@@ -78,8 +126,9 @@ def _train(settings: RunSettings, out: Path, model: str) -> dict[tuple[str, int]
         for seed in settings.seeds:
             _announce(f"train: {arm}, seed {seed}")
             fixed = {"model": model, "seed": seed, "data": _row_files(settings, arm, out)}
-            summary = train(arm_settings(settings, arm, **fixed), out / "train" / f"{arm}-seed{seed}")
-            models[arm, seed] = str(summary["final"])
+            folder = out / "train" / f"{arm}-seed{seed}"
+            train(arm_settings(settings, arm, **fixed), folder)
+            models[arm, seed] = str(folder / "final")
     return models
 
 
@@ -98,8 +147,9 @@ def _measure_throughput(settings: RunSettings, out: Path, model: str) -> None:
 def _evaluate(
     settings: RunSettings, out: Path, untrained: dict[str, str], trained: dict[tuple[str, int], str]
 ) -> dict[str, Any]:
-    from longalign.eval.evaluate import evaluate
+    from longalign.eval.evaluate import PARTS, evaluate
 
+    parts = [name for name in PARTS if getattr(settings.eval, name) is not None]
     wanted: list[tuple[str, str, int | None, Path]] = []
     for label, model in untrained.items():
         if label == "base" or model != settings.model:
@@ -107,66 +157,49 @@ def _evaluate(
     for (arm, seed), model in trained.items():
         wanted.append((f"sft-{arm}", model, seed, out / "eval" / f"sft-{arm}-seed{seed}"))
     results: dict[str, dict[str, dict[str, Any]]] = {}
-    for label, model, trained_with, folder in wanted:
+    for label, model, trained_with, folder in wanted if parts else []:
         _announce(f"eval: {label}" + ("" if trained_with is None else f", seed {trained_with}"))
         part = settings.eval.model_copy(update={"model": model, "label": label, "model_seed": trained_with})
-        for name, measured in _by_part(part, evaluate(part, folder)):
-            results.setdefault(name, {}).setdefault(label, {})[str(trained_with)] = measured
+        measured = evaluate(part, folder)
+        for name in parts:
+            by_seed = results.setdefault(name, {}).setdefault(label, {})
+            by_seed[str(trained_with)] = measured if len(parts) == 1 else measured[name]
     summary = {
-        name: {label: _over_seeds(name, runs) for label, runs in found.items()} for name, found in results.items()
+        name: {label: over_seeds(name, runs) for label, runs in found.items()} for name, found in results.items()
     }
     atomic_write_json(out / "results.json", summary)
     return summary
 
 
-def _by_part(settings: EvalSettings, measured: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    parts = [name for name in ("needle", "short", "chat") if getattr(settings, name) is not None]
-    for name in parts:
-        yield name, measured if len(parts) == 1 else measured[name]
-
-
-def _over_seeds(name: str, runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Means over seeds, with each seed's value and the counts of what has no score."""
-    if name == "needle":
-        lengths = list(next(iter(runs.values()))["by_length"])
-        return {length: _mean_rows([r["by_length"][length] for r in runs.values()], list(runs)) for length in lengths}
-    return _mean_rows([r["overall"] for r in runs.values()], list(runs))
-
-
-def _mean_rows(rows: list[dict[str, Any]], seeds: list[str]) -> dict[str, Any]:
-    measures = [key for key in (*MEASURES, "mean", "share") if key in rows[0]]
-    out: dict[str, Any] = {}
-    for key in measures:
-        values = [row[key] for row in rows if row[key] is not None]
-        out[key] = round(fmean(values), 4) if values else None
-    first = measures[0] if measures else None
-    out["by_seed"] = {seed: row[first] for seed, row in zip(seeds, rows, strict=True)} if first else {}
-    for count in ("questions", "failed", "unscored"):
-        if count in rows[0]:
-            out[count] = sum(row[count] for row in rows)
-    return out
-
-
-def _report(out: Path, results: dict[str, Any], *, wall_s: float) -> dict[str, Any]:
+def _report(
+    settings: RunSettings, out: Path, results: dict[str, Any], notes: list[str], *, wall_s: float
+) -> dict[str, Any]:
     from longalign.report.page import report
 
     _announce("report")
-    page = report([out], out / "report.html")
-    text = f"{_table(results)}\n\n{page['verdict']}\n\nThis call took {wall_s:.0f} s.\nPage: {out / 'report.html'}"
-    return {"results": results, "verdict": page["verdict"], "report": str(out / "report.html"), "text": text}
+    page = report([out], out / "report.html", only=stage_folders(settings, out))
+    said = [page["verdict"], *(f"note: {note}" for note in notes)]
+    text = "\n\n".join([results_table(results), *said, f"This call took {wall_s:.0f} s.\nPage: {out / 'report.html'}"])
+    return {
+        "results": results,
+        "verdict": page["verdict"],
+        "notes": notes,
+        "report": str(out / "report.html"),
+        "text": text,
+    }
 
 
-def _table(results: dict[str, Any]) -> str:
-    """Models by lengths and scores, as plain text."""
-    needle, short, chat = (results.get(name, {}) for name in ("needle", "short", "chat"))
-    labels = list(dict.fromkeys([*needle, *short, *chat]))
-    lengths = list(next(iter(needle.values()))) if needle else []
-    lines = [f"{'needle accuracy at':<18}" + "".join(f"{length:>8}" for length in lengths) + f"{'short':>8}{'chat':>8}"]
-    for label in labels:
-        cells = [needle.get(label, {}).get(length, {}).get("accuracy") for length in lengths]
-        cells += [short.get(label, {}).get("accuracy"), chat.get(label, {}).get("mean")]
-        lines.append(f"{label:<18}" + "".join(f"{'-' if v is None else f'{v:.2f}':>8}" for v in cells))
-    return "\n".join(lines)
+def stage_folders(settings: RunSettings, out: Path) -> set[Path]:
+    """Where this recipe's stages lie; arms, seeds and parts of an earlier recipe in the same folder stay out."""
+    trained = [f"{arm}-seed{seed}" for arm in settings.train.arms for seed in settings.seeds]
+    extended = ["extended"] if settings.extend else []
+    evaluated = [out / "eval" / label for label in ("base", *extended, *(f"sft-{name}" for name in trained))]
+    parts = ("needle", "short", "chat", "leaderboard")
+    wanted = [part for part in parts if getattr(settings.eval, part) is not None]
+    inside = [""] if len(wanted) == 1 else wanted
+    stages = {out / name for name, on in (("extend", settings.extend), ("throughput", settings.throughput_rows)) if on}
+    stages |= {out / "train" / name for name in trained}
+    return stages | {folder / part for folder in evaluated for part in inside}
 
 
 def _row_files(settings: RunSettings, arm: str, out: Path) -> dict[str, int | None]:

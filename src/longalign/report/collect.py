@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,8 +82,11 @@ def by_label(stages: Iterable[Stage]) -> dict[str, list[Stage]]:
     return groups
 
 
-def collect(folders: Sequence[Path]) -> Findings:
-    """Every stage at or below `folders`, apart from superseded ones. `RunError` if there is none at all."""
+def collect(folders: Sequence[Path], *, only: Collection[Path] | None = None) -> Findings:
+    """Every stage at or below `folders`, apart from superseded ones; with `only`, those folders alone.
+
+    `RunError` if there is none at all.
+    """
     stages: dict[Path, Stage] = {}
     throughput = []
     for root in folders:
@@ -91,6 +94,8 @@ def collect(folders: Sequence[Path]) -> Findings:
             raise RunError(f"{root}: no such folder; give run or stage folders")
         for manifest in sorted(root.rglob(MANIFEST)):
             place = manifest.parent.relative_to(root)
+            if only is not None and manifest.parent not in only:
+                continue
             if "superseded" in place.parts or any(part.startswith(".") for part in place.parts):
                 continue
             content = read_manifest(manifest.parent)
@@ -98,7 +103,7 @@ def collect(folders: Sequence[Path]) -> Findings:
                 name = root.name if str(place) == "." else str(place)
                 stages.setdefault(manifest.parent.resolve(), Stage(manifest.parent, name, content))
         for path in sorted(root.rglob("throughput/results.json")):
-            if found := read_object(path):
+            if (only is None or path.parent in only) and (found := read_object(path)):
                 throughput.append((str(path.parent.relative_to(root)), found))
     if not stages:
         raise RunError(f"{', '.join(map(str, folders))}: no {MANIFEST} below; nothing has been run there")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from longalign.run import atomic_write_text
 TRAINED = ("extend", "train")
 
 
-def report(folders: Sequence[Path], out_html: Path) -> dict[str, Any]:
-    """Write the page about all stages at or below `folders`; returns its path, verdict and what is missing.
+def report(folders: Sequence[Path], out_html: Path, *, only: Collection[Path] | None = None) -> dict[str, Any]:
+    """Write the page about all stages at or below `folders` (with `only`: of those that lie in these folders).
 
+    Returns its path, verdict and what is missing.
     Raises `RunError` where there is no stage at all, or a result file is damaged.
     """
-    findings = collect([Path(folder) for folder in folders])
+    findings = collect([Path(folder) for folder in folders], only=only)
     page = build_page(findings)
     atomic_write_text(out_html, render(page))
     missing = [name for name in ("needle", "short", "chat", "training", "data", "throughput") if not page[name]]

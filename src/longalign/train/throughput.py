@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -50,7 +51,9 @@ def _draw(settings: TrainSettings, rows: int) -> list[dict[str, Any]]:
         order = random_for(settings.seed, "throughput", Path(name).name).permutation(len(found))
         drawn.append([found[i] for i in order[: wanted or len(found)]])
     share = min(rows / max(sum(map(len, drawn)), 1), 1.0)
-    return [row for found in drawn for row in found[: round(len(found) * share)]]
+    ends = [round(end * share) for end in accumulate(map(len, drawn), initial=0)]  # whole numbers that sum to `rows`
+    counts = [end - start for start, end in pairwise(ends)]
+    return [row for found, count in zip(drawn, counts, strict=True) for row in found[:count]]
 
 
 def _time(settings: TrainSettings, strategy: Strategy, store: TokenStore, folder: Path) -> dict[str, Any]:

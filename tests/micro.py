@@ -1,0 +1,134 @@
+"""The whole recipe in seconds: a random one-layer Llama, a few documents, a recipe that runs every stage on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longalign.data.facts import word_pool
+from tests.data.chat_templates import CHATML_MARKED
+from tests.data.conftest import prose
+
+WINDOW = 256
+LONG_WINDOW = 512
+SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+STAGES = ("extend", "train/short-seed0", "train/long-seed0", "throughput")
+EVALUATED = ("base", "extended", "sft-short-seed0", "sft-long-seed0")
+
+
+def make_documents(folder: Path) -> Path:
+    """Plain text files as a person has them: ten English and three Chinese ones, about 6,000 words."""
+    folder.mkdir(parents=True)
+    for number in range(10):
+        (folder / f"notes {number}.txt").write_text(prose(number, 12 + 4 * number), encoding="utf-8")
+    for number in range(3):
+        (folder / f"笔记{number}.md").write_text(prose(50 + number, 12 + 4 * number, "zh"), encoding="utf-8")
+    return folder
+
+
+def make_base(folder: Path) -> Path:
+    """A model directory: random weights, window 256, and a tokenizer that knows the words of register entries."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    texts = [prose(0, 80), prose(50, 80, "zh"), " ".join(word_pool("en")), " ".join(word_pool("zh"))]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    core.train_from_iterator(
+        texts * 2,
+        trainers.BpeTrainer(vocab_size=2000, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False),
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=SPECIAL[0], eos_token=SPECIAL[2])
+    fast.chat_template = CHATML_MARKED
+    fast.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=WINDOW,
+        tie_word_embeddings=True,
+        initializer_range=0.1,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def recipe(base: Path, documents: Path) -> dict[str, Any]:
+    """Every stage, both arms, all three evaluations: a few steps and questions each."""
+    common = {"documents": [str(documents)], "llm": "offline", "tokenizer": str(base), "register_entries": 2}
+    loop = {"window": LONG_WINDOW, "learning_rate": 5e-3, "token_limit": 1024, "save_steps": 1}
+    return {
+        "name": "micro",
+        "model": str(base),
+        "extend": {**loop, "text": [str(documents)], "optimizer": "muon", "sequences_per_step": 8, "max_steps": 4},
+        "data": {
+            "short": {**common, "rows": 12, "min_length_tokens": 60, "max_length_tokens": 256, "turns": 2},
+            "long": {**common, "rows": 6, "min_length_tokens": 256, "max_length_tokens": 512, "turns": 2},
+        },
+        "train": {
+            **loop,
+            "strategy": "balanced",
+            "sequences_per_step": 6,
+            "num_train_epochs": 1,
+            "arms": {
+                "short": {"data": {"short": 12, "builtin:chat-0-8": None}},
+                "long": {"data": {"short": 6, "long": 6, "builtin:chat-0-8": None}},
+            },
+        },
+        "throughput_rows": 8,
+        "eval": {
+            "batch_tokens": 512,
+            "needle": {
+                "lengths": [128, 256, 512],
+                "depths": 2,
+                "needles": 2,
+                "max_new_tokens": 4,
+                "haystack": [str(documents)],
+            },
+            "short": {"questions": 7, "max_new_tokens": 4},
+            "chat": {"questions": 4, "case_tokens": 128, "max_new_tokens": 4, "documents": [str(documents)]},
+        },
+    }
+
+
+def write_recipe(path: Path, values: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "longalign", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """One thread: many are slower on busy machines, and a resumed run must add in the same order."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def longalign(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(), timeout=600)
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    return found

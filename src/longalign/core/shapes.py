@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from longalign.core.cost import SequenceCost
@@ -16,6 +16,7 @@ class ModelShape:
 
     experts, experts_per_token: 1 and 1 for a dense model; `intermediate` is one expert's width, `shared_intermediate`
     the width every token passes besides. windowed_layers of the layers see `attention_window` tokens only.
+    layer_vectors: elements of one layer's norms and biases.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ModelShape:
     shared_intermediate: int = 0
     windowed_layers: int = 0
     attention_window: int = 0
+    layer_vectors: int = 0
 
     @property
     def attention_width(self) -> int:
@@ -47,7 +49,8 @@ class ModelShape:
         """Weights of one layer's matrices; `active`: those one token passes."""
         experts = self.experts_per_token if active else self.experts
         attention = 2 * self.hidden * (self.attention_width + self.kv_width)
-        return attention + 3 * self.hidden * (experts * self.intermediate + self.shared_intermediate)
+        router = self.hidden * self.experts if self.experts > 1 else 0
+        return attention + router + 3 * self.hidden * (experts * self.intermediate + self.shared_intermediate)
 
     @property
     def head_parameters(self) -> int:
@@ -55,8 +58,11 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """All weights, norms left out (below 0.1%)."""
-        return self.layers * self.layer_parameters() + (1 if self.tied else 2) * self.head_parameters
+        """All weights. Exact for Llama, Qwen2, Qwen3 (also MoE), Mistral, Mixtral, Gemma 1-3, GLM, GLM-4, Phi-3,
+        Granite and Cohere2 (tests/core/test_shapes.py); others within a percent, MoE with dense first layers worse.
+        """
+        layers = self.layers * (self.layer_parameters() + self.layer_vectors)
+        return layers + self.hidden + (1 if self.tied else 2) * self.head_parameters
 
     def sequence_cost(self, *, frozen_weights: bool = False) -> SequenceCost:
         """FLOPs of a training sequence, recomputation left out (they are *model* FLOPs, as MFU counts them).
@@ -96,13 +102,15 @@ class ModelShape:
         window = int(config.get("sliding_window") or 0) if config.get("use_sliding_window", True) else 0
         kinds = config.get("layer_types") or ["sliding_attention"] * layers
         windowed = sum(kind == "sliding_attention" for kind in kinds) if window else 0
+        kv_heads = int(first("num_key_value_heads", "multi_query_group_num", default=heads))
+        head_dim = int(first("head_dim", "kv_channels", default=hidden // heads))
         return cls(
             name=name,
             hidden=hidden,
             layers=layers,
             heads=heads,
-            kv_heads=int(first("num_key_value_heads", "multi_query_group_num", default=heads)),
-            head_dim=int(first("head_dim", "kv_channels", default=hidden // heads)),
+            kv_heads=kv_heads,
+            head_dim=head_dim,
             intermediate=width,
             vocabulary=int(first("vocab_size", "padded_vocab_size")),
             tied=bool(config.get("tie_word_embeddings", False)),
@@ -111,21 +119,63 @@ class ModelShape:
             shared_intermediate=shared,
             windowed_layers=windowed,
             attention_window=window,
+            layer_vectors=_layer_vectors(config, hidden=hidden, heads=heads, kv_heads=kv_heads, head_dim=head_dim),
         )
 
 
-def _dense(name: str, hidden: int, layers: int, heads: int, kv: int, width: int, vocab: int) -> ModelShape:
+NORMS_A_LAYER = {"gemma2": 4, "gemma3_text": 4, "glm4": 4, "cohere": 1, "cohere2": 1}
+"""By `model_type`, where there are not two."""
+
+
+def _layer_vectors(config: Mapping[str, Any], *, hidden: int, heads: int, kv_heads: int, head_dim: int) -> int:
+    kind = config.get("model_type")
+    found = NORMS_A_LAYER.get(str(kind), 2) * hidden
+    if kind in ("qwen3", "qwen3_moe", "gemma3_text"):  # one norm for queries, one for keys, shared by all heads
+        found += 2 * head_dim
+    if kind in ("qwen2", "qwen2_moe") or config.get("attention_bias") or config.get("add_qkv_bias"):
+        found += (heads + 2 * kv_heads) * head_dim
+    return found
+
+
+def _dense(
+    name: str, hidden: int, layers: int, heads: int, kv: int, width: int, vocab: int,
+    *, head_dim: int | None = None, tied: bool = False, other_vectors: int = 0,
+) -> ModelShape:  # fmt: skip
     return ModelShape(
-        name=name, hidden=hidden, layers=layers, heads=heads, kv_heads=kv, head_dim=hidden // heads,
-        intermediate=width, vocabulary=vocab,
+        name=name, hidden=hidden, layers=layers, heads=heads, kv_heads=kv, head_dim=head_dim or hidden // heads,
+        intermediate=width, vocabulary=vocab, tied=tied, layer_vectors=2 * hidden + other_vectors,
     )  # fmt: skip
 
 
+QKV_BIAS = 4096 + 2 * 2 * 128  # of ChatGLM3 and GLM-4
+QK_NORM = 2 * 128  # of Qwen3
 SHAPES: Mapping[str, ModelShape] = {
-    "tiny": replace(_dense("tiny", 128, 2, 4, 4, 384, 1280), tied=True),  # the demo's size
-    "6b": _dense("6b", 4096, 28, 32, 2, 13696, 65024),  # ChatGLM3-6B
-    "7b": _dense("7b", 4096, 32, 32, 32, 11008, 32000),  # Llama-2-7B
-    "8b": _dense("8b", 4096, 32, 32, 8, 14336, 128256),  # Llama-3.1-8B
-    "13b": _dense("13b", 5120, 40, 40, 40, 13824, 32000),  # Llama-2-13B
-    "70b": _dense("70b", 8192, 80, 64, 8, 28672, 32000),  # Llama-2-70B
+    shape.name: shape
+    for shape in (
+        _dense("tiny", 128, 2, 4, 4, 384, 1280, tied=True),  # the demo's size
+        _dense("6b", 4096, 28, 32, 2, 13696, 65024, other_vectors=QKV_BIAS),  # ChatGLM3-6B
+        _dense("7b", 4096, 32, 32, 32, 11008, 32000),  # Llama-2-7B
+        _dense("8b", 4096, 32, 32, 8, 14336, 128256),  # Llama-3.1-8B
+        _dense("13b", 5120, 40, 40, 40, 13824, 32000),  # Llama-2-13B
+        _dense("70b", 8192, 80, 64, 8, 28672, 32000),  # Llama-2-70B
+        _dense("glm-4-9b", 4096, 40, 32, 2, 13696, 151552, other_vectors=QKV_BIAS),
+        _dense("qwen3-4b", 2560, 36, 32, 8, 9728, 151936, head_dim=128, tied=True, other_vectors=QK_NORM),
+        _dense("qwen3-8b", 4096, 36, 32, 8, 12288, 151936, head_dim=128, other_vectors=QK_NORM),
+    )
 }
+
+HUB_SHAPES: Mapping[str, str] = {
+    hub_id.lower(): name
+    for name, hub_ids in {
+        "6b": ("THUDM/chatglm3-6b-base", "THUDM/LongAlign-6B-64k-base", "THUDM/LongAlign-6B-64k"),
+        "7b": ("meta-llama/Llama-2-7b-hf", "THUDM/LongAlign-7B-64k-base", "THUDM/LongAlign-7B-64k"),
+        "13b": ("meta-llama/Llama-2-13b-hf", "THUDM/LongAlign-13B-64k-base", "THUDM/LongAlign-13B-64k"),
+        "70b": ("meta-llama/Llama-2-70b-hf",),
+        "8b": ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct"),
+        "glm-4-9b": ("THUDM/glm-4-9b-hf", "zai-org/glm-4-9b-hf", "THUDM/glm-4-9b-chat-hf", "zai-org/glm-4-9b-chat-hf"),
+        "qwen3-4b": ("Qwen/Qwen3-4B", "Qwen/Qwen3-4B-Base"),
+        "qwen3-8b": ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B-Base"),
+    }.items()
+    for hub_id in hub_ids
+}
+"""Shapes of public models by lower-case hub id, so that planning with them asks nobody."""

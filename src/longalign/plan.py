@@ -7,7 +7,6 @@ and packs.svg.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -22,22 +21,24 @@ from longalign.core.degree import DEGREES, LayoutOption, compare_degrees, layout
 from longalign.core.hardware import MACHINES, Execution, Machine
 from longalign.core.memory import largest_microbatch, rank_memory
 from longalign.core.packing import fewest_packs
-from longalign.core.shapes import SHAPES, ModelShape
+from longalign.core.shapes import ModelShape
 from longalign.core.shares import gradient_shares, length_bands, length_bias
 from longalign.core.step_plan import StepPlan
 from longalign.core.timing import PlanTime, pack_tokens, plan_time
 from longalign.errors import ConfigError
+from longalign.hub import model_shape
 from longalign.plan_lengths import PlanLengths, read_lengths
 
 
-def plan(settings: PlanSettings, out: Path | None = None) -> dict[str, Any]:
+def plan(settings: PlanSettings, out: Path | None = None, *, data: PlanLengths | None = None) -> dict[str, Any]:
     """Plan and report. Keys are described in docs/guide/plan.md; `text` is the table for people.
 
+    data: lengths that are known already; by default they are read as the settings name them.
     Raises ConfigError, DataError or PlanError when settings or lengths cannot be used.
     """
     shape, machine = model_shape(settings.model_shape), _machine(settings.machine)
     execution = _execution(settings)
-    data = read_lengths(settings)
+    data = data or read_lengths(settings)
     started = time.perf_counter()
     options = _layouts(settings, data, shape, machine, execution)
     step_plan = _plan(settings, data, shape, execution, options[0].degree, options[0].token_limit)
@@ -81,30 +82,6 @@ def plan(settings: PlanSettings, out: Path | None = None) -> dict[str, Any]:
     if out is not None:
         _write(step_plan, shape, summary, out)
     return summary
-
-
-def model_shape(name: str) -> ModelShape:
-    """A named shape, or what a model directory, a config.json or a hub id says. Raises ConfigError."""
-    if name in SHAPES:
-        return SHAPES[name]
-    from longalign.builtin import model_dir
-
-    name = model_dir(name)
-    path = Path(name) / "config.json" if Path(name).is_dir() else Path(name)
-    if path.is_file():
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path}: not a readable config.json ({error})") from None
-        return ModelShape.from_config(config, name)
-    if name.startswith(("/", ".")) or name.count("/") != 1:
-        raise ConfigError(f"model_shape: {name!r} is no directory, config.json or one of {', '.join(SHAPES)}")
-    from transformers import AutoConfig
-
-    try:
-        return ModelShape.from_config(AutoConfig.from_pretrained(name).to_dict(), name)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model_shape: cannot fetch the config of {name} ({str(error).splitlines()[0]})") from None
 
 
 def _machine(name: str) -> Machine:

@@ -18,7 +18,8 @@ from tests.data.conftest import prose
 WINDOW = 256
 LONG_WINDOW = 512
 SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
-STAGES = ("extend", "train/short-seed0", "train/long-seed0", "throughput")
+MODELS = ("base", "extended", "sft-short", "sft-long")
+TRAINED = ("train/short-seed0", "train/long-seed0")
 EVALUATED = ("base", "extended", "sft-short-seed0", "sft-long-seed0")
 
 

@@ -29,7 +29,7 @@ from longalign.run import atomic_write_json, lock
 def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
     """Run the recipe into `out`; returns results and the path of the page. `plan_only` says what each stage would do.
 
-    Raises `ConfigError` or `ModelError` before anything runs for what would otherwise fail after hours: see `check`.
+    What would fail after hours is found before anything runs: see `check` and `check_inputs` for the errors.
     """
     check(settings, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[st
         atomic_write_json(out / "run.json", settings.model_dump(mode="json") | {"machine": describe_machine()})
         if plan_only:
             return _plan(settings, out)
-        _check_model(settings)
+        check_inputs(settings)
         start = time.monotonic()
         window_model = _extend(settings, out)
         built = _build_data(settings, out)
@@ -63,13 +63,24 @@ def check(settings: RunSettings, out: Path) -> None:
                 )
 
 
-def _check_model(settings: RunSettings) -> None:
-    """Raise `ModelError` when the model is not there, or cannot be extended or trained exactly."""
-    if settings.extend is None and not settings.train.arms:
-        return
-    from longalign.train.model import check_supported, load_config
+def check_inputs(settings: RunSettings) -> None:
+    """Raise `DataError` for documents that are not there, `ModelError` for a model that cannot be extended or trained.
 
-    check_supported(load_config(model_dir(settings.model)), needs_rope=settings.extend is not None)
+    Only the first document of each name is read. Finished stages are not touched before this has passed.
+    """
+    from longalign.data.documents import read_documents
+
+    named = list(settings.extend.text) if settings.extend else []
+    named += [name for wanted in settings.data.values() for name in wanted.documents]
+    named += settings.eval.needle.haystack if settings.eval.needle else ()
+    named += settings.eval.chat.documents if settings.eval.chat else ()
+    for name in dict.fromkeys(named):
+        if not is_builtin(name):
+            next(read_documents([name]))
+    if settings.extend is not None or settings.train.arms:
+        from longalign.train.model import check_supported, load_config
+
+        check_supported(load_config(model_dir(settings.model)), needs_rope=settings.extend is not None)
 
 
 def _extend(settings: RunSettings, out: Path) -> str:
@@ -112,7 +123,7 @@ def fit_arms(settings: RunSettings, built: dict[str, int]) -> tuple[RunSettings,
         | {"data": {n: max(int(r * share), 1) if n in built and r else r for n, r in data.items()}}
         for arm, data in drawn.items()
     }
-    note = f"the documents gave {' and '.join(lacking)}; every arm takes {share:.0%} of the built rows it names"
+    note = f"the documents gave {' and '.join(lacking)}; every arm takes {share:.1%} of the built rows it names"
     say(f"note: {note}")
     return settings.model_copy(update={"train": settings.train.model_copy(update={"arms": arms})}), [note]
 

@@ -129,6 +129,8 @@ def check_supported(config: Any, *, needs_rope: bool = False) -> None:
         raise ModelError(f"{name} join several networks; train their text part (model_type of `text_config`) by itself")
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"{name} are not causal language models in transformers")
+    if needs_rope and not _rope_entries(config):
+        raise ModelError(f"{name} have no rotary position encoding (rope_parameters), so there is nothing to stretch")
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     foreign = sorted(set(getattr(config, "layer_types", None) or ()) - PACKABLE_LAYERS)
     if foreign:
@@ -149,8 +151,6 @@ def check_supported(config: Any, *, needs_rope: bool = False) -> None:
             raise ModelError(f"{name}: {field}={getattr(config, field)} {reason}")
     for parameters in _rope_entries(config).values():
         _check_rope(name, parameters)
-    if needs_rope and not _rope_entries(config):
-        raise ModelError(f"{name} have no rotary position encoding (rope_parameters), so there is nothing to stretch")
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(config)
     sinks = sorted({n.rsplit(".", 1)[-1] for n, _ in skeleton.named_parameters() if "sink" in n.rsplit(".", 1)[-1]})

@@ -29,7 +29,7 @@ check: setup
 	$(BIN)/python -m pytest -m "not gpu" --cov --cov-report=term:skip-covered
 
 tiny-base: setup
-	@$(BIN)/python recipes/tiny_base.py --out runs/tiny-base
+	@$(BIN)/python recipes/tiny_base.py --out runs/tiny-base --install src/longalign/demo/tiny-base
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -2,8 +2,8 @@
 
     make tiny-base        about 15 minutes on two cores; writes src/longalign/demo/tiny-base
 
-Retrieval emerges from one-word names without text (prepared for in docs/log.md), then moves to two-word names, then
-to names inside running text. Real users start from Llama or Qwen at this point, through the same code.
+Retrieval emerges from one-word names without text, moves to two-word names, then to names inside running text
+(docs/log.md says what else was tried). Real users start from Llama or Qwen at this point, through the same code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 from longalign.builtin import corpus
 from longalign.config import ExtendSettings
 from longalign.data.facts import QUESTION, SENTENCE, word_pool
-from longalign.run import atomic_write_json
+from longalign.run import atomic_write_text
 from longalign.train.extend import extend
 
 WINDOW = 256
@@ -33,6 +33,14 @@ CHAT_TEMPLATE = (
     "{% else %}{{ message.content + '<|end|>' }}{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+SHIPPED = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
 )
 SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 
@@ -108,15 +116,28 @@ def stages(out: Path) -> list[tuple[str, ExtendSettings]]:
         "warmup_ratio": 0.04,
         "lr_scheduler_type": "constant_with_warmup",
     }
-    settle = {
+    pairs = {
         "model": str(out / "emerge" / "final"),
+        "data": {"builtin:pairs-128-4000": None},
+        "sequences_per_step": 16,
+        "learning_rate": 1.5e-3,
+        "muon_learning_rate": 0.01,
+        "warmup_ratio": 0.04,
+        "lr_scheduler_type": "constant_with_warmup",
+    }
+    settle = {
+        "model": str(out / "pairs" / "final"),
         "text": TEXT,
-        "data": {"builtin:recall-256-12000": None, "builtin:chat-0-2000": None},
+        "data": {"builtin:recall-256-20000": None, "builtin:chat-0-3000": None},
         "sequences_per_step": 20,
-        "num_train_epochs": 2,
+        "learning_rate": 2e-3,
+        "muon_learning_rate": 0.01,
         "lr_scheduler_type": "cosine",
     }
-    return [(name, ExtendSettings(**common | own)) for name, own in (("emerge", emerge), ("settle", settle))]
+    return [
+        (name, ExtendSettings(**common | own))
+        for name, own in (("emerge", emerge), ("pairs", pairs), ("settle", settle))
+    ]
 
 
 def main() -> None:
@@ -135,21 +156,13 @@ def main() -> None:
 
 
 def install(out: Path, folder: Path) -> None:
-    """Ship the last stage's model in bfloat16-free float16 precision, with how it was made beside it."""
-    final = out / "settle" / "final"
-    for name in (
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "chat_template.jinja",
-    ):
-        if (final / name).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(final / name, folder / name)
-    manifests = {name: json.loads((out / name / "stage.json").read_text()) for name, _ in stages(out)}
-    atomic_write_json(folder / "manifest.json", manifests)
+    """Ship the last stage's model, with the manifests of all stages beside it."""
+    *_, (last, _) = stages(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SHIPPED:
+        shutil.copyfile(out / last / "final" / name, folder / name)
+    manifests = {name: json.loads((out / name / "stage.json").read_text(encoding="utf-8")) for name, _ in stages(out)}
+    atomic_write_text(folder / "manifest.json", json.dumps(manifests, indent=1).replace(str(out), "OUT") + "\n")
 
 
 if __name__ == "__main__":

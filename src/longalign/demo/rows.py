@@ -2,6 +2,7 @@
 
     builtin:recall-256-800   800 conversations of about 256 tokens: text with register entries, questions about them
     builtin:warmup-128-7200  the same without text and with one-word names: from these retrieval emerges first
+    builtin:pairs-128-4000   without text, with two-word names
     builtin:chat-0-300       300 short instructions (data/short_skills.py), training split
 
 Row i depends on the name and i only. Names and values are of the training split.
@@ -20,6 +21,7 @@ from longalign.data.short_skills import short_rows
 from longalign.errors import ConfigError
 from longalign.run import random_for
 
+KINDS = ("recall", "warmup", "pairs", "chat")
 CHARACTERS_PER_TOKEN = {"en": 3.2, "zh": 0.9}
 CHINESE_SHARE = 0.1
 TOKENS_PER_QUESTION = 34
@@ -30,7 +32,7 @@ SHORTEST_SHARE = 0.35
 def rows(name: str) -> Iterator[dict[str, Any]]:
     """The rows of a bundled set. Raises `ConfigError` for a name of another form."""
     kind, *numbers = name.removeprefix(PREFIX).split("-")
-    if kind not in ("recall", "warmup", "chat") or len(numbers) != 2 or not all(n.isdigit() for n in numbers):
+    if kind not in KINDS or len(numbers) != 2 or not all(n.isdigit() for n in numbers):
         raise ConfigError(f"`{name}`: no such bundled rows; a name looks like builtin:recall-256-800")
     tokens, count = map(int, numbers)
     if kind == "chat":
@@ -40,7 +42,8 @@ def rows(name: str) -> Iterator[dict[str, Any]]:
         return
     for number in range(count):
         rng = random_for(0, "demo", name, number)
-        yield {"id": f"{kind}-{tokens}-{number}", **(_warmup(rng) if kind == "warmup" else _recall(rng, tokens))}
+        row = _recall(rng, tokens) if kind == "recall" else _bare(rng, one_word=kind == "warmup")
+        yield {"id": f"{kind}-{tokens}-{number}", **row}
 
 
 def dialogue(text: str, asked: list[Fact]) -> list[dict[str, str]]:
@@ -52,11 +55,13 @@ def dialogue(text: str, asked: list[Fact]) -> list[dict[str, str]]:
     return turns
 
 
-def _warmup(rng: np.random.Generator) -> dict[str, Any]:
-    facts = [Fact(fact.name.split()[0], fact.value) for fact in draw_facts(rng, 5, split="train")]
+def _bare(rng: np.random.Generator, *, one_word: bool) -> dict[str, Any]:
+    facts = draw_facts(rng, 5, split="train")
+    if one_word:
+        facts = [Fact(fact.name.split()[0], fact.value) for fact in facts]
     order = [facts[i] for i in rng.permutation(5)]
     messages = dialogue(" ".join(fact.sentence for fact in facts), order)
-    return {"messages": messages, "source": "builtin:warmup", "task": "extraction", "language": "en"}
+    return {"messages": messages, "source": "builtin:bare", "task": "extraction", "language": "en"}
 
 
 def _recall(rng: np.random.Generator, tokens: int) -> dict[str, Any]:

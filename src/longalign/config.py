@@ -323,6 +323,16 @@ class RunTrainSettings(TrainSettings):
     )
 
 
+class AssumedLengths(Settings):
+    """What a file that is not here yet is taken to hold, for `--plan-only`: a count, and how long its rows are."""
+
+    rows: int | None = Field(None, gt=0, description="rows or documents it holds; give this or `tokens`")
+    tokens: int | None = Field(None, gt=0, description="tokens it holds")
+    lengths: tuple[int, int] | None = Field(
+        None, description="shortest and longest row in tokens, spread evenly; default: chats, log-normal, median 900"
+    )
+
+
 class RunSettings(Settings):
     """One recipe: the five stages over one model."""
 
@@ -333,6 +343,18 @@ class RunSettings(Settings):
     data: dict[str, DataSettings] = Field({}, description="row sets to build, by name")
     train: RunTrainSettings = RunTrainSettings()
     eval: EvalSettings = EvalSettings()
+    processes_per_node: int = Field(
+        1, gt=0, description="processes that extend and train run in, one an accelerator; started through torchrun"
+    )
+    machine: str = Field(
+        "a100-80g", description="what `--plan-only` times: a100-80g (the paper's), h100-80g, h200 or cpu"
+    )
+    ranks: int | None = Field(
+        None, gt=0, description="accelerators over all nodes that `--plan-only` counts on; default: processes_per_node"
+    )
+    assume: dict[str, AssumedLengths] = Field(
+        {}, description="for `--plan-only`: what files and folders hold that are not here yet"
+    )
     throughput_rows: int = Field(
         0, ge=0, description="rows of the last arm to time every batching strategy on; 0: do not"
     )

@@ -31,12 +31,14 @@ def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[st
 
     What would fail after hours is found before anything runs: see `check` and `check_inputs` for the errors.
     """
+    if plan_only:
+        from longalign.pipeline_plan import plan_run
+
+        return plan_run(settings, out)
     check(settings, out)
     out.mkdir(parents=True, exist_ok=True)
     with lock(out):
         atomic_write_json(out / "run.json", settings.model_dump(mode="json") | {"machine": describe_machine()})
-        if plan_only:
-            return _plan(settings, out)
         check_inputs(settings)
         start = time.monotonic()
         window_model = _extend(settings, out)
@@ -53,14 +55,7 @@ def check(settings: RunSettings, out: Path) -> None:
     if settings.train.data and not settings.train.arms:
         raise ConfigError("train.data is set but no arm trains on it; name one, for example `arms: {all: {}}`")
     for arm in settings.train.arms:
-        found = arm_settings(settings, arm, data=_row_files(settings, arm, out))
-        for name in settings.train.arms[arm].get("data", settings.train.data):
-            longest = settings.data[name].max_length_tokens if name in settings.data else 0
-            if longest > found.window and "overlong" not in found.model_fields_set:
-                raise ConfigError(
-                    f"data.{name}.max_length_tokens = {longest} is above the window of train.arms.{arm} "
-                    f"({found.window}), which would cut its rows; change one, or set train.overlong to say how to cut"
-                )
+        arm_settings(settings, arm, data=_row_files(settings, arm, out))
 
 
 def check_inputs(settings: RunSettings) -> None:
@@ -213,36 +208,46 @@ def stage_folders(settings: RunSettings, out: Path) -> set[Path]:
     return stages | {folder / part for folder in evaluated for part in inside}
 
 
-def _row_files(settings: RunSettings, arm: str, out: Path) -> dict[str, int | None]:
-    """The rows of an arm: names of built sets become their files; other names must be files or bundled rows."""
-    wanted = settings.train.arms[arm].get("data", settings.train.data)
+def arm_rows(settings: RunSettings, arm: str) -> dict[str, int | None]:
+    """The sets and files that an arm trains on, and how many rows of each; whether files are there is not asked.
+
+    Raises `ConfigError` for an arm without rows, and for a set whose rows the arm's window would cut unasked.
+    """
+    wanted: dict[str, int | None] = settings.train.arms[arm].get("data", settings.train.data)
     if not wanted:
         raise ConfigError(f"train.arms.{arm}: no `data`; name sets of the `data` section or files, each with a count")
+    found = arm_settings(settings, arm, data=wanted)
+    for name in wanted:
+        longest = settings.data[name].max_length_tokens if name in settings.data else 0
+        if longest > found.window and "overlong" not in found.model_fields_set:
+            raise ConfigError(
+                f"data.{name}.max_length_tokens = {longest} is above the window of train.arms.{arm} "
+                f"({found.window}), which would cut its rows; change one, or set train.overlong to say how to cut"
+            )
+    return wanted
+
+
+def _row_files(settings: RunSettings, arm: str, out: Path) -> dict[str, int | None]:
+    """The rows of an arm: names of built sets become their files; other names must be files or bundled rows."""
     found: dict[str, int | None] = {}
-    for name, rows in wanted.items():
+    for name, rows in arm_rows(settings, arm).items():
         if name in settings.data:
             found[str(_rows_file(out, name))] = rows
         elif is_builtin(name) or Path(name).exists():
             found[name] = rows
         else:
-            hint = nearest(name, list(settings.data))
-            raise ConfigError(f"train.arms.{arm}.data: `{name}` is no set of the `data` section and no file{hint}")
+            raise no_rows(settings, arm, name)
     return found
+
+
+def no_rows(settings: RunSettings, arm: str, name: str) -> ConfigError:
+    """The complaint about a name in an arm's `data` that nothing stands behind."""
+    hint = nearest(name, list(settings.data))
+    return ConfigError(f"train.arms.{arm}.data: `{name}` is no set of the `data` section and no file{hint}")
 
 
 def _rows_file(out: Path, name: str) -> Path:
     return out / "data" / name / "rows.jsonl"
-
-
-def _plan(settings: RunSettings, out: Path) -> dict[str, Any]:
-    """What each data set and arm would take. Steps of training are known once their rows are built."""
-    from longalign.data.build import build
-
-    plans = {name: build(wanted, _rows_file(out, name), plan_only=True) for name, wanted in settings.data.items()}
-    lines = [f"data {name}:\n{plan['text']}" for name, plan in plans.items()]
-    arms = {arm: _row_files(settings, arm, out) for arm in settings.train.arms}
-    lines += [f"train {arm}: {len(settings.seeds)} seed(s) on {files}" for arm, files in arms.items()]
-    return {"data": {n: p.get("plan") for n, p in plans.items()}, "arms": arms, "text": "\n\n".join(lines)}
 
 
 def _announce(stage: str) -> None:

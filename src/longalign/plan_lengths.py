@@ -51,7 +51,7 @@ def read_lengths(settings: PlanSettings) -> PlanLengths:
             row = int(wrong[0])
             raise DataError(f"{settings.targets}: row {row} has {targets_N[row]} targets in {lengths_N[row]} tokens")
         basis = settings.lengths + ("" if settings.targets else ", every token a target")
-        return _fit(lengths_N, targets_N, np.zeros_like(lengths_N), ["all"], settings, basis)
+        return fit_to_window(lengths_N, targets_N, np.zeros_like(lengths_N), ["all"], settings, basis)
     first = Path(settings.data[0])
     if (first / "store.json").exists():
         return _from_store(first, settings)
@@ -70,7 +70,7 @@ def _load(path: str, what: str) -> IntArray:
     return array.astype(np.int64)
 
 
-def _fit(
+def fit_to_window(
     lengths_N: IntArray, targets_N: IntArray, source_N: IntArray, sources: Sequence[str],
     settings: PlanSettings, basis: str,
 ) -> PlanLengths:  # fmt: skip
@@ -108,7 +108,7 @@ def _from_store(folder: Path, settings: PlanSettings) -> PlanLengths:
 
     store = TokenStore.open(folder)
     source_N, sources = _numbered(str(row.get("source", "unknown")) for row in store.rows)
-    return _fit(store.lengths, store.target_counts, source_N, sources, settings, f"token store {folder}")
+    return fit_to_window(store.lengths, store.target_counts, source_N, sources, settings, f"token store {folder}")
 
 
 def _tokenised(settings: PlanSettings) -> PlanLengths:
@@ -153,7 +153,7 @@ def _stated(settings: PlanSettings) -> PlanLengths:
     source_N, sources = _numbered(names)
     basis = "`length_tokens` of the rows, targets estimated from characters (add --tokenizer for exact ones)"
     arrays = (np.array(lengths, dtype=np.int64), np.array(targets, dtype=np.int64))
-    planned = _fit(*arrays, source_N, sources, settings, basis)
+    planned = fit_to_window(*arrays, source_N, sources, settings, basis)
     return replace(planned, counts=dict(Counter(planned.counts) + counts))
 
 

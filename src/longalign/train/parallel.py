@@ -10,9 +10,8 @@ import torch
 
 from longalign.config import LoopSettings
 from longalign.errors import ConfigError
+from longalign.plan_settings import microbatch_tokens
 from longalign.train import ranks
-
-CPU_MICROBATCH_TOKENS = 4096
 
 
 def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
@@ -70,12 +69,8 @@ def parallel_mode(settings: LoopSettings) -> str:
 
 
 def token_limit(settings: LoopSettings) -> int:
-    """Tokens of a microbatch. A GPU is busy with one window; a CPU has memory to spare and gains from fewer, larger
-    calls until about 4k tokens.
-    """
-    if settings.token_limit is not None:
-        return settings.token_limit
-    return settings.window if torch.cuda.is_available() else max(settings.window, CPU_MICROBATCH_TOKENS)
+    """Tokens of a microbatch on this machine."""
+    return microbatch_tokens(settings, on_gpu=torch.cuda.is_available())
 
 
 def deepspeed_config(settings: LoopSettings) -> dict[str, Any]:
@@ -85,7 +80,10 @@ def deepspeed_config(settings: LoopSettings) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": settings.max_grad_norm,
-        "bf16": {"enabled": settings.dtype == "bfloat16"},
+        "bf16": {"enabled": torch.cuda.is_available() and settings.dtype == "bfloat16"},
+        "fp16": {"enabled": torch.cuda.is_available() and settings.dtype == "float16"},
+        "zero_force_ds_cpu_optimizer": False,  # our optimizer, wherever the parameters live
+        "zero_allow_untested_optimizer": True,
         "zero_optimization": {
             "stage": 3,
             "overlap_comm": True,

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from longalign.config import LoopSettings, PlanSettings, TrainSettings
+from longalign.config import LoopSettings
 from longalign.plan import plan
+from longalign.plan_settings import plan_settings
 from longalign.train import ranks
-from longalign.train.parallel import parallel_mode, token_limit
+from longalign.train.parallel import parallel_mode
 
 
 def preview(settings: LoopSettings, source: str, tokens: Path, out: Path | None = None) -> dict[str, Any]:
@@ -18,29 +19,14 @@ def preview(settings: LoopSettings, source: str, tokens: Path, out: Path | None 
 
     `source` is a model directory or hub id. Raises ConfigError when the model's shape cannot be read from its config.
     """
-    on_gpu = torch.cuda.is_available()
-    checkpointing = settings.gradient_checkpointing
     return plan(
-        PlanSettings(
-            data=(str(tokens),),
-            window=settings.window,
+        plan_settings(
+            settings,
+            model=source,
+            machine=_machine() if torch.cuda.is_available() else "cpu",
             ranks=ranks.count(),
-            sequences_per_step=settings.sequences_per_step,
-            strategy=settings.strategy,
-            weighting=settings.weighting,
-            token_limit=token_limit(settings),
-            rows_per_microbatch=settings.rows_per_microbatch,
-            epochs=settings.num_train_epochs,
-            layout=f"sp{settings.sequence_parallel}",
-            model_shape=source,
-            machine=_machine() if on_gpu else "cpu",
-            sharding="none" if parallel_mode(settings) in ("none", "ddp") else "full",
-            gradient_checkpointing=on_gpu if checkpointing is None else checkpointing,
-            activation_offload=settings.activation_offload,
-            cpu_offload=settings.cpu_offload,
-            lora_rank=settings.lora_rank if isinstance(settings, TrainSettings) else None,
-            loss_chunk_tokens=settings.loss_chunk_tokens,
-            seed=settings.seed,
+            parallel=parallel_mode(settings),
+            data=(str(tokens),),
         ),
         out,
     )

@@ -96,6 +96,18 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
         load_run(tmp_path / "none.yaml", {})
 
 
+def test_one_value_stands_for_a_list_of_one_and_repeated_options_for_several(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: x\nextend: {text: books/}\ndata: {long: {documents: papers/}}\nseeds: 3\n")
+    settings, _ = load_run(path, parse_overrides(["--train.eval_data", "a", "--train.eval-data", "b"]))
+    assert settings.extend is not None
+    assert (settings.extend.text, settings.data["long"].documents, settings.seeds) == (("books/",), ("papers/",), (3,))
+    assert settings.train.eval_data == ("a", "b")
+    joined = load_run(path, {}, documents=["mine"])[0]
+    assert joined.extend is not None
+    assert joined.extend.text == ("books/", "mine")
+
+
 def test_dotted_keys_nest() -> None:
     assert nest({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
     assert parse_overrides(["--a-b=1e-3", "--c", "[1, 2]"]) == {"a_b": "1e-3", "c": [1, 2]}

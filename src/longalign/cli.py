@@ -19,7 +19,7 @@ from longalign.errors import ConfigError, LongAlignError
 if TYPE_CHECKING:
     from longalign.config import Settings
 
-LIST_OPTIONS = ("--documents", "--text", "--data", "--eval-data", "--haystack")
+LIST_OPTIONS = ("--documents", "--text", "--data", "--eval-data", "--eval_data", "--haystack", "--decontaminate")
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
@@ -63,11 +63,13 @@ def extend(
 ) -> None:
     """Stretch a model's context (RoPE), then continue pretraining on long text."""
     from longalign.config import ExtendSettings
-    from longalign.train.extend import extend as stage
 
     short = {"model": model, "text": text, "window": window, "max_steps": max_steps, "seed": seed}
     rope = {} if rope_base_factor is None else {"rope": {"method": "base", "base_factor": rope_base_factor}}
-    show(stage(settings(ExtendSettings, context, short | rope), out, plan_only=plan_only), as_json)
+    wanted = settings(ExtendSettings, context, short | rope)
+    from longalign.train.extend import extend as stage  # after the settings: a wrong key is told before torch loads
+
+    show(stage(wanted, out, plan_only=plan_only), as_json)
 
 
 @data_app.command("build", context_settings=EXTRA)
@@ -150,7 +152,6 @@ def train(
 ) -> None:
     """Supervised fine-tuning with exact per-sequence weighting; the same command again resumes."""
     from longalign.config import TrainSettings
-    from longalign.train.sft import train as stage
 
     short = {
         "model": model,
@@ -161,7 +162,10 @@ def train(
         "max_steps": max_steps,
         "seed": seed,
     }
-    show(stage(settings(TrainSettings, context, short), out, plan_only=plan_only), as_json)
+    wanted = settings(TrainSettings, context, short)
+    from longalign.train.sft import train as stage  # after the settings: a wrong key is told before torch loads
+
+    show(stage(wanted, out, plan_only=plan_only), as_json)
 
 
 @eval_app.command("needle", context_settings=EXTRA)

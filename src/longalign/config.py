@@ -5,9 +5,9 @@ Keys follow `transformers.TrainingArguments` and the `messages` convention where
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Strategy = Literal["padded", "sorted", "packed", "balanced"]
 Weighting = Literal["token", "sequence", "sqrt"]
@@ -18,6 +18,15 @@ class Settings(BaseModel):
     """Base of all settings: immutable, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, values: Any) -> Any:
+        """Where several values may stand one may stand alone: `--decontaminate FILE`, `text: books/`."""
+        if not isinstance(values, dict):
+            return values
+        several = {name for name, field in cls.model_fields.items() if get_args(field.annotation)[1:] == (Ellipsis,)}
+        return {k: (v,) if k in several and isinstance(v, str | int | float) else v for k, v in values.items()}
 
 
 class RopeSettings(Settings):
@@ -178,6 +187,9 @@ class TrainSettings(LoopSettings):
     num_train_epochs: int = Field(2, gt=0)
     overlong: Overlong = Field("truncate_middle_of_document", description="what happens to rows above the window")
     train_on: Literal["all", "last"] = Field("all", description="assistant turns that are targets")
+    chat_template: str | None = Field(
+        None, description="Jinja file that renders conversations; default: the tokenizer's own (base models have none)"
+    )
     thinking: Literal["keep", "strip"] = Field("keep", description="thinking blocks in assistant turns")
     lora_rank: int | None = Field(None, gt=0, description="train adapters of this rank instead of all weights")
     lora_alpha: float = Field(32.0, gt=0)
@@ -304,6 +316,9 @@ class EvalSettings(Settings):
         None, description="seed the model was trained with; models of one label are averaged"
     )
     tokenizer: str | None = Field(None, description="tokenizer for an endpoint; default: characters / 4, stated")
+    chat_template: str | None = Field(
+        None, description="Jinja file that renders conversations; default: the tokenizer's own (base models have none)"
+    )
     batch_tokens: int = Field(16384, gt=0, description="prompt tokens a local model takes at once")
     concurrency: int = Field(8, gt=0, description="calls under way at once (endpoints)")
     price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")

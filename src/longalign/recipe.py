@@ -45,8 +45,11 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """`["--train.learning_rate", "1e-4"]` -> `{"train.learning_rate": 1e-4}`; `--a.b=c` is also read."""
-    out: dict[str, Any] = {}
+    """`["--train.learning_rate", "1e-4"]` -> `{"train.learning_rate": 1e-4}`; `--a.b=c` is also read.
+
+    An option that is given several times collects its values in a list.
+    """
+    seen: dict[str, list[Any]] = {}
     rest = list(arguments)
     while rest:
         flag = rest.pop(0)
@@ -57,8 +60,9 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             if not rest:
                 raise ConfigError(f"override `{flag}` has no value; write {flag} VALUE")
             value = rest.pop(0)
-        out[key.replace("-", "_")] = yaml.safe_load(value)
-    return out
+        key = key.replace("-", "_")
+        seen.setdefault(key, []).append(yaml.safe_load(value))
+    return {key: values if len(values) > 1 else values[0] for key, values in seen.items()}
 
 
 def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +123,8 @@ def _own_documents(recipe: Mapping[str, Any], documents: Sequence[str]) -> dict[
     """The person's documents in the place of the recipe's, in every data set, and added to the text of `extend`."""
     own: dict[str, Any] = {"data": {name: {"documents": list(documents)} for name in recipe.get("data") or {}}}
     if extend := recipe.get("extend"):
-        own["extend"] = {"text": [*(extend.get("text") or []), *documents]}
+        text = extend.get("text") or []
+        own["extend"] = {"text": [*([text] if isinstance(text, str) else text), *documents]}
     return own
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,19 @@ def newest_good(folder: Path, say: Callable[[str], None] = lambda text: None) ->
     return None
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizer: Optimizer, others: Mapping[str, Any], keep: int) -> Path:
-    """Write the checkpoint of `step`; every rank calls it. `others` is JSON of the first rank, files by name.
+def save(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: Optimizer,
+    others: Mapping[str, Any],
+    *,
+    keep: int,
+    engine: Any = None,
+) -> Path:
+    """Write the checkpoint of `step`; every rank calls it. `others` is JSON of the first rank, by file name.
 
+    A DeepSpeed `engine` writes weights and optimizer in its own sharded form (pickle, for this rank count only).
     Afterwards only the newest `keep` stay. Raises `RunError` when it cannot be written; what was there stays.
     """
     final = folder / f"{PREFIX}{step}"
@@ -83,16 +93,16 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: Optimizer, others
         if ranks.is_first():
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-        for name, tensors in _tensor_files(model, optimizer):
-            in_full = {key: whole(tensor) for key, tensor in tensors.items()}
-            if ranks.is_first():
-                save_file({key: value for key, value in in_full.items() if value is not None}, temporary / name)
+        if engine is None:
+            _write_tensors(temporary, model, optimizer)
+        else:
+            ranks.barrier()
+            engine.save_checkpoint(str(temporary))
+            ranks.barrier()
         if ranks.is_first():
-            for rank, states in enumerate(generators):
-                save_file({k: v for k, v in states.items() if v is not None}, temporary / f"rng-{rank}.safetensors")
-            state = {"step": step, "ranks": ranks.count(), "groups": _groups(model, optimizer), **_host_rng()}
-            for name, value in {"state.json": state, **others}.items():
-                (temporary / name).write_text(json.dumps(value), encoding="utf-8")
+            groups = _groups(model, optimizer) if engine is None else []
+            state = {"step": step, "ranks": ranks.count(), "groups": groups, **_host_rng()}
+            _write_rest(temporary, generators, {"state.json": state, **others})
             _seal(temporary)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(temporary, final)
@@ -176,8 +186,27 @@ def _tensor_files(model: nn.Module, optimizer: Optimizer) -> Iterator[tuple[str,
         yield f"optimizer-{key}.safetensors", states
 
 
+def _write_tensors(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
+    for name, tensors in _tensor_files(model, optimizer):
+        in_full = {key: whole(tensor) for key, tensor in tensors.items()}
+        if ranks.is_first():
+            save_file({key: value for key, value in in_full.items() if value is not None}, folder / name)
+
+
+def _write_rest(folder: Path, generators: Sequence[Mapping[str, Any]], texts: Mapping[str, Any]) -> None:
+    for rank, states in enumerate(generators):
+        save_file({k: v for k, v in states.items() if v is not None}, folder / f"rng-{rank}.safetensors")
+    for name, value in texts.items():
+        (folder / name).write_text(json.dumps(value), encoding="utf-8")
+
+
 def whole(tensor: Tensor) -> Tensor | None:
     """The full tensor in host memory on the first rank, None elsewhere (after taking part in the gathering)."""
+    if hasattr(tensor, "ds_id"):  # ZeRO-3 keeps a stub in place of the parameter
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([tensor]):
+            return tensor.detach().to("cpu", copy=True) if ranks.is_first() else None
     tensor = tensor.detach()
     if isinstance(tensor, DTensor):
         tensor = tensor.full_tensor()
@@ -213,9 +242,9 @@ def _cuda_rng() -> Tensor | None:
 def _seal(folder: Path) -> None:
     """Sync every file, then write their hashes last."""
     files = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         _sync(path)
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}, indent=1), encoding="utf-8")
     _sync(folder / MANIFEST)
     _sync(folder)

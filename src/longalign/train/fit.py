@@ -16,7 +16,7 @@ from longalign.core.shapes import ModelShape
 from longalign.core.step_plan import StepPlan
 from longalign.core.weighting import WeightSchedule
 from longalign.data.store import TokenStore
-from longalign.errors import DataError
+from longalign.errors import DataError, RunError
 from longalign.progress import Progress, say
 from longalign.run import read_jsonl
 from longalign.train import checkpoint, ranks
@@ -73,7 +73,14 @@ def fit(
             data_rank=loader.data_rank,
             sequence_parallel=settings.sequence_parallel,
         )
-    if done:
+    if resumed and parallel_mode(settings) == "deepspeed":
+        written_by = checkpoint.read_json(resumed, "state.json")["ranks"]
+        if written_by != ranks.count():
+            raise RunError(
+                f"{resumed}: DeepSpeed wrote it on {written_by} ranks and can resume only there, not on "
+                f"{ranks.count()}; use fsdp2 to change the number of ranks"
+            )
+    if done and ranks.is_first():
         say(f"{label}: resuming at step {done} of {steps} ({resumed})")
     with Progress(label, total=steps, unit="step", done=done) as bar:
 

@@ -132,7 +132,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
-            self.lr_scheduler = build_schedule(self.bare_optimizer, self.settings, num_training_steps)
+            assert self.optimizer is not None
+            self.lr_scheduler = build_schedule(self.optimizer, self.settings, num_training_steps)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -193,6 +194,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
                 "trainer_state.json": vars_of(self.state),
             },
             keep=self.settings.save_total_limit,
+            engine=self.deepspeed if self.is_deepspeed_enabled else None,
         )
 
     def resume(self, folder: Path) -> None:
@@ -218,7 +220,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
 def load_position(folder: Path, trainer: PlanTrainer) -> None:
     """Optimizer, schedule and gradient scaler of a checkpoint."""
-    checkpoint.load_optimizer(folder, trainer.model, trainer.bare_optimizer)
+    if not trainer.is_deepspeed_enabled:  # its engine has loaded its own files by now
+        checkpoint.load_optimizer(folder, trainer.model, trainer.bare_optimizer)
     trainer.lr_scheduler.load_state_dict(checkpoint.read_json(folder, "scheduler.json"))
     scaler, state = getattr(trainer.accelerator, "scaler", None), checkpoint.read_json(folder, "scaler.json")
     if scaler is not None and state:

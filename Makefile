@@ -20,13 +20,13 @@ demo: setup
 	@$(BIN)/longalign run recipes/tiny.yaml --out runs/tiny
 
 test: setup
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not gpu" --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu" --cov --cov-report=term:skip-covered
 
 tiny-base: setup
 	@$(BIN)/python recipes/tiny_base.py --out runs/tiny-base --install src/longalign/demo/tiny-base

@@ -95,7 +95,7 @@ def test_batches_hold_at_most_batch_tokens_and_one_prompt_always_runs(model_dir:
 
 def test_a_model_without_chat_template_says_what_to_do(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "base", template=None)
-    with pytest.raises(ModelError, match=r"no chat template.*longalign train"):
+    with pytest.raises(ModelError, match=r"no chat template.*--chat_template FILE"):
         LocalModel(str(folder), device="cpu")
 
 

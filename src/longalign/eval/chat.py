@@ -32,7 +32,7 @@ def chat(settings: EvalSettings, out: Path) -> dict[str, Any]:
     """Stage `chat`: answers, verdicts, scores and results in `out`; returns the results."""
     wanted = settings.chat or ChatSettings()
     settings = alone(settings, "chat", wanted)
-    inputs = {"model": model_fingerprint(settings.model), **_inputs(wanted)}
+    inputs = {"model": model_fingerprint(settings), **_inputs(wanted)}
     with open_stage(out, "chat", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.done:
             return stage.summary

@@ -32,7 +32,7 @@ def leaderboard(settings: EvalSettings, out: Path) -> dict[str, Any]:
     settings = alone(settings, "leaderboard", wanted)
     if settings.model.startswith(("openai:", "offline")):
         raise ConfigError("the leaderboard tasks need likelihoods of given answers; use a local model directory")
-    inputs = {"model": model_fingerprint(settings.model)}
+    inputs = {"model": model_fingerprint(settings)}
     if wanted.include_path:
         inputs["tasks"] = files_fingerprint([wanted.include_path])
     with open_stage(out, "leaderboard", settings=settings, inputs=inputs, version=VERSION) as stage:

@@ -51,7 +51,7 @@ def needle(settings: EvalSettings, out: Path) -> dict[str, Any]:
     wanted = settings.needle or NeedleSettings()
     settings = alone(settings, "needle", wanted)
     haystack = wanted.haystack or (DEFAULT_HAYSTACK[wanted.language],)
-    inputs = {"model": model_fingerprint(settings.model), "haystack": documents_fingerprint(haystack)}
+    inputs = {"model": model_fingerprint(settings), "haystack": documents_fingerprint(haystack)}
     with open_stage(out, "needle", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.done:
             return stage.summary

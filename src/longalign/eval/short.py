@@ -29,7 +29,7 @@ def short(settings: EvalSettings, out: Path) -> dict[str, Any]:
     """Stage `short`: writes `answers.jsonl`, `scores.jsonl` and `results.json` into `out`, returns the results."""
     wanted = settings.short or ShortSettings()
     settings = alone(settings, "short", wanted)
-    inputs = {"model": model_fingerprint(settings.model)}
+    inputs = {"model": model_fingerprint(settings)}
     if wanted.rows:
         inputs["rows"] = files_fingerprint([wanted.rows])
     with open_stage(out, "short", settings=settings, inputs=inputs, version=VERSION) as stage:

@@ -10,6 +10,7 @@ from typing import Any
 
 from longalign.builtin import model_dir
 from longalign.config import EvalSettings, Settings
+from longalign.data.chat_template import read_chat_template
 from longalign.errors import ModelError
 from longalign.eval.task import Answer, Item, ask
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView
@@ -47,6 +48,7 @@ def open_subject(settings: EvalSettings, out: Path) -> Iterator[Subject]:
         price_usd_per_million=settings.price_usd_per_million,
         max_cost_usd=settings.max_cost_usd,
         trust_remote_code=settings.trust_remote_code,
+        chat_template=read_chat_template(settings.chat_template) if settings.chat_template else None,
     )
     view: TokenView
     if settings.tokenizer:
@@ -91,10 +93,11 @@ def alone(settings: EvalSettings, part: str, wanted: Settings) -> EvalSettings:
     return settings.model_copy(update={**others, part: wanted})
 
 
-def model_fingerprint(spec: str) -> str:
-    """Content of a model folder, or the spec of what cannot be looked into."""
-    path = Path(resolve(spec))
-    return fingerprint_path(path) if path.is_dir() else fingerprint(spec)
+def model_fingerprint(settings: EvalSettings) -> str:
+    """Content of a model folder, or the spec of what cannot be looked into; with the chat template that is set."""
+    path = Path(resolve(settings.model))
+    found = fingerprint_path(path) if path.is_dir() else fingerprint(settings.model)
+    return fingerprint(found, read_chat_template(settings.chat_template)) if settings.chat_template else found
 
 
 def files_fingerprint(paths: Sequence[str]) -> str:

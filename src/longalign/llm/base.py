@@ -143,6 +143,7 @@ def open_model(
     device: str | None = None,
     dtype: str | None = None,
     trust_remote_code: bool = False,
+    chat_template: str | None = None,
 ) -> LanguageModel:
     """The model a spec names.
 
@@ -155,6 +156,7 @@ def open_model(
         batch_tokens: prompt and new tokens a local model holds at once.
         price_usd_per_million: price of a million prompt and completion tokens.
         max_cost_usd: no call is made that could pass this sum; needs `ledger` and the price.
+        chat_template: Jinja text for a local model, in the place of its tokenizer's own.
 
     Raises:
         ConfigError: the spec has no known form, or a cap lacks a price.
@@ -169,6 +171,7 @@ def open_model(
             "device": device,
             "dtype": dtype,
             "trust_remote_code": trust_remote_code,
+            "chat_template": chat_template,
         },
     )
     if max_cost_usd is not None and ledger is None:
@@ -217,4 +220,5 @@ def _open(spec: str, options: dict[str, Any]) -> LanguageModel:
         device=options["device"],
         dtype=options["dtype"],
         trust_remote_code=options["trust_remote_code"],
+        chat_template=options["chat_template"],
     )

@@ -38,8 +38,12 @@ class LocalModel:
         device: str | None = None,
         dtype: str | None = None,
         trust_remote_code: bool = False,
+        chat_template: str | None = None,
     ) -> None:
-        """`device`: default cuda if there, else cpu. `dtype`: default the checkpoint's on cuda, float32 on cpu."""
+        """`device`: default cuda if there, else cpu. `dtype`: default the checkpoint's on cuda, float32 on cpu.
+
+        `chat_template`: Jinja text, in the place of the tokenizer's own.
+        """
         logging.disable_progress_bar()
         self.path = model_dir(path)
         self.batch_tokens = batch_tokens
@@ -56,10 +60,12 @@ class LocalModel:
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:240]
             raise ModelError(f"{path}: cannot be loaded as a Hugging Face causal language model ({reason})") from None
+        if chat_template:
+            self.tokenizer.chat_template = chat_template
         if not self.tokenizer.chat_template:
             raise ModelError(
-                f"{path}: the tokenizer has no chat template, so it cannot be asked questions; fine-tune it with "
-                "`longalign train` (the result has one), or put a `chat_template.jinja` into the directory"
+                f"{path}: the tokenizer has no chat template, so it cannot be asked questions; give one with "
+                "--chat_template FILE.jinja (recipes/templates/), or put a `chat_template.jinja` into the directory"
             )
         self.model.to(self.device).eval()
         self._spec = path

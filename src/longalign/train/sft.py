@@ -25,6 +25,7 @@ from longalign.train.model import check_vocabulary, load_config, load_tokenizer
 from longalign.train.preview import headline, preview
 from longalign.train.shared_stage import input_fingerprint, open_shared_stage
 from longalign.train.threads import choose_threads
+from longalign.train.tokenizer import tokenizer_folder
 
 VERSION = 1
 
@@ -36,16 +37,17 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False) -> dic
     Under torchrun every rank calls it. Returns the summary that is in stage.json; with `plan_only` nothing is trained
     and the plan's report comes back.
     """
-    files = [*settings.data, *settings.eval_data]
+    files = [*settings.data, *settings.eval_data, *([settings.chat_template] if settings.chat_template else [])]
     inputs = {"model": input_fingerprint(settings.model), **{name: input_fingerprint(name) for name in files}}
     with open_shared_stage(out, "train", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.finished is not None:
             return stage.finished
         threads = choose_threads(out)
         source = model_dir(settings.model)
-        tokenizer = load_tokenizer(source)
+        reader = tokenizer_folder(source, settings, out / "tokenizer")
+        tokenizer = load_tokenizer(reader)
         check_vocabulary(load_config(source), tokenizer)
-        store, heldout = _tokens(settings, out, source, inputs)
+        store, heldout = _tokens(settings, out, reader, inputs)
         report = announce(settings, store, source, out)
         if plan_only:
             return report

@@ -17,6 +17,7 @@ from longalign.train.build import build_model
 from longalign.train.fit import fit
 from longalign.train.shared_stage import input_fingerprint, open_shared_stage
 from longalign.train.threads import choose_threads
+from longalign.train.tokenizer import tokenizer_folder
 
 VERSION = 1
 PADDED_ROWS = 8
@@ -32,7 +33,7 @@ def measure(settings: TrainSettings, out: Path, *, rows: int) -> dict[str, Any]:
         if stage.finished is not None:
             return stage.finished
         choose_threads(out)
-        source = model_dir(settings.model)
+        source = tokenizer_folder(model_dir(settings.model), settings, out / "tokenizer")
         sample = out / "rows.jsonl"
         if not sample.exists():
             atomic_write_text(sample, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in _draw(settings, rows)))

@@ -11,6 +11,7 @@ from torch import nn
 from longalign.config import LoopSettings
 from longalign.core.batching import plan_steps, replan
 from longalign.core.cost import SequenceCost
+from longalign.core.hardware import MACHINES
 from longalign.core.plan_file import load_plan, save_plan
 from longalign.core.shapes import ModelShape
 from longalign.core.step_plan import StepPlan
@@ -24,6 +25,7 @@ from longalign.train.collate import StepLoader
 from longalign.train.heldout import HeldOut
 from longalign.train.metrics import Groups, StepMeter
 from longalign.train.parallel import parallel_mode, token_limit, training_arguments
+from longalign.train.preview import machine_name
 from longalign.train.sequence_parallel import SequenceParallel
 from longalign.train.shard import shard
 from longalign.train.trainer import PlanTrainer
@@ -94,7 +96,7 @@ def fit(
             training_arguments(settings, folder, steps),
             settings=settings,
             loader=loader,
-            meter=StepMeter(folder / "metrics.jsonl", plan, groups, ranks.count()),
+            meter=StepMeter(folder / "metrics.jsonl", plan, groups, ranks.count(), peak_flops()),
             checkpoints=folder / "checkpoints",
             row_names=names,
             heldout=heldout,
@@ -150,6 +152,11 @@ def model_cost(model: nn.Module) -> SequenceCost:
     """FLOPs of a sequence through this model, from its config."""
     config: Any = model.config
     return ModelShape.from_config(config.to_dict(), name=str(config.model_type)).sequence_cost()
+
+
+def peak_flops() -> float | None:
+    """What one GPU could reach, for MFU; None on a CPU."""
+    return MACHINES[machine_name()].peak_flops if torch.cuda.is_available() else None
 
 
 def start_sequence_parallel(model: nn.Module, settings: LoopSettings) -> SequenceParallel | None:

@@ -130,12 +130,16 @@ class NllSums:
 
 @dataclass
 class StepMeter:
-    """Turns the sums of a step into a row of `metrics.jsonl`; the first rank writes."""
+    """Turns the sums of a step into a row of `metrics.jsonl`; the first rank writes.
+
+    `peak_flops`: FLOP/s of one rank's accelerator; MFU is given where it is known.
+    """
 
     path: Path
     plan: StepPlan
     groups: Groups
     averaged_ranks: int
+    peak_flops: float | None = None
     started_s: float = field(default_factory=time.monotonic)
 
     def row(self, step: Step, sums: NDArray[np.float64], **measured: Any) -> dict[str, Any]:
@@ -147,6 +151,7 @@ class StepMeter:
             by_length, by_source = self.groups.named(sums[:-2] / self.groups.count(rows))
         lengths = self.plan.lengths_N[rows]
         tokens = int(lengths.sum())
+        flops_per_s = float(self.plan.rules.cost.flops(lengths).sum()) / step_s
         row = {
             "step": step.index + 1,
             "epoch": round((step.index + 1) / len(self.plan) * self.plan.rules.epochs, 4),
@@ -162,7 +167,8 @@ class StepMeter:
             "step_s": round(step_s, 4),
             "target_tokens_per_s": round(step.target_count / step_s, 1),
             "tokens_per_s": round(tokens / step_s, 1),
-            "model_flops_per_s": float(self.plan.rules.cost.flops(lengths).sum()) / step_s,
+            "model_flops_per_s": round(flops_per_s, 1),
+            "mfu": round(flops_per_s / (self.plan.ranks * self.peak_flops), 4) if self.peak_flops else None,
             "idle_fraction": round(idle_fraction(rank_flops(self.plan, step)), 5),
             "peak_memory_gib": round(peak_memory_gib(), 3),
         }

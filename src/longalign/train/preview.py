@@ -41,6 +41,9 @@ def headline(report: dict[str, Any]) -> str:
     )
 
 
-def _machine() -> str:
+def machine_name() -> str:
+    """The planner's name of this machine's accelerator."""
+    if not torch.cuda.is_available():
+        return "cpu"
     name = torch.cuda.get_device_name().lower()
     return "h200" if "h200" in name else "h100-80g" if "h100" in name else "a100-80g"

@@ -23,7 +23,7 @@ def preview(settings: LoopSettings, source: str, tokens: Path, out: Path | None 
         plan_settings(
             settings,
             model=source,
-            machine=_machine() if torch.cuda.is_available() else "cpu",
+            machine=machine_name(),
             ranks=ranks.count(),
             parallel=parallel_mode(settings),
             data=(str(tokens),),

@@ -155,7 +155,7 @@ def _plan_training(loop: LoopSettings, settings: RunSettings, parts: dict[str, R
 
 def _plan_data(settings: DataSettings, out: Path, name: str) -> dict[str, Any]:
     """Calls, tokens and money of one set: from its documents where they are here, else from a simulated corpus."""
-    if is_here(settings.documents) and local_file(settings.tokenizer, "tokenizer.json"):
+    if is_here([*settings.documents, *settings.decontaminate]) and local_file(settings.tokenizer, "tokenizer.json"):
         from longalign.data.build import build
 
         found = build(settings, out / "data" / name / "rows.jsonl", plan_only=True)
@@ -186,6 +186,7 @@ def _totals(summary: dict[str, Any]) -> dict[str, Any]:
 
 def _notes(summary: dict[str, Any], source: RowSource) -> list[str]:
     notes = [f"{name}: {rows.basis}" for name, rows in source.found.items()]
+    notes += [f"assume: `{name}` is read by nothing" for name in source.settings.assume if name not in source.found]
     notes += [f"data.{name}: {row['basis']}" for name, row in summary["data"].items()]
     for where, row in {"extend": summary["extend"], **summary["arms"]}.items():
         if row and not row["memory"]["fits"]:

@@ -79,10 +79,17 @@ def _memory(runs: Mapping[str, Any]) -> Table:
             f"{memory['bytes_per_rank'] / 1e9:.1f}",
             f"{memory['machine_bytes'] / 1e9:.0f}",
             "fits" if memory["fits"] else "DOES NOT FIT",
-            ", ".join(f"{layout} {tokens:,}" for layout, tokens in memory["largest_window"].items()),
+            _largest(row["layout"], memory["largest_window"]),
         )
     table.columns[-1].justify = "left"
     return table
+
+
+def _largest(layout: str, windows: Mapping[str, int]) -> str:
+    """The largest window of the run's layout, and of the layout that reaches furthest."""
+    furthest = max(windows, key=lambda name: windows[name])
+    shown = dict.fromkeys((layout, furthest))
+    return ", ".join(f"{windows[name]:,} with {name}" for name in shown if name in windows)
 
 
 def _eval(evaluation: Mapping[str, Any]) -> Table:

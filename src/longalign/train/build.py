@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from typing import Any, cast
 
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from longalign.builtin import model_dir
 from longalign.config import LoopSettings, RopeSettings, TrainSettings
 from longalign.progress import say
 from longalign.train import ranks
-from longalign.train.isolation import check_isolation
+from longalign.train.attention import NAME
+from longalign.train.isolation import IsolationReport, check_isolation
 from longalign.train.lora import add_adapters
 from longalign.train.loss import attach_loss
 from longalign.train.model import ModelReport, load_model
+from longalign.train.parallel import compute_dtype, parallel_mode
 
 
 def build_model(
@@ -31,9 +36,7 @@ def build_model(
         seed=settings.seed,
     )
     attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
-    if settings.parallel in (None, "none", "ddp") and torch.cuda.is_available() and ranks.count() == 1:
-        model.to("cuda")
-    isolation = check_isolation(model, seed=settings.seed)
+    isolation = _check(model, settings)
     if ranks.is_first():
         say(f"model: {report.model_class}, {report.parameters / 1e6:,.1f}M parameters, {report.dtype}, from {name}")
         for line in report.rope:
@@ -44,6 +47,30 @@ def build_model(
     if use_checkpointing(settings):
         enable_checkpointing(model, offload=settings.activation_offload)
     return model, report
+
+
+def _check(model: nn.Module, settings: LoopSettings) -> IsolationReport:
+    """The isolation check, on the device and in the precision of training.
+
+    Weights that will be sharded may not fit one GPU whole: then a few layers of the same config stand for them.
+    """
+    if not torch.cuda.is_available():
+        return check_isolation(model, seed=settings.seed)
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    checked = model if parallel_mode(settings) in ("none", "ddp") else _shallow(model)
+    with torch.random.fork_rng(), compute_dtype(device, settings):
+        return check_isolation(checked.to(device), seed=settings.seed)
+
+
+def _shallow(model: nn.Module) -> nn.Module:
+    """Random weights in the first layers of the same config, at least one layer of each kind."""
+    config = copy.deepcopy(cast(Any, model).config)
+    kinds = list(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
+    config.num_hidden_layers = 1 + max(kinds.index(kind) for kind in set(kinds))
+    if getattr(config, "layer_types", None):
+        config.layer_types = kinds[: config.num_hidden_layers]
+    small = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=NAME)
+    return attach_loss(small)
 
 
 def weight_dtype(settings: LoopSettings, *, frozen: bool = False) -> torch.dtype:

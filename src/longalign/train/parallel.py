@@ -65,7 +65,16 @@ def parallel_mode(settings: LoopSettings) -> str:
         return "none"
     if ranks.count() % settings.sequence_parallel:
         raise ConfigError(f"sequence_parallel: {settings.sequence_parallel} does not divide {ranks.count()} ranks")
+    if how == "deepspeed" and settings.optimizer == "muon":
+        raise ConfigError("optimizer: muon needs whole gradients, which ZeRO-3 does not have; use adamw, or fsdp2")
     return how
+
+
+def compute_dtype(device: torch.device, settings: LoopSettings) -> torch.autocast:
+    """Autocast to `settings.dtype` on a GPU; does nothing on a CPU."""
+    half = settings.dtype in ("bfloat16", "float16")
+    dtype = getattr(torch, settings.dtype) if half else None
+    return torch.autocast(device.type, dtype, enabled=half and device.type == "cuda")
 
 
 def token_limit(settings: LoopSettings) -> int:

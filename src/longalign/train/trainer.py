@@ -31,6 +31,7 @@ from longalign.train.collate import Microbatch, StepBatch, StepLoader
 from longalign.train.heldout import HeldOut
 from longalign.train.metrics import NllSums, StepMeter, forget_after
 from longalign.train.optimizer import build_optimizer, build_schedule
+from longalign.train.parallel import compute_dtype
 from longalign.train.sequence_parallel import SequenceParallel, shard_inputs
 from longalign.train.shard import is_sharded
 
@@ -170,7 +171,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """Held-out losses: a row of metrics.jsonl with `heldout` in it, and Trainer's trackers."""
         if self.heldout is None:
             return {}
-        found = self.heldout.measure(self.model, self.model_inputs, self.part)
+        with compute_dtype(self.args.device, self.settings):
+            found = self.heldout.measure(self.model, self.model_inputs, self.part)
         if ranks.is_first():
             append_jsonl(self.meter.path, {"step": self.state.global_step, "heldout": found})
         flat = {f"heldout_{kind}/{name}": v for kind in found for name, v in found[kind].items()}

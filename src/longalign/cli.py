@@ -7,6 +7,7 @@ form below. With `--json` stdout carries one JSON object and nothing else; peopl
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from longalign.config import Settings
 
 LIST_OPTIONS = ("--documents", "--text", "--data", "--eval-data", "--eval_data", "--haystack", "--decontaminate")
+INTERRUPTED = 130
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
@@ -45,6 +47,7 @@ Strategy = Annotated[str | None, typer.Option("--strategy", help="padded, sorted
 Weighting = Annotated[str | None, typer.Option("--weighting", help="sequence (the paper), token or sqrt")]
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="stop after this many optimizer steps")]
 Seed = Annotated[int | None, typer.Option("--seed", help="seed of every random choice")]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", hidden=True)]  # JSON, from `longalign run`
 PlanOnly = Annotated[bool, typer.Option("--plan-only", help="print what would be done and what it costs, then stop")]
 
 
@@ -60,13 +63,14 @@ def extend(
     seed: Seed = None,
     plan_only: PlanOnly = False,
     as_json: Json = False,
+    file: SettingsFile = None,
 ) -> None:
     """Stretch a model's context (RoPE), then continue pretraining on long text."""
     from longalign.config import ExtendSettings
 
     short = {"model": model, "text": text, "window": window, "max_steps": max_steps, "seed": seed}
     rope = {} if rope_base_factor is None else {"rope": {"method": "base", "base_factor": rope_base_factor}}
-    wanted = settings(ExtendSettings, context, short | rope)
+    wanted = settings(ExtendSettings, context, short | rope, file)
     from longalign.train.extend import extend as stage  # after the settings: a wrong key is told before torch loads
 
     show(stage(wanted, out, plan_only=plan_only), as_json)
@@ -149,6 +153,7 @@ def train(
     seed: Seed = None,
     plan_only: PlanOnly = False,
     as_json: Json = False,
+    file: SettingsFile = None,
 ) -> None:
     """Supervised fine-tuning with exact per-sequence weighting; the same command again resumes."""
     from longalign.config import TrainSettings
@@ -162,7 +167,7 @@ def train(
         "max_steps": max_steps,
         "seed": seed,
     }
-    wanted = settings(TrainSettings, context, short)
+    wanted = settings(TrainSettings, context, short, file)
     from longalign.train.sft import train as stage  # after the settings: a wrong key is told before torch loads
 
     show(stage(wanted, out, plan_only=plan_only), as_json)
@@ -346,12 +351,15 @@ def run_eval(
     show(evaluate(settings(EvalSettings, None, values), out), as_json)
 
 
-def settings(cls: type[Settings], context: typer.Context | None, short: dict[str, Any]) -> Any:
-    """Settings from the short forms that were given, then `--key value` overrides."""
+def settings(
+    cls: type[Settings], context: typer.Context | None, short: dict[str, Any], file: Path | None = None
+) -> Any:
+    """Settings from a JSON file if there is one, the short forms that were given, then `--key value` overrides."""
     from longalign.recipe import build, merge, nest, parse_overrides
 
     overrides = nest(parse_overrides(context.args)) if context else {}
-    return build(cls, merge(given(short), overrides), "command line")
+    stored = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    return build(cls, merge(merge(stored, given(short)), overrides), "command line")
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
@@ -368,7 +376,9 @@ def whole_numbers(text: str) -> list[int]:
 
 
 def show(summary: dict[str, Any], as_json: bool) -> None:
-    """The summary of a stage: one JSON object, or its `text`, or its keys and values."""
+    """The summary of a stage: one JSON object, or its `text`, or its keys and values; from the first process only."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     if as_json:
         print(json.dumps({key: value for key, value in summary.items() if key != "text"}, ensure_ascii=False))
     elif "text" in summary:
@@ -394,15 +404,18 @@ def spread_lists(arguments: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: mistakes of the user end with one or two lines on stderr and exit code 2."""
     try:
-        app(spread_lists(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        code = app(spread_lists(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        if code == INTERRUPTED:  # typer catches Ctrl-C and returns this
+            raise KeyboardInterrupt
+        if code:
+            sys.exit(code)
     except LongAlignError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except typer.TyperException as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+        if message := error.format_message():  # empty where the help was shown for want of a verb
+            print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         print("interrupted; the same command carries on", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)

@@ -19,6 +19,7 @@ from typing import Any
 from longalign.builtin import is_builtin, model_dir
 from longalign.config import RunSettings
 from longalign.errors import ConfigError
+from longalign.launch import refuse_torchrun, run_stage
 from longalign.machine import describe_machine
 from longalign.pipeline_results import over_seeds, results_table
 from longalign.progress import say
@@ -35,6 +36,7 @@ def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[st
         from longalign.pipeline_plan import plan_run
 
         return plan_run(settings, out)
+    refuse_torchrun()
     check(settings, out)
     out.mkdir(parents=True, exist_ok=True)
     with lock(out):
@@ -54,6 +56,8 @@ def check(settings: RunSettings, out: Path) -> None:
     """Raise `ConfigError` when an arm names rows that nothing holds, or rows that the window would cut unasked."""
     if settings.train.data and not settings.train.arms:
         raise ConfigError("train.data is set but no arm trains on it; name one, for example `arms: {all: {}}`")
+    if settings.train.arms and not settings.seeds:
+        raise ConfigError("seeds is empty, so no arm would be trained; give one at least, for example `seeds: [0]`")
     for arm in settings.train.arms:
         arm_settings(settings, arm, data=_row_files(settings, arm, out))
 
@@ -82,11 +86,10 @@ def _extend(settings: RunSettings, out: Path) -> str:
     """The model with the long window: the extended one, or the given one where the recipe extends nothing."""
     if settings.extend is None:
         return settings.model
-    from longalign.train.extend import extend
-
     _announce("extend")
     fixed = {"model": settings.model}
-    extend(settings.extend.model_copy(update=fixed), out / "extend")
+    wanted = settings.extend.model_copy(update=fixed)
+    run_stage("extend", wanted, out / "extend", processes=settings.processes_per_node)
     return str(out / "extend" / "final")
 
 
@@ -125,15 +128,13 @@ def fit_arms(settings: RunSettings, built: dict[str, int]) -> tuple[RunSettings,
 
 def _train(settings: RunSettings, out: Path, model: str) -> dict[tuple[str, int], str]:
     """(arm, seed) -> model directory."""
-    from longalign.train.sft import train
-
     models = {}
     for arm in settings.train.arms:
         for seed in settings.seeds:
             _announce(f"train: {arm}, seed {seed}")
             fixed = {"model": model, "seed": seed, "data": _row_files(settings, arm, out)}
             folder = out / "train" / f"{arm}-seed{seed}"
-            train(arm_settings(settings, arm, **fixed), folder)
+            run_stage("train", arm_settings(settings, arm, **fixed), folder, processes=settings.processes_per_node)
             models[arm, seed] = str(folder / "final")
     return models
 

@@ -23,6 +23,14 @@ def test_help_names_every_stage_of_the_recipe() -> None:
         assert verb in result.stdout
 
 
+def test_without_a_verb_it_shows_the_help_and_no_empty_error() -> None:
+    for arguments in ((), ("eval",)):
+        result = longalign(*arguments)
+        assert result.returncode == 2
+        assert "Usage" in result.stdout + result.stderr
+        assert "error:" not in result.stderr
+
+
 def test_plan_prints_one_json_object_and_nothing_else(tmp_path: Path) -> None:
     np.save(tmp_path / "lengths.npy", np.random.default_rng(0).integers(64, 65536, size=200))
     command = "plan --window 65536 --ranks 8 --sequences-per-step 96 --strategy balanced --model-shape 7b --json"

@@ -46,7 +46,7 @@ def measured(run: Path) -> dict[str, bytes]:
 
 
 def copy_of(micro_run: Path, place: Path) -> Path:
-    """The finished run in another working directory; its settings hold paths relative to that."""
+    """The finished run in another place."""
     return shutil.copytree(micro_run, place / "run")
 
 
@@ -80,7 +80,7 @@ def test_one_recipe_goes_through_every_stage_and_measures_every_model(micro_plac
 def test_a_second_run_changes_no_stage_and_prints_one_json_object(micro_run: Path, tmp_path: Path) -> None:
     run = copy_of(micro_run, tmp_path)
     before = stage_files(run)
-    done = longalign("run", micro_run.parent / "micro.yaml", "--out", "run", "--json", cwd=tmp_path)
+    done = longalign("run", micro_run.parent / "micro.yaml", "--out", run, "--json")  # moved, and named from elsewhere
     assert done.returncode == 0, done.stderr
     assert len(before) > 100
     assert stage_files(run) == before
@@ -223,23 +223,20 @@ def test_a_mistake_is_named_before_anything_runs_and_finished_stages_stay(
     assert stage_files(run) == before
 
 
-def test_a_second_process_on_the_same_folder_is_told_who_holds_it(micro_place: Path, tmp_path: Path) -> None:
+def test_a_second_process_is_told_who_holds_the_folder_and_an_interrupted_one_says_how_to_carry_on(
+    micro_place: Path, tmp_path: Path
+) -> None:
     arguments = ("run", micro_place / "micro.yaml", "--out", "run")
-    first = subprocess.Popen(
-        command(*arguments),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        while not (tmp_path / "run" / "run.json").exists():
-            assert first.poll() is None
-            time.sleep(0.01)
-        assert complaint_of(longalign(*arguments, cwd=tmp_path)).startswith(
-            f"error: run: in use by process {first.pid}"
-        )
-    finally:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
+    with (tmp_path / "log").open("w") as log:
+        first = subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(), stdout=log, stderr=log)
+    while not (tmp_path / "run" / "extend" / "stage.json").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
+    assert complaint_of(longalign(*arguments, cwd=tmp_path)).startswith(f"error: run: in use by process {first.pid}")
+    first.send_signal(signal.SIGCONT)
+    first.send_signal(signal.SIGINT)
+    assert first.wait() == 130
+    said = (tmp_path / "log").read_text()
+    assert said.endswith("interrupted; the same command carries on\n")
+    assert "Traceback" not in said

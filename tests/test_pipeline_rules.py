@@ -44,9 +44,11 @@ def test_arms_that_share_their_data_shrink_too() -> None:
     assert len(notes) == 1
 
 
-def test_training_data_without_an_arm_is_refused() -> None:
+def test_training_data_without_an_arm_or_a_seed_is_refused() -> None:
     with pytest.raises(ConfigError, match="no arm trains on it"):
         check(recipe(train={"data": {"short": 3}, "arms": {}}), OUT)
+    with pytest.raises(ConfigError, match="seeds is empty"):
+        check(recipe(seeds=[]), OUT)
 
 
 def test_rows_above_the_window_are_refused_unless_the_recipe_says_how_to_cut_them() -> None:

@@ -37,7 +37,7 @@ def test_without_a_terminal_it_writes_a_line_now_and_then_and_one_at_the_end(
     assert lines(capsys) == [
         "needle: 3/10 (30%), 4.0 s/question, 28 s left 32 tokens",
         "needle: 6/10 (60%), 4.0 s/question, 16 s left 32 tokens",
-        "needle: 8/10 (80%), 4.0 s/question, 8 s left",
+        "needle: 8/10 (80%), 4.0 s/question in 32 s",
     ]
 
 
@@ -47,7 +47,7 @@ def test_what_an_earlier_attempt_did_counts_as_done_but_not_into_the_rate(
     with Progress("train", total=100, unit="step", done=80) as bar:
         clock[0] += 5.0
         bar.advance(10)
-    assert lines(capsys) == ["train: 90/100 (90%), 2.0 steps/s, 5 s left"]
+    assert lines(capsys) == ["train: 90/100 (90%), 2.0 steps/s in 5 s"]
 
 
 def test_there_is_no_rate_before_there_is_progress(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,6 +58,36 @@ def test_outputs_of_other_settings_are_set_aside_not_mixed_and_not_lost(tmp_path
     assert kept.read_text() == "1"
 
 
+class Reads(Settings):
+    """Settings that name what is read in every way: a field, a key, an item, something bundled."""
+
+    model: str
+    data: dict[str, int | None]
+    text: tuple[str, ...]
+
+
+def has_to_run(out: Path, settings: Reads, inputs: dict[str, str]) -> bool:
+    with open_stage(out, "toy", settings=settings, inputs=inputs, version=1) as stage:
+        todo = not stage.done
+        if todo:
+            stage.finish({})
+    return todo
+
+
+def test_inputs_count_by_name_and_content_not_by_where_they_lie(tmp_path: Path) -> None:
+    def run(place: str, *, rows: int | None = 3, name: str = "rows.jsonl", content: str = "R") -> bool:
+        file, text = f"{place}/{name}", f"{place}/books"
+        settings = Reads(model=f"{place}/final", data={file: rows, "builtin:x": None}, text=(text, "builtin:y"))
+        return has_to_run(tmp_path, settings, {"model": "M", file: content, text: "T", "builtin:x": "named:builtin:x"})
+
+    assert run("here")
+    assert not run("/somewhere/else")
+    assert run("here", rows=4)
+    assert run("here", rows=4, name="other.jsonl")
+    assert run("here", rows=4, name="other.jsonl", content="S")
+    assert not run("../there", rows=4, name="other.jsonl", content="S")
+
+
 def test_an_unfinished_stage_is_continued_with_its_files(tmp_path: Path) -> None:
     def interrupted() -> None:
         with open_stage(tmp_path, "toy", settings=Knobs(), inputs={}, version=1):

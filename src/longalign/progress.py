@@ -54,7 +54,7 @@ class Progress:
         if self.bar:
             self.bar.stop()
         elif self.done > self.first:
-            say(self._line(""))
+            say(f"{self._line('', left=False)} in {time.monotonic() - self.start:.0f} s")
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count finished units; `note` is shown beside the rate."""
@@ -74,8 +74,9 @@ class Progress:
             return ""
         return f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s/{self.unit}"
 
-    def _line(self, note: str) -> str:
+    def _line(self, note: str, *, left: bool = True) -> str:
         line = f"{self.label}: {self.done}/{self.total} ({self.done / max(self.total, 1):.0%})"
         if self.done > self.first:
-            line += f", {self._rate_text()}, {(self.total - self.done) / self._rate():.0f} s left"
+            line += f", {self._rate_text()}"
+            line += f", {(self.total - self.done) / self._rate():.0f} s left" if left else ""
         return f"{line} {note}".rstrip()

@@ -1,9 +1,10 @@
 """A stage's folder: fingerprint, lock, manifest, atomic writes, resume.
 
 Every stage is `with open_stage(...) as stage: if stage.done: return stage.summary ... stage.finish(summary)`.
-The fingerprint hashes settings, inputs and the stage's code version. A folder that carries it is finished
-work and is skipped; one that carries it without a summary is continued; one of other settings is set aside
-under `superseded/`, never deleted.
+The fingerprint hashes settings, inputs and the stage's code version. Inputs count by name and content, not by
+where they lie, so a run folder may be moved or named from another directory. A folder that carries the
+fingerprint is finished work and is skipped; one that carries it without a summary is continued; one of other
+settings is set aside under `superseded/`, never deleted.
 """
 
 from __future__ import annotations
@@ -146,11 +147,12 @@ def open_stage(
 ) -> Iterator[StageRun]:
     """Open the folder of one stage under a lock.
 
-    `inputs` maps what the stage reads to content fingerprints; `version` counts changes of the stage's code
-    that change its result. Raises `RunError` when another process holds the folder.
+    `inputs` maps what the stage reads (a path, or the setting that names it) to content fingerprints; `version` counts
+    changes of the stage's code that change its result. Raises `RunError` when another process holds the folder.
     """
     out.mkdir(parents=True, exist_ok=True)
-    stamp = fingerprint(name, settings.model_dump(mode="json"), dict(inputs), version)
+    read = {path: f"{Path(path).name}@{content}" for path, content in inputs.items()}
+    stamp = fingerprint(name, _by_content(settings.model_dump(mode="json"), read), sorted(read.values()), version)
     with lock(out):
         manifest = read_manifest(out)
         if manifest and manifest["fingerprint"] != stamp:
@@ -178,6 +180,16 @@ def open_stage(
         finally:  # a killed attempt's seconds are lost, so wall_s is a lower bound after a kill
             manifest["wall_s"] = round(before + time.monotonic() - start, 3)
             stage.save()
+
+
+def _by_content(value: Any, read: Mapping[str, str]) -> Any:
+    """Settings with each input's path replaced by its name and content, wherever it stands: as key, field or item."""
+    if isinstance(value, dict):
+        named = {key: read[key] if key in read and isinstance(item, str) else item for key, item in value.items()}
+        return [[read.get(key, key), _by_content(item, read)] for key, item in named.items()]
+    if isinstance(value, list):
+        return [_by_content(item, read) for item in value]
+    return read.get(value, value) if isinstance(value, str) else value
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -108,6 +108,12 @@ def test_one_value_stands_for_a_list_of_one_and_repeated_options_for_several(tmp
     assert joined.extend.text == ("books/", "mine")
 
 
+def test_rows_are_counted_by_the_models_tokenizer_unless_a_set_names_another(recipe: Path) -> None:
+    assert load_run(recipe, {"model": "a/b"})[0].data["long"].tokenizer == "a/b"
+    assert load_run(recipe, {"model": "a/b", "data.long.tokenizer": "c/d"})[0].data["long"].tokenizer == "c/d"
+    assert load_run(recipe, {})[0].data["long"].tokenizer == "builtin:tiny-base"
+
+
 def test_dotted_keys_nest() -> None:
     assert nest({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
     assert parse_overrides(["--a-b=1e-3", "--c", "[1, 2]"]) == {"a_b": "1e-3", "c": [1, 2]}

@@ -193,6 +193,7 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
     "no documents": ({"data": {"long": {"documents": ["empty"]}}}, ["empty", "no document"]),
     "documents that are not there": ({"extend": {"text": ["gone"]}}, ["gone: no such file or folder"]),
     "no haystack": ({"eval": {"needle": {"haystack": ["gone.txt"]}}}, ["gone.txt: no such file or folder"]),
+    "no cases": ({"eval": {"chat": {"cases": "gone.json"}}}, ["eval.chat.cases: gone.json: no such file"]),
     "a window smaller than its rows": (
         {"train": {"window": 256}},
         ["data.long.max_length_tokens = 512", "train.arms.long (256)", "overlong"],

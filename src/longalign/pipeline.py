@@ -16,11 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from longalign.builtin import is_builtin, model_dir
+from longalign.builtin import is_builtin
 from longalign.config import RunSettings
 from longalign.errors import ConfigError
 from longalign.launch import refuse_torchrun, run_stage
 from longalign.machine import describe_machine
+from longalign.pipeline_inputs import check_inputs
 from longalign.pipeline_results import over_seeds, results_table
 from longalign.progress import say
 from longalign.recipe import arm_settings, nearest
@@ -60,26 +61,6 @@ def check(settings: RunSettings, out: Path) -> None:
         raise ConfigError("seeds is empty, so no arm would be trained; give one at least, for example `seeds: [0]`")
     for arm in settings.train.arms:
         arm_settings(settings, arm, data=_row_files(settings, arm, out))
-
-
-def check_inputs(settings: RunSettings) -> None:
-    """Raise `DataError` for documents that are not there, `ModelError` for a model that cannot be extended or trained.
-
-    Only the first document of each name is read. Finished stages are not touched before this has passed.
-    """
-    from longalign.data.documents import read_documents
-
-    named = list(settings.extend.text) if settings.extend else []
-    named += [name for wanted in settings.data.values() for name in wanted.documents]
-    named += settings.eval.needle.haystack if settings.eval.needle else ()
-    named += settings.eval.chat.documents if settings.eval.chat else ()
-    for name in dict.fromkeys(named):
-        if not is_builtin(name):
-            next(read_documents([name]))
-    if settings.extend is not None or settings.train.arms:
-        from longalign.train.model import check_supported, load_config
-
-        check_supported(load_config(model_dir(settings.model)), needs_rope=settings.extend is not None)
 
 
 def _extend(settings: RunSettings, out: Path) -> str:

@@ -1,0 +1,50 @@
+"""What a recipe reads, looked for before anything runs: hours of training must not end at a file that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from longalign.builtin import is_builtin, model_dir
+from longalign.config import RunSettings
+from longalign.errors import DataError
+
+
+def check_inputs(settings: RunSettings) -> None:
+    """Raise `DataError` for documents and files that are not there, `ModelError` for a model that cannot be used.
+
+    Of documents the first one is read. Finished stages are not touched before this has passed.
+    """
+    from longalign.data.documents import read_documents
+
+    for name in dict.fromkeys(documents(settings)):
+        if not is_builtin(name):
+            next(read_documents([name]))
+    for key, path in files(settings):
+        if not is_builtin(path) and not Path(path).exists():
+            raise DataError(f"{key}: {path}: no such file or folder")
+    if settings.extend is not None or settings.train.arms:
+        from longalign.train.model import check_supported, load_config
+
+        check_supported(load_config(model_dir(settings.model)), needs_rope=settings.extend is not None)
+
+
+def documents(settings: RunSettings) -> Iterator[str]:
+    """Names of everything that is read as documents."""
+    yield from settings.extend.text if settings.extend else ()
+    for wanted in settings.data.values():
+        yield from wanted.documents
+    yield from settings.eval.needle.haystack if settings.eval.needle else ()
+    yield from settings.eval.chat.documents if settings.eval.chat else ()
+
+
+def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
+    """(key of the recipe, path) of the other files it reads, but for rows of arms, which are looked for with the arms."""
+    for name, wanted in settings.data.items():
+        yield from ((f"data.{name}.decontaminate", path) for path in wanted.decontaminate)
+    yield from (("extend.data", path) for path in (settings.extend.data if settings.extend else ()))
+    yield from (("train.eval_data", path) for path in settings.train.eval_data)
+    for part, keys in (("chat", ("cases", "few_shots", "judge_prompt")), ("short", ("rows",))):
+        for key in keys:
+            if path := getattr(getattr(settings.eval, part), key, None):
+                yield f"eval.{part}.{key}", path

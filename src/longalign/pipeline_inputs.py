@@ -39,7 +39,7 @@ def documents(settings: RunSettings) -> Iterator[str]:
 
 
 def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
-    """(key of the recipe, path) of the other files it reads, but for rows of arms, which are looked for with the arms."""
+    """(key of the recipe, path) of the other files it reads; rows of arms are looked for with the arms."""
     for name, wanted in settings.data.items():
         yield from ((f"data.{name}.decontaminate", path) for path in wanted.decontaminate)
     yield from (("extend.data", path) for path in (settings.extend.data if settings.extend else ()))

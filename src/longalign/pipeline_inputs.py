@@ -23,10 +23,16 @@ def check_inputs(settings: RunSettings) -> None:
     for key, path in files(settings):
         if not is_builtin(path) and not Path(path).exists():
             raise DataError(f"{key}: {path}: no such file or folder")
-    if settings.extend is not None or settings.train.arms:
-        from longalign.train.model import check_supported, load_config
+    check_model(settings, model_dir(settings.model))
 
-        check_supported(load_config(model_dir(settings.model)), needs_rope=settings.extend is not None)
+
+def check_model(settings: RunSettings, source: str) -> None:
+    """Raise `ModelError` when what the config in `source` describes cannot be extended or trained exactly."""
+    if settings.extend is None and not settings.train.arms:
+        return
+    from longalign.train.model import check_supported, load_config
+
+    check_supported(load_config(source), needs_rope=settings.extend is not None)
 
 
 def documents(settings: RunSettings) -> Iterator[str]:
@@ -44,6 +50,9 @@ def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
         yield from ((f"data.{name}.decontaminate", path) for path in wanted.decontaminate)
     yield from (("extend.data", path) for path in (settings.extend.data if settings.extend else ()))
     yield from (("train.eval_data", path) for path in settings.train.eval_data)
+    templates = [("eval", settings.eval.chat_template), ("train", settings.train.chat_template)]
+    templates += [(f"train.arms.{arm}", own.get("chat_template")) for arm, own in settings.train.arms.items()]
+    yield from ((f"{where}.chat_template", path) for where, path in templates if path)
     for part, keys in (("chat", ("cases", "few_shots", "judge_prompt")), ("short", ("rows",))):
         for key in keys:
             if path := getattr(getattr(settings.eval, part), key, None):

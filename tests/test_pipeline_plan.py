@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from longalign.builtin import is_bundled_model
 from longalign.config import AssumedLengths
-from longalign.errors import ConfigError
+from longalign.errors import ConfigError, ModelError
 from longalign.pipeline import run
 from longalign.recipe import load_run, parse_overrides
 from longalign.row_lengths import RowLengths, assumed_rows, simulated_rows, windows
@@ -266,3 +266,12 @@ def test_documents_are_cut_into_windows_without_losing_a_token(lengths: list[int
     rows = RowLengths(np.array(lengths), np.array(lengths), "", here=True)
     expected = [piece for n in lengths for piece in [window] * (n // window) + [n % window] * (n % window > 0)]
     assert windows(rows, window).lengths_N.tolist() == expected
+
+
+def test_a_model_that_cannot_be_trained_exactly_is_refused_when_its_config_is_here(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    config = {"model_type": "gemma2", "attn_logit_softcapping": 50.0, "num_hidden_layers": 2, "hidden_size": 32}
+    config |= {"num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 99, "head_dim": 8}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="attn_logit_softcapping"):
+        plan(SEVEN, "--model", str(tmp_path / "model"))

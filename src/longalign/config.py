@@ -223,7 +223,7 @@ class PlanSettings(Settings):
         description="ranks that share a microbatch: sp1, sp2, sp4, ... or `auto`, the shortest step of `balanced`",
     )
     model_shape: str = Field(
-        "7b", description="tiny, 6b, 7b, 8b, 13b, 70b, a model directory, a config.json or a hub id"
+        "7b", description="a named shape (tiny, 7b, qwen3-8b, ...), a model directory, a config.json or a hub id"
     )
     machine: str = Field("a100-80g", description="a100-80g (the paper's), h100-80g, h200 or cpu")
     sharding: Literal["full", "none"] = Field("full", description="full: FSDP2 or ZeRO-3; none: whole copies (DDP)")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from longalign.builtin import is_builtin
 from longalign.config import DataSettings, LoopSettings, RunSettings
 from longalign.core.hardware import MACHINES
 from longalign.core.shapes import ModelShape
@@ -22,6 +23,7 @@ from longalign.errors import ConfigError
 from longalign.eval.plan_eval import plan_eval
 from longalign.hub import local_file, model_shape
 from longalign.pipeline import arm_rows, no_rows
+from longalign.pipeline_inputs import check_model
 from longalign.plan import plan
 from longalign.plan_lengths import fit_to_window
 from longalign.plan_settings import plan_settings
@@ -72,11 +74,14 @@ class RowSource:
 def plan_run(settings: RunSettings, out: Path) -> dict[str, Any]:
     """The report of the whole recipe; `text` is for people, everything else for `--json`.
 
-    Raises `ConfigError` for settings that no run could have: unknown machine, model shape, set or key of an arm.
+    Raises `ConfigError` for settings that no run could have (unknown machine, model shape, set or key of an arm) and
+    `ModelError` for a model that cannot be trained exactly, if its config is here.
     """
     if settings.machine not in MACHINES:
         raise ConfigError(f"machine: unknown {settings.machine!r}; choose one of {', '.join(MACHINES)}")
     shape = model_shape(settings.model)
+    if not is_builtin(settings.model) and (config := local_file(settings.model, "config.json")):
+        check_model(settings, str(config.parent))
     source = RowSource(settings, out)
     extend = _plan_extend(settings, source) if settings.extend else None
     data = {name: _plan_data(wanted, out, name) for name, wanted in settings.data.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,9 @@ from safetensors.torch import load_file
 from longalign.launch import environment
 from longalign.run import read_jsonl
 from tests.micro import command, longalign, make_base, make_documents, recipe, write_recipe
+from tests.train.test_stages import make_model, make_rows
+
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +106,29 @@ def test_a_failing_process_is_told_and_an_interrupt_leaves_none_behind(values: d
     assert process.returncode == 130
     assert "the same command carries on" in said
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.slow
+def test_a_shipped_recipe_runs_on_a_small_model_with_files_of_its_names(tmp_path: Path) -> None:
+    """recipes/modern/llama3.1-8b-64k.yaml as it stands, but for sizes, endpoint and downloads: rows, template, arms."""
+    make_model(tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").unlink()
+    (tmp_path / "recipes").symlink_to(RECIPES)
+    for name, rows in (("sharegpt/ShareGPT_V3_unfiltered_cleaned_split.json", 12), ("longalign/long.jsonl", 4)):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        make_rows(tmp_path / "data" / name, rows)
+    chats = tmp_path / "data" / "sharegpt" / "ShareGPT_V3_unfiltered_cleaned_split.json"
+    listed = [json.loads(line) for line in chats.read_text(encoding="utf-8").splitlines()]
+    chats.write_text(json.dumps(listed), encoding="utf-8")
+    chats_name, long_name = "data/sharegpt/ShareGPT_V3_unfiltered_cleaned_split.json", "data/longalign/long.jsonl"
+    smaller = {
+        "model": tmp_path / "model", "processes_per_node": 1, "train.window": 96, "train.sequence_parallel": 1,
+        "train.sequences_per_step": 8, "train.max_steps": 2, "train.arms.0k.data": f"{{{chats_name}: 12}}",
+        "train.arms.10k.data": f"{{{chats_name}: 12, {long_name}: null}}", "eval.short.questions": 7,
+        "eval.chat": "null", "eval.leaderboard": "null", "eval.needle": "null",
+    }  # fmt: skip
+    overrides = [f"--{key}={value}" for key, value in smaller.items()]
+    done = longalign("run", "recipes/modern/llama3.1-8b-64k.yaml", "--out", "run", *overrides, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    assert set(results["short"]) == {"base", "sft-0k", "sft-10k"}

@@ -33,6 +33,7 @@ from tests.train.tiny import VOCABULARY, DoubleThroughout, tiny_model
 
 WINDOW = 48
 LENGTHS = (30, 3, 17, 48, 9, 2, 21, 40, 5, 12, 26, 7)
+LARGE = 400
 EQUAL, BROKEN = 1e-10, 1e-4
 
 
@@ -43,6 +44,7 @@ class Case:
     rows: int = 1
     weighting: str = "sequence"
     parallel: str = "ddp"
+    token_limit: int = WINDOW
 
 
 def data(seed: int = 0) -> list[TokenSequence]:
@@ -70,6 +72,7 @@ def make_plan(sequences: list[TokenSequence], case: Case, ranks: int) -> StepPla
         ranks=ranks,
         sequence_parallel=case.sequence_parallel,
         rows_per_microbatch=case.rows,
+        token_limit=case.token_limit,
         packs_per_step=max(3, ranks // case.sequence_parallel) if case.strategy == "packed" else None,
         seed=1,
     )
@@ -204,21 +207,29 @@ STRATEGIES = ("padded", "sorted", "packed", "balanced")
 )
 def test_one_process_equals_the_plain_definition(strategy: str, weighting: str, tmp_path: Path) -> None:
     with DoubleThroughout():
+        check(Case(strategy, weighting=weighting, token_limit=LARGE), tmp_path)
         trainer = check(Case(strategy, weighting=weighting, rows=2), tmp_path)
         if weighting == "sequence":
             check_mistakes(trainer, 1)
 
 
-def test_steps_have_several_uneven_microbatches() -> None:
+def microbatches(case: Case, ranks: int) -> set[int]:
+    return {step.microbatches for step in make_plan(data(), case, ranks)}
+
+
+def test_steps_have_one_three_and_uneven_microbatches() -> None:
     """Otherwise the tests here would prove less than they say."""
-    for strategy in STRATEGIES:
-        counts = [[len(r.packs) for r in s.ranks] for s in make_plan(data(), Case(strategy), 2)]
-        assert max(map(max, counts)) >= 2, (strategy, counts)
+    assert microbatches(Case("balanced", token_limit=LARGE), 1) == {1}
+    assert 3 in microbatches(Case("balanced"), 1)
+    assert 3 in microbatches(Case("packed"), 1)
+    assert microbatches(Case("padded", rows=2), 1) == {3}
+    assert microbatches(Case("padded"), 2) == {3}
     counts = [[len(r.packs) for r in s.ranks] for s in make_plan(data(), Case("padded"), 4)]
     assert any(len(set(step)) > 1 for step in counts), counts
 
 
 def _rank(rank: int, ranks: int, folder: str, cases: list[Case]) -> None:
+    import gc
     import os
     import warnings
 
@@ -233,6 +244,9 @@ def _rank(rank: int, ranks: int, folder: str, cases: list[Case]) -> None:
                 trainer = check(case, Path(folder), ranks, rank)
                 if case.strategy == cases[-1].strategy and case.weighting == "sequence":
                     check_mistakes(trainer, ranks)
+                del trainer
+        gc.collect()  # reducers go before their process group
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
@@ -246,12 +260,15 @@ def test_two_processes_equal_the_plain_definition(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ranks", "sequence_parallel"), [(2, 1), (2, 2), (4, 1), (4, 2)])
+@pytest.mark.parametrize(("ranks", "sequence_parallel"), [(2, 1), (2, 2), (4, 1), (4, 2), (8, 2)])
 def test_every_strategy_equals_the_plain_definition_on_several_ranks(
     ranks: int, sequence_parallel: int, tmp_path: Path
 ) -> None:
     """Data ranks 1, 2 and 4 by sequence-parallel ranks 1 and 2; DDP and FSDP2; 1 and 3 rows a padded microbatch."""
     cases = [Case(s, sequence_parallel, rows=r) for s in STRATEGIES for r in ((1, 3) if s in STRATEGIES[:2] else (1,))]
     cases += [Case("packed", sequence_parallel, weighting="sqrt")]
+    cases += [Case("balanced", sequence_parallel, token_limit=LARGE)]
     cases += [Case(s, sequence_parallel, parallel="fsdp2") for s in ("padded", "balanced")]
+    if ranks == 8:
+        cases = [Case("balanced", 2), Case("packed", 2, parallel="fsdp2")]
     run_ranks(ranks, tmp_path, cases)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +221,17 @@ def test_mistakes_show_before_the_first_step(model: Path, rows: Path, tmp_path: 
         train(settings(model, rows, data={str(broken): None}), tmp_path / "d")
     with pytest.raises(DataError, match="no sequence with targets is left"):
         train(settings(model, rows, window=8, overlong="drop"), tmp_path / "e")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_in_bfloat16_follows_the_cpu(model: Path, rows: Path, trained: Path, tmp_path: Path) -> None:
+    """`trained` ran on the same device; so the reference is one process that sees no GPU."""
+    how = "--window 96 --sequences_per_step 8 --learning_rate 5e-3 --save_steps 2 --num_train_epochs 1"
+    command = [sys.executable, "-m", "longalign", "train", "--model", str(model), "--data", str(rows), *how.split()]
+    without_gpu = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([*command, "--out", str(tmp_path)], check=True, env=without_gpu, timeout=300)
+    on_cpu, on_gpu = (
+        [row["loss"] for row in read_jsonl(out / "metrics.jsonl") if "loss" in row] for out in (tmp_path, trained)
+    )
+    assert on_gpu == pytest.approx(on_cpu, rel=2e-2)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longalign.errors import ConfigError, EndpointError, RunError
@@ -84,6 +84,7 @@ def test_final_failures_are_remembered_and_passing_ones_are_asked_again(tmp_path
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.floats(0, 0.4))
+@example([1, 1, 46], 0.0625)  # dense text after sparse: a ratio seen so far would have let it through
 def test_the_cap_is_never_passed(word_counts: list[int], cap: float) -> None:
     import tempfile
 
@@ -104,7 +105,7 @@ def test_the_cap_holds_over_threads_and_over_resumes(tmp_path: Path) -> None:
                 server.spec,
                 ledger=tmp_path / "l.sqlite",
                 price_usd_per_million=PRICE,
-                max_cost_usd=0.1,
+                max_cost_usd=0.3,
                 concurrency=4,
             )
             questions = [[ask(f"{i} some words", cap=6)] for i in range(30)]
@@ -115,7 +116,7 @@ def test_the_cap_holds_over_threads_and_over_resumes(tmp_path: Path) -> None:
                 thread.join()
         calls = len(server.bodies)
     spent = Ledger(tmp_path / "l.sqlite").spent_usd()
-    assert spent <= 0.1
+    assert spent <= 0.3
     assert calls == pytest.approx(spent / ((3 + 5 * 2) * 1e-3))
     assert calls >= 5
 

@@ -33,8 +33,7 @@ CREATE TABLE IF NOT EXISTS lost_calls (
 """
 SHOWN_CHARS = 2000
 MARKER_BYTES = 32
-FIRST_TOKENS_PER_BYTE = 0.5  # above English (0.25), code (0.35) and Chinese (0.4) with current tokenizers
-MARGIN = 1.2
+MOST_TOKENS_PER_BYTE = 1.0  # a tokenizer over bytes cannot make more; texts take 0.25 (English) to 0.4 (Chinese)
 
 
 def request_key(model: str, request: Request) -> str:
@@ -138,14 +137,6 @@ class Ledger:
         (reserved,) = self._db.execute("SELECT COALESCE(SUM(worst_usd), 0.0) FROM open_calls").fetchone()
         return float(reserved)
 
-    def tokens_per_byte(self) -> float | None:
-        """The highest prompt tokens per UTF-8 byte that the endpoint has reported here."""
-        with self._lock:
-            (ratio,) = self._db.execute(
-                "SELECT MAX(1.0 * prompt_tokens / prompt_bytes) FROM replies WHERE prompt_bytes > 0"
-            ).fetchone()
-        return None if ratio is None else float(ratio)
-
     def totals(self) -> dict[str, Any]:
         """Counts, tokens and money over all runs; token sums only over calls that reported them."""
         with self._lock:
@@ -185,8 +176,8 @@ class Ledger:
 class LedgeredModel:
     """A model behind a ledger: remembers, meters, and never passes the cap.
 
-    Before a call, its worst case is reserved: the cap on new tokens plus the prompt at the highest ratio of
-    tokens to bytes seen on this ledger, with a margin. `price` is dollars per million prompt and completion
+    Before a call, its worst case is reserved: the cap on new tokens plus one token per byte of prompt, so the last
+    calls under a cap may be refused although they would have fitted. `price` is dollars per million prompt and completion
     tokens; None means unknown, and then cost is unknown too, not zero.
     """
 
@@ -244,12 +235,11 @@ class LedgeredModel:
         close_model(self.model)
 
     def worst_usd(self, request: Request) -> float:
-        """The most that one call is expected to cost."""
+        """The most that one call can cost."""
         if not self.price or not any(self.price):
             return 0.0
-        seen = self.ledger.tokens_per_byte()
-        ratio = FIRST_TOKENS_PER_BYTE if seen is None else seen * MARGIN
-        return (prompt_bytes(request) * ratio * self.price[0] + request.max_new_tokens * self.price[1]) / 1e6
+        most_prompt_tokens = prompt_bytes(request) * MOST_TOKENS_PER_BYTE
+        return (most_prompt_tokens * self.price[0] + request.max_new_tokens * self.price[1]) / 1e6
 
     def _cost_usd(self, request: Request, outcome: Outcome) -> float | None:
         if self.price is None:

@@ -99,7 +99,6 @@ class LoopSettings(OptimizerSettings):
     logging_steps: int = Field(1, gt=0)
     eval_steps: int | None = Field(None, gt=0, description="steps between held-out losses; default: only at the end")
     report_to: tuple[str, ...] = Field((), description="Trainer trackers: wandb, tensorboard, mlflow")
-    trust_remote_code: bool = Field(False, description="run code that ships with the model; only if you trust it")
 
 
 class ExtendSettings(LoopSettings):

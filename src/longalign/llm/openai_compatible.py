@@ -37,7 +37,7 @@ def parse_endpoint(spec: str) -> tuple[str, str]:
     if not match:
         raise ConfigError(
             f"llm `{spec}`: write openai:MODEL@BASE_URL with an http(s) URL, "
-            "for example openai:Qwen/Qwen3-32B@http://localhost:8000/v1"
+            "for example openai:Qwen/Qwen3-30B-A3B-Instruct-2507@http://localhost:8000/v1"
         )
     return match["model"], match["url"].rstrip("/")
 

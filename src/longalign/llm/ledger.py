@@ -177,8 +177,8 @@ class LedgeredModel:
     """A model behind a ledger: remembers, meters, and never passes the cap.
 
     Before a call, its worst case is reserved: the cap on new tokens plus one token per byte of prompt, so the last
-    calls under a cap may be refused although they would have fitted. `price` is dollars per million prompt and completion
-    tokens; None means unknown, and then cost is unknown too, not zero.
+    calls under a cap may be refused although they would have fitted. `price` is dollars per million prompt and
+    completion tokens; None means unknown, and then cost is unknown too, not zero.
     """
 
     def __init__(

@@ -50,7 +50,10 @@ def ask(
         room = window - max_new_tokens
         kept = cut_middle(text, lambda part: prompt_tokens(row_message(part, question)) <= room)
         if kept is None:
-            raise ConfigError(f"a window of {window} tokens has no room for question and {max_new_tokens} new tokens")
+            raise ConfigError(
+                f"a window of {window} tokens has no room for question and {max_new_tokens} new tokens; "
+                "give a smaller --max-new-tokens, or a model with a longer window"
+            )
         if kept != text:
             notices.append(
                 f"document cut in the middle: {len(kept):,} of {len(text):,} characters fit {window:,} tokens"

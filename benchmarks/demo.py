@@ -42,8 +42,8 @@ def claim(found: dict[str, Any]) -> str:
         [
             f"`make demo` on {machine['cores']} cores ({machine['processor']}), commit {machine['commit']}: a model of",
             "1M parameters with a window of 256 tokens goes through the whole recipe. Share of needles found by prompt",
-            f"length in tokens ({questions} questions a cell and seed, names and values never seen in training; fine-tuned",
-            f"models: mean of {len(found['seeds'])} seed(s)):",
+            f"length in tokens ({questions} questions a cell and seed, names and values never seen in training;",
+            f"fine-tuned models: mean of {len(found['seeds'])} seed(s)):",
             "",
             "| model | " + " | ".join(f"{int(n):,}" for n in lengths) + " |",
             "|---|" + "---|" * len(lengths),

@@ -86,6 +86,10 @@ class LoopSettings(OptimizerSettings):
         None, description="recompute activations in the backward pass; default: on a GPU"
     )
     activation_offload: bool = Field(False, description="keep checkpointed activations in CPU memory")
+    mlp_tile_tokens: int | None = Field(
+        None, gt=0, description="tokens of a sequence that pass a layer's MLP at once; default: all of them"
+    )
+    liger_kernels: bool = Field(False, description="Liger's fused kernels for norms, MLPs and RoPE (CUDA only)")
     loss_chunk_tokens: int | None = Field(
         None, gt=0, description="targets whose logits are held at once; default: by device and vocabulary"
     )
@@ -194,6 +198,15 @@ class TrainSettings(LoopSettings):
     lora_alpha: float = Field(32.0, gt=0)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     lora_target_modules: str | tuple[str, ...] = Field("all-linear")
+    quantize: Literal["4bit"] | None = Field(
+        None, description="keep the frozen weights under LoRA in 4 bits (QLoRA, bitsandbytes NF4)"
+    )
+
+    @model_validator(mode="after")
+    def _only_frozen_weights_are_quantised(self) -> TrainSettings:
+        if self.quantize and self.lora_rank is None:
+            raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
+        return self
 
 
 class PlanSettings(Settings):
@@ -228,9 +241,14 @@ class PlanSettings(Settings):
     sharding: Literal["full", "none"] = Field("full", description="full: FSDP2 or ZeRO-3; none: whole copies (DDP)")
     gradient_checkpointing: bool = Field(True, description="recompute activations in the backward pass")
     activation_offload: bool = Field(False, description="keep checkpointed activations in CPU memory")
+    mlp_tile_tokens: int | None = Field(
+        None, gt=0, description="tokens of a sequence that pass a layer's MLP at once; default: all of them"
+    )
     cpu_offload: bool = Field(False, description="parameters and optimizer states in CPU memory")
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="`muon` keeps one moment of matrices, not two")
     thinking: Literal["keep", "strip"] = Field("keep", description="thinking blocks in assistant turns")
     lora_rank: int | None = Field(None, gt=0, description="train adapters of this rank instead of all weights")
+    quantize: Literal["4bit"] | None = Field(None, description="frozen weights under LoRA in 4 bits (QLoRA)")
     loss_chunk_tokens: int | None = Field(
         None, gt=0, description="targets whose logits are held at once; default: by device and vocabulary"
     )
@@ -264,11 +282,12 @@ class ShortSettings(Settings):
 
 
 class ChatSettings(Settings):
-    """LongBench-Chat: open questions over long documents, judged 1-10 twice (paper section 4.2)."""
+    """Judged answers, LongBench-Chat's way: open questions, each answer judged twice (paper section 4.2)."""
 
-    cases: str | None = Field(
-        None, description="LongBench-Chat, LongCite or LongBench cases (.json, .jsonl); default: built-in ones"
+    cases: tuple[str, ...] = Field(
+        (), description="LongBench-Chat, LongCite, LongBench or MT-Bench files (.json, .jsonl); default: built-in cases"
     )
+    references: str | None = Field(None, description="MT-Bench: reference answers (reference_answer/gpt-4.jsonl)")
     few_shots: str | None = Field(None, description="human-scored examples, aligned with the cases (few_shots.json)")
     rubric: Literal["auto", "chat", "qa", "summary"] = Field(
         "auto", description="scale: chat 1-10, qa 1-3, summary 1-5; `auto` goes by the case's data set"
@@ -325,7 +344,9 @@ class EvalSettings(Settings):
     trust_remote_code: bool = Field(False, description="run code that ships with the model; only if you trust it")
     needle: NeedleSettings | None = None
     short: ShortSettings | None = None
-    chat: ChatSettings | None = None
+    chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")
+    longbench: ChatSettings | None = Field(None, description="LongBench's questions and summaries")
+    mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
     leaderboard: LeaderboardSettings | None = None
 
 

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.autograd.graph import save_on_cpu
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
 
 from longalign.builtin import model_dir
@@ -20,6 +22,7 @@ from longalign.train.lora import add_adapters
 from longalign.train.loss import attach_loss
 from longalign.train.model import ModelReport, load_model
 from longalign.train.parallel import compute_dtype, parallel_mode
+from longalign.train.tiled_mlp import tile_mlps
 
 
 def build_model(
@@ -46,6 +49,10 @@ def build_model(
         model = add_adapters(model, settings)
     if use_checkpointing(settings):
         enable_checkpointing(model, offload=settings.activation_offload)
+    if settings.mlp_tile_tokens:
+        tiled, layers = tile_mlps(model, settings.mlp_tile_tokens)
+        if ranks.is_first():
+            say(f"mlp: {tiled} of {layers} layers in tiles of {settings.mlp_tile_tokens} tokens")
     return model, report
 
 
@@ -96,7 +103,14 @@ def enable_checkpointing(model: nn.Module, *, offload: bool) -> None:
     plain = cast(Any, model)
     if hasattr(plain, "activation_checkpointing_enable"):
         plain.activation_checkpointing_enable(activation_checkpointing_kwargs=how, offload=offload)
+    elif offload:  # older transformers have a place for it, but no switch
+        plain._set_gradient_checkpointing(enable=True, gradient_checkpointing_func=_checkpoint_on_host)
     else:
         plain.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
     if not any(p.requires_grad for p in plain.get_input_embeddings().parameters()):
         plain.enable_input_require_grads()
+
+
+def _checkpoint_on_host(layer: Any, *inputs: Any, **more: Any) -> Any:
+    with save_on_cpu(pin_memory=True):
+        return checkpoint(layer, *inputs, use_reentrant=False, **more)

@@ -72,10 +72,11 @@ def ours(strategy: str, data: list[TokenSequence]) -> Callable[[], None]:
     )  # type: ignore[arg-type]  # fmt: skip
     folder = Path(tempfile.mkdtemp())
     loader = StepLoader(data, plan, weight_schedule(settings))
-    groups = Groups.of(plan.lengths_N, plan.targets_N, ["all"] * ROWS)
+    groups = Groups.of(plan.lengths_N, plan.targets_N, np.zeros(ROWS, dtype=np.int32), ["all"])
     trainer = PlanTrainer(
         model, training_arguments(settings, folder, 1), settings=settings, loader=loader,
-        meter=StepMeter(folder / "metrics.jsonl", plan, groups, 1), checkpoints=folder, row_names=[""] * ROWS,
+        meter=StepMeter(folder / "metrics.jsonl", plan, groups, 1), checkpoints=folder,
+        names_of=lambda rows: list(map(str, rows)),
     )  # fmt: skip
     wrapped, _ = trainer._prepare_for_training(1, loader, None)
     assert len(plan) == 1

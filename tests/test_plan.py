@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import pytest
 
 from longalign.config import PlanSettings
 from longalign.core.step_plan import STRATEGIES, StepPlan
+from longalign.data.store import Encoded, Item, build_store
+from longalign.data.tokenize import TokenSequence
 from longalign.errors import ConfigError, DataError, PlanError
 from longalign.plan import model_shape, plan
 from tests.core.mixes import longalign_mix, targets_for
@@ -139,15 +142,15 @@ def test_rows_without_lengths_ask_for_a_tokenizer(tmp_path):
 
 
 def test_a_token_store_is_planned_as_it_is(tmp_path):
-    lengths, targets = [5, 9, 4], [2, 0, 4]
-    mask = np.concatenate([np.arange(n) >= n - t for n, t in zip(lengths, targets, strict=True)])
-    np.save(tmp_path / "ids.npy", np.zeros(18, dtype=np.int32))
-    np.save(tmp_path / "targets.npy", mask)
-    np.save(tmp_path / "offsets.npy", np.array([0, 5, 14, 18]))
-    (tmp_path / "rows.jsonl").write_text('{"source": "a"}\n{"source": "b"}\n{"source": "a"}\n')
-    (tmp_path / "store.json").write_text('{"key": "x", "counts": {}, "fingerprint": "x", "format": 1}')
-    found = plan(PlanSettings(data=(str(tmp_path),), window=16, model_shape="tiny", machine="cpu"))
-    assert (found["sequences"], found["tokens"], found["targets"]) == (3, 18, 6)
+    def encode(value: tuple[int, int, str]) -> Encoded:
+        length, targets, source = value
+        sequence = TokenSequence(np.zeros(length, np.int32), np.arange(length) >= length - targets)
+        return [(sequence, {"source": source})], Counter()
+
+    rows = [Item("row", value) for value in ((5, 2, "a"), (9, 0, "b"), (4, 3, "a"))]
+    build_store(tmp_path / "tokens", [rows], encode, key="k")
+    found = plan(PlanSettings(data=(str(tmp_path / "tokens"),), window=16, model_shape="tiny", machine="cpu"))
+    assert (found["sequences"], found["tokens"], found["targets"]) == (3, 18, 5)
     assert found["sequences_without_targets"] == 1
     assert [row["name"] for row in found["by_source"]] == ["a", "b"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -107,8 +108,9 @@ def _from_store(folder: Path, settings: PlanSettings) -> PlanLengths:
     from longalign.data.store import TokenStore
 
     store = TokenStore.open(folder)
-    source_N, sources = _numbered(str(row.get("source", "unknown")) for row in store.rows)
-    return fit_to_window(store.lengths, store.target_counts, source_N, sources, settings, f"token store {folder}")
+    numbers_N = store.source_N.astype(np.int64)
+    basis = f"token store {folder}"
+    return fit_to_window(store.lengths, store.target_counts, numbers_N, store.sources, settings, basis)
 
 
 def _tokenised(settings: PlanSettings) -> PlanLengths:
@@ -117,26 +119,22 @@ def _tokenised(settings: PlanSettings) -> PlanLengths:
 
     assert settings.tokenizer is not None
     encode = RowEncoder(settings.tokenizer, settings.window, settings.overlong)
-    lengths, targets, names = [], [], []
+    found = _Found()
     counts: Counter[str] = Counter()
     for row in _rows(settings.data, counts):
         encoded, done = encode(row)
         counts.update(done)
         for sequence, note in encoded:
-            lengths.append(sequence.length_tokens)
-            targets.append(sequence.target_count)
-            names.append(str(note.get("source", "unknown")))
+            found.add(sequence.length_tokens, sequence.target_count, note.get("source", "unknown"))
     counts["dropped"] += counts["dropped_overlong"] + counts["dropped_without_targets"]
-    if not lengths:
+    if not len(found.lengths):
         raise DataError(f"{', '.join(settings.data)}: no row has targets; nothing to plan")
-    source_N, sources = _numbered(names)
-    arrays = (np.array(lengths, dtype=np.int64), np.array(targets, dtype=np.int64))
-    return PlanLengths(*arrays, source_N, sources, +counts, f"rows tokenised with {settings.tokenizer}")
+    return PlanLengths(*found.arrays(), list(found.sources), +counts, f"rows tokenised with {settings.tokenizer}")
 
 
 def _stated(settings: PlanSettings) -> PlanLengths:
     """From each row's `length_tokens`; targets by the assistant's share of the characters."""
-    lengths, targets, names = [], [], []
+    found = _Found()
     counts: Counter[str] = Counter()
     for row in _rows(settings.data, counts):
         length = row.get("length_tokens") or row.get("length")
@@ -145,15 +143,11 @@ def _stated(settings: PlanSettings) -> PlanLengths:
             raise DataError(f"{where}: no `length_tokens`; add --tokenizer to count them")
         sizes = [(message["role"] == "assistant", len(message["content"] or "")) for message in row["messages"]]
         share = sum(size for answer, size in sizes if answer) / max(sum(size for _, size in sizes), 1)
-        lengths.append(length)
-        targets.append(max(round(length * share), 1))
-        names.append(str(row["source"]))
-    if not lengths:
+        found.add(length, max(round(length * share), 1), row["source"])
+    if not len(found.lengths):
         raise DataError(f"{', '.join(settings.data)}: no rows with an answer; nothing to plan")
-    source_N, sources = _numbered(names)
     basis = "`length_tokens` of the rows, targets estimated from characters (add --tokenizer for exact ones)"
-    arrays = (np.array(lengths, dtype=np.int64), np.array(targets, dtype=np.int64))
-    planned = fit_to_window(*arrays, source_N, sources, settings, basis)
+    planned = fit_to_window(*found.arrays(), list(found.sources), settings, basis)
     return replace(planned, counts=dict(Counter(planned.counts) + counts))
 
 
@@ -168,7 +162,18 @@ def _rows(paths: Sequence[str], counts: Counter[str]) -> Iterator[dict[str, Any]
     counts.update({f"no usable answer: {reason}": number for reason, number in left_out.items()})
 
 
-def _numbered(names: Iterator[str] | Sequence[str]) -> tuple[IntArray, list[str]]:
-    numbers: dict[str, int] = {}
-    of_row = [numbers.setdefault(name, len(numbers)) for name in names]
-    return np.array(of_row, dtype=np.int64), list(numbers)
+class _Found:
+    """Lengths, targets and sources as they are met: 24 bytes a row, since there may be millions."""
+
+    def __init__(self) -> None:
+        self.lengths, self.targets, self.source_of = array("q"), array("q"), array("q")
+        self.sources: dict[str, int] = {}
+
+    def add(self, length: int, targets: int, source: object) -> None:
+        self.lengths.append(length)
+        self.targets.append(targets)
+        self.source_of.append(self.sources.setdefault(str(source), len(self.sources)))
+
+    def arrays(self) -> tuple[IntArray, IntArray, IntArray]:
+        lengths_N, targets_N, source_N = (np.array(x, np.int64) for x in (self.lengths, self.targets, self.source_of))
+        return lengths_N, targets_N, source_N

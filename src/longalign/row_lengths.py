@@ -7,6 +7,7 @@ the authors published with their code counts 1,832.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def measured_rows(name: str, tokenizer: str) -> RowLengths:
     """Rows of a file that is here: by their stated length, else by characters. Raises `DataError` when it has none."""
     from longalign.data.formats import read_rows
 
-    stated, characters, answers = [], [], []
+    stated, characters, answers = array("q"), array("q"), array("q")
     sample: list[str] = []
     for row in read_rows(name):
         texts = [(str(message["content"] or ""), message["role"] == "assistant") for message in row["messages"]]
@@ -98,7 +99,7 @@ def measured_rows(name: str, tokenizer: str) -> RowLengths:
     counted_N = np.maximum(np.round(np.array(characters) / ratio), 2).astype(np.int64)
     stated_N = np.array(stated, dtype=np.int64)
     lengths_N = np.where(stated_N > 0, stated_N, counted_N)
-    share_N = np.array(answers) / np.maximum(characters, 1)
+    share_N = np.array(answers) / np.maximum(np.array(characters), 1)
     targets_N = np.clip(np.round(lengths_N * share_N), 1, lengths_N).astype(np.int64)
     basis = "lengths stated by the rows" if stated_N.all() else how
     return RowLengths(lengths_N, targets_N, f"{basis}; targets by the answers' share of the characters", here=True)
@@ -108,7 +109,7 @@ def text_lengths(names: Iterable[str], tokenizer: str) -> RowLengths:
     """Documents that are here, every token a target."""
     from longalign.data.documents import read_documents
 
-    characters = []
+    characters = array("q")
     sample: list[str] = []
     for document in read_documents(list(names)):
         characters.append(len(document.text))

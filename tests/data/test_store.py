@@ -48,7 +48,8 @@ GOOD = [n for n in range(ROWS) if n != 13]
 
 
 def contents(store: TokenStore) -> list[tuple[list[int], list[bool], str]]:
-    return [(store[i].ids_T.tolist(), store[i].target_T.tolist(), store.rows[i]["id"]) for i in range(len(store))]
+    notes = store.notes(range(len(store)))
+    return [(s.ids_T.tolist(), s.target_T.tolist(), note["id"]) for s, note in zip(store, notes, strict=True)]
 
 
 def test_what_goes_in_comes_out(tmp_path: Path) -> None:

@@ -89,14 +89,14 @@ def make_trainer(
     loader = StepLoader(
         sequences, plan, weight_schedule(settings), rank // case.sequence_parallel, ranks, dtype=torch.float64
     )
-    groups = Groups.of(plan.lengths_N, plan.targets_N, ["any"] * len(sequences))
+    groups = Groups.of(plan.lengths_N, plan.targets_N, np.zeros(len(sequences), dtype=np.int32), ["any"])
     model = tiny_model()
     if ranks > 1 and case.parallel == "fsdp2":
         model = shard(model, settings)
     trainer = PlanTrainer(
         model, training_arguments(settings, folder, len(plan)), settings=settings, loader=loader,
         meter=StepMeter(folder / "metrics.jsonl", plan, groups, ranks), checkpoints=folder / "checkpoints",
-        row_names=[str(n) for n in range(len(sequences))], sequence_parallel=sp,
+        names_of=lambda rows: list(map(str, rows)), sequence_parallel=sp,
     )  # fmt: skip
     wrapped, _ = trainer._prepare_for_training(len(plan), loader, None)
     trainer.model_wrapped = wrapped

@@ -121,7 +121,8 @@ def test_metrics_hold_the_loss_of_equation_2(model: Path, trained: Path) -> None
     assert first["loss"] == pytest.approx(expected, rel=1e-5)
     assert set(first["loss_by_source"]) <= {"chat", "long"}
     assert first["target_tokens"] == sum(s.target_count for s in chosen)
-    counts = {source: sum(store.rows[row]["source"] == source for row in step.sequences) for source in ("chat", "long")}
+    sources = [note["source"] for note in store.notes(step.sequences)]
+    counts = {source: sources.count(source) for source in ("chat", "long")}
     mean = sum(first["loss_by_source"].get(k, 0) * n for k, n in counts.items()) / len(chosen)
     assert mean == pytest.approx(first["loss"], rel=1e-6), "under `sequence` the loss is the mean over sequences"
     assert {"grad_norm", "learning_rate", "target_tokens_per_s", "peak_memory_gib", "idle_fraction"} <= set(first)

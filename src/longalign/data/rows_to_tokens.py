@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from longalign.data.overlong import Overlong, fit
-from longalign.data.store import Encoded, Item, TokenStore, build_store
-from longalign.data.tokenize import Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
+from longalign.data.store import Encoded, Encoder, Item, TokenStore, build_store, finished_store
+from longalign.data.tokenize import Thinking, check_tokenizer, sequence_of_row
 from longalign.errors import DataError
 from longalign.progress import Progress
 from longalign.run import fingerprint, random_for
 
 CHUNK_ROWS = 128
-ROWS_FOR_WORKERS = 4000
+CHUNK_CHARACTERS = 4_000_000
+CHARACTERS_FOR_WORKERS = 20_000_000
 """Below this, starting processes takes longer than tokenising."""
+CHARACTERS_OF_A_ROW = 5_000
+"""A guess, for rows that are only counted."""
 
 
 @cache
-def _tokenizer(path: str) -> Any:
+def open_tokenizer(path: str) -> Any:
     from longalign.train.model import load_tokenizer
 
     return load_tokenizer(path)
@@ -42,35 +46,10 @@ class RowEncoder:
     thinking: Thinking = "keep"
 
     def __call__(self, row: Mapping[str, Any]) -> Encoded:
-        sequence = sequence_of_row(_tokenizer(self.tokenizer), row, train_on=self.train_on, thinking=self.thinking)
+        sequence = sequence_of_row(open_tokenizer(self.tokenizer), row, train_on=self.train_on, thinking=self.thinking)
         kept, counts = fit(sequence, self.window, self.overlong)
         note = {key: row[key] for key in ("id", "source", "task", "language") if row.get(key) is not None}
         return [(part, {**note, "where": row.get("_where")}) for part in kept], counts
-
-
-@dataclass(frozen=True)
-class DocumentEncoder:
-    """Turns a document into windows, every token a target."""
-
-    tokenizer: str
-    window: int
-
-    def __call__(self, document: Mapping[str, Any]) -> Encoded:
-        parts = list(windows(tokenize_document(_tokenizer(self.tokenizer), document["text"]), self.window))
-        note = {key: document[key] for key in ("id", "source", "title") if document.get(key)}
-        counts = Counter({"windows": len(parts), "dropped_without_targets": int(not parts)})
-        return [(part, note) for part in parts], +counts
-
-
-@dataclass(frozen=True)
-class MixedEncoder:
-    """Documents and conversations in one store, each encoded in its own way."""
-
-    documents: DocumentEncoder
-    rows: RowEncoder
-
-    def __call__(self, value: Mapping[str, Any]) -> Encoded:
-        return self.rows(value) if "messages" in value else self.documents(value)
 
 
 def tokenize_rows(
@@ -80,44 +59,48 @@ def tokenize_rows(
 
     Raises `DataError` naming file and row for whatever cannot be read or tokenised, before any training.
     """
-    check_tokenizer(_tokenizer(encoder.tokenizer))
-    chosen = {path: _draw(path, wanted, seed) for path, wanted in files.items()}
-    total = sum(len(rows) for rows in chosen.values())
+    check_tokenizer(open_tokenizer(encoder.tokenizer))
+    key = fingerprint(stamp, encoder, dict(files), seed)
+    if store := finished_store(folder, key):
+        return store
+    chosen = {path: draw(path, wanted, seed) for path, wanted in files.items()}
+    total = sum(map(len, chosen.values()))
     if total == 0:
         raise DataError("no rows to train on; give row files with --data")
-    key = fingerprint(stamp, encoder, dict(files), seed)
-    return _build(folder, _items(chosen), encoder, key=key, total=total, unit="row")
+    size = total * CHARACTERS_OF_A_ROW
+    return tokenize(folder, items_of_rows(chosen), encoder, key=key, total=total, characters=size, unit="row")
 
 
-def tokenize_documents(
-    folder: Path,
-    documents: Sequence[Mapping[str, Any]],
-    encoder: MixedEncoder,
-    *,
-    stamp: str,
-    rows: Mapping[str, int | None] = MappingProxyType({}),
-    seed: int = 0,
+def tokenize(
+    folder: Path, items: Iterable[Item], encoder: Encoder, *, key: str, total: int, characters: int, unit: str
 ) -> TokenStore:
-    """The store of plain documents (`id`, `text`, `source`, `title`), cut into windows, and of conversations if any."""
-    chosen = {path: _draw(path, wanted, seed) for path, wanted in rows.items()}
-    items = chain((Item(str(d.get("title") or d["id"]), d) for d in documents), _items(chosen))
-    key = fingerprint(stamp, encoder, [d["id"] for d in documents], dict(rows), seed)
-    total = len(documents) + sum(len(numbers) for numbers in chosen.values())
-    return _build(folder, items, encoder, key=key, total=total, unit="document")
-
-
-def _build(folder: Path, items: Iterator[Item], encoder: Any, *, key: str, total: int, unit: str) -> TokenStore:
-    workers = 1 if total < ROWS_FOR_WORKERS else min(os.cpu_count() or 1, 16)
+    """`build_store` of `total` items with progress, in several processes where `characters` (about) pay for them."""
+    workers = 1 if characters < CHARACTERS_FOR_WORKERS else min(os.cpu_count() or 1, 16)
     with Progress("tokenise", total=total, unit=unit) as bar:
         return build_store(folder, _chunks(items), encoder, key=key, workers=workers, on_chunk=bar.advance)
 
 
-def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
-    while chunk := list(islice(items, CHUNK_ROWS)):
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Bounded in rows, so that progress shows, and in characters, so that memory does not depend on their length."""
+    chunk: list[Item] = []
+    characters = 0
+    for item in items:
+        chunk.append(item)
+        characters += _characters(item.value)
+        if len(chunk) == CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
         yield chunk
 
 
-def _draw(path: str, wanted: int | None, seed: int) -> Sequence[int]:
+def _characters(value: Mapping[str, Any]) -> int:
+    if "text" in value:
+        return len(value["text"])
+    return sum(len(str(message.get("content") or "")) for message in value["messages"])
+
+
+def draw(path: str, wanted: int | None, seed: int) -> Sequence[int] | NDArray[np.int64]:
     """Row numbers to use of a file, ascending; reads the whole file once, so that errors show early."""
     from longalign.data.formats import read_rows
 
@@ -126,17 +109,17 @@ def _draw(path: str, wanted: int | None, seed: int) -> Sequence[int]:
         return range(count)
     if wanted > count:
         raise DataError(f"{path}: {wanted} rows are wanted but it has {count}; ask for fewer or build more")
-    drawn = random_for(seed, "rows", Path(path).name).choice(count, size=wanted, replace=False)
-    return sorted(drawn.tolist())
+    return np.sort(random_for(seed, "rows", Path(path).name).choice(count, size=wanted, replace=False))
 
 
-def _items(chosen: Mapping[str, Sequence[int]]) -> Iterator[Item]:
+def items_of_rows(chosen: Mapping[str, Sequence[int] | NDArray[np.int64]]) -> Iterator[Item]:
+    """The rows with these numbers, ascending, of each file."""
     from longalign.data.formats import read_rows
 
     for path, numbers in chosen.items():
-        wanted = set(numbers)
-        name = Path(path).name
-        for number, row in enumerate(read_rows(path)):
-            if number in wanted:
-                where = f"{name} row {number + 1}"
-                yield Item(where, {"source": Path(path).stem, **row, "_where": where})
+        rows, name, passed = read_rows(path), Path(path).name, 0
+        for number in numbers:
+            row = next(islice(rows, number - passed, None))
+            passed = number + 1
+            where = f"{name} row {passed}"
+            yield Item(where, {"source": Path(path).stem, **row, "_where": where})

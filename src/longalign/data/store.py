@@ -1,10 +1,13 @@
-"""Sequences on disk: three flat arrays, memory-mapped, written once.
+"""Sequences on disk: flat arrays, memory-mapped, written once.
 
-    ids.npy      int32 [all tokens]      targets.npy  bool [all tokens]      offsets.npy  int64 [sequences + 1]
-    rows.jsonl   what each sequence is: id, source, ...                      store.json   key, counts, fingerprint
+    ids.npy      int32 [all tokens]       target_counts.npy  int64 [sequences]    rows.jsonl  a line a sequence: id, ...
+    targets.npy  bool  [all tokens]       sources.npy        int32 [sequences]    store.json  key, counts, fingerprint,
+    offsets.npy  int64 [sequences + 1]                                                        names of the sources
 
-`build_store` tokenises chunks of rows, in this process or in several; each finished chunk is a file of its own, so
-a killed build goes on where it stopped, and two builds with the same rows give the same bytes in any process count.
+Opening one costs the same for a thousand sequences and for ten million: what a sequence is called stays in rows.jsonl
+until someone asks. `build_store` tokenises chunks of rows, in this process or in several, with a few chunks in memory.
+Each finished chunk is a file of its own, so a killed build goes on where it stopped, and two builds with the same rows
+give the same bytes in any process count.
 """
 
 from __future__ import annotations
@@ -18,12 +21,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
 from longalign.data.tokenize import TokenSequence
@@ -32,7 +36,8 @@ from longalign.run import atomic_path, atomic_write_json, fingerprint
 
 Encoded = tuple[list[tuple[TokenSequence, dict[str, Any]]], Counter[str]]
 Encoder = Callable[[Any], Encoded]
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+ARRAYS = ("ids", "targets", "offsets", "target_counts", "sources")
 
 
 @dataclass(frozen=True)
@@ -45,48 +50,64 @@ class Item:
 
 @dataclass(frozen=True)
 class TokenStore:
-    """An open store; `store[i]` reads sequence i from the map."""
+    """An open store; `store[i]` reads sequence i from the map.
+
+    ids, targets: of all tokens. offsets: where each sequence starts, and the end. target_counts_N: N_i of each
+    sequence. source_N: which of `sources` each sequence comes from.
+    """
 
     folder: Path
+    description: dict[str, Any]
     ids: NDArray[np.int32]
     targets: NDArray[np.bool_]
     offsets: NDArray[np.int64]
-    description: dict[str, Any]
+    target_counts: NDArray[np.int64]
+    source_N: NDArray[np.int32]
 
     @classmethod
     def open(cls, folder: Path) -> TokenStore:
         """Raises `DataError` if the folder holds no whole store."""
         try:
             description = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-            arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "targets", "offsets")]
-        except (OSError, ValueError) as error:
+            if description["format"] != FORMAT_VERSION:
+                raise ValueError(f"format {description['format']}, this version reads {FORMAT_VERSION}")
+            arrays = [np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ARRAYS]
+        except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{folder}: no readable token store ({error}); tokenise again") from None
-        return cls(folder, arrays[0], arrays[1], np.asarray(arrays[2]), description)
+        return cls(folder, description, *arrays)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> TokenSequence:
         part = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
-        return TokenSequence(np.asarray(self.ids[part]), np.asarray(self.targets[part]))
+        return TokenSequence(self.ids[part], self.targets[part])
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each sequence."""
         return np.diff(self.offsets)
 
-    @cached_property
-    def target_counts(self) -> NDArray[np.int64]:
-        """Targets of each sequence (N_i)."""
-        if len(self) == 0:
-            return np.zeros(0, dtype=np.int64)
-        return np.add.reduceat(self.targets, self.offsets[:-1], dtype=np.int64)
+    @property
+    def sources(self) -> list[str]:
+        """Names of the sources, in order of first appearance."""
+        return cast(list[str], self.description["sources"])
 
-    @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """What each sequence is: `id`, `source` and whatever the encoder noted."""
+    def notes(self, sequences: Sequence[int]) -> list[dict[str, Any]]:
+        """What these sequences are: `id`, `source` and whatever the encoder noted. Reads the file through, so it is
+        for messages and looks, not for every step."""
+        wanted = set(sequences)
+        found = {}
         with (self.folder / "rows.jsonl").open(encoding="utf-8") as stream:
-            return [json.loads(line) for line in stream]
+            for number, line in enumerate(islice(stream, max(wanted, default=-1) + 1)):
+                if number in wanted:
+                    found[number] = json.loads(line)
+        return [found[number] for number in sequences]
+
+    def names(self, sequences: Sequence[int]) -> list[str]:
+        """A name a person can find each of these sequences by."""
+        notes = zip(sequences, self.notes(sequences), strict=True)
+        return [str(note.get("where") or note.get("id") or number) for number, note in notes]
 
     @property
     def fingerprint(self) -> str:
@@ -97,6 +118,15 @@ class TokenStore:
     def counts(self) -> dict[str, int]:
         """What happened to rows on the way in (`overlong`, `dropped_without_targets`, ...)."""
         return cast(dict[str, int], self.description["counts"])
+
+
+def finished_store(folder: Path, key: str) -> TokenStore | None:
+    """The store in `folder` if it is whole and has this content."""
+    try:
+        store = TokenStore.open(folder)
+    except DataError:
+        return None
+    return store if store.description["key"] == key else None
 
 
 def build_store(
@@ -112,18 +142,18 @@ def build_store(
 
     `key` names the content (rows, tokenizer, settings); a store or chunk of another key is replaced. Row by row,
     `encode` returns sequences with their notes, and counts. Its errors come back as `DataError` naming the row.
+    `chunks` is read as it is needed: at most two chunks a worker are in memory.
     """
-    if (folder / "store.json").exists():
-        store = TokenStore.open(folder)
-        if store.description["key"] == key:
-            return store
+    if store := finished_store(folder, key):
+        return store
+    key_of_parts = f"{key} {FORMAT_VERSION}"
     parts = folder.parent / f".{folder.name}.parts"
-    if parts.exists() and (parts / "key").read_text(encoding="utf-8") != key:
+    if parts.exists() and (parts / "key").read_text(encoding="utf-8") != key_of_parts:
         shutil.rmtree(parts)
     if not parts.exists():
         with atomic_path(parts) as temporary:
             temporary.mkdir()
-            (temporary / "key").write_text(key, encoding="utf-8")
+            (temporary / "key").write_text(key_of_parts, encoding="utf-8")
     count = 0
     for number, rows in _run(_todo(chunks, parts), encode, parts, workers):
         on_chunk(rows)
@@ -199,6 +229,7 @@ def _encode_chunk(chunk: Sequence[Item], encode: Encoder, path: Path) -> None:
             ids=np.concatenate([s.ids_T for s in arrays] or [np.zeros(0, np.int32)]).astype(np.int32),
             targets=np.concatenate([s.target_T for s in arrays] or [np.zeros(0, bool)]),
             lengths=np.array([s.length_tokens for s in arrays], dtype=np.int64),
+            target_counts=np.array([s.target_count for s in arrays], dtype=np.int64),
             notes=np.frombuffer(
                 json.dumps({"rows": [note for _, note in sequences], "counts": counts}, ensure_ascii=False).encode(),
                 dtype=np.uint8,
@@ -207,47 +238,61 @@ def _encode_chunk(chunk: Sequence[Item], encode: Encoder, path: Path) -> None:
 
 
 def _join(paths: Sequence[Path], folder: Path, key: str) -> None:
-    """Lay all chunks end to end; one chunk in memory at a time."""
-    lengths_parts, counts, digest = [], Counter[str](), sha256()
-    for path in paths:
-        with np.load(path) as part:
-            lengths_parts.append(part["lengths"])
-    lengths = np.concatenate(lengths_parts or [np.zeros(0, np.int64)])
+    """Lay all chunks end to end; one chunk in memory at a time. Plain writes: dirty pages of a map would stay."""
+    lengths, target_counts = (_gathered(paths, name) for name in ("lengths", "target_counts"))
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    total = int(offsets[-1])
-    ids = open_memmap(folder / "ids.npy", mode="w+", dtype=np.int32, shape=(total,)) if total else None
-    targets = open_memmap(folder / "targets.npy", mode="w+", dtype=np.bool_, shape=(total,)) if total else None
+    counts, digest, numbers = Counter[str](), sha256(), dict[str, int]()
+    source_N = np.zeros(len(lengths), dtype=np.int32)
     place = 0
-    with (folder / "rows.jsonl").open("w", encoding="utf-8") as stream:
+    with (
+        _flat(folder / "ids.npy", np.int32, int(offsets[-1])) as ids,
+        _flat(folder / "targets.npy", np.bool_, int(offsets[-1])) as targets,
+        (folder / "rows.jsonl").open("w", encoding="utf-8") as stream,
+    ):
         for path in paths:
             with np.load(path) as part:
                 part_ids, part_targets = part["ids"], part["targets"]
                 notes = json.loads(part["notes"].tobytes())
-            if ids is not None and targets is not None:
-                ids[place : place + len(part_ids)] = part_ids
-                targets[place : place + len(part_ids)] = part_targets
-            place += len(part_ids)
-            digest.update(part_ids.tobytes() + part_targets.tobytes())
+            ids.write(part_ids.data)
+            targets.write(part_targets.data)
+            digest.update(part_ids.data)
+            digest.update(part_targets.data)
             counts += Counter(notes["counts"])
-            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in notes["rows"])
-    if ids is None or targets is None:
-        np.save(folder / "ids.npy", np.zeros(0, np.int32))
-        np.save(folder / "targets.npy", np.zeros(0, bool))
-    else:
-        ids.flush()
-        targets.flush()
+            for note in notes["rows"]:
+                source_N[place] = numbers.setdefault(str(note.get("source") or "unknown"), len(numbers))
+                place += 1
+                stream.write(json.dumps(note, ensure_ascii=False) + "\n")
     np.save(folder / "offsets.npy", offsets)
+    np.save(folder / "target_counts.npy", target_counts)
+    np.save(folder / "sources.npy", source_N)
     atomic_write_json(
         folder / "store.json",
         {
             "format": FORMAT_VERSION,
             "key": key,
             "sequences": len(lengths),
-            "tokens": total,
+            "tokens": int(offsets[-1]),
             "counts": dict(counts),
+            "sources": list(numbers),
             "fingerprint": fingerprint(digest.hexdigest(), sha256(offsets.tobytes()).hexdigest()),
         },
     )
     for path in folder.iterdir():
         with path.open("rb") as stream_b:
             os.fsync(stream_b.fileno())
+
+
+def _gathered(paths: Sequence[Path], name: str) -> NDArray[np.int64]:
+    found = [np.zeros(0, dtype=np.int64)]
+    for path in paths:
+        with np.load(path) as part:
+            found.append(part[name])
+    return np.concatenate(found)
+
+
+def _flat(path: Path, dtype: type[np.generic], length: int) -> IO[bytes]:
+    """A .npy file of that many values, open to write them."""
+    stream = path.open("wb")
+    header = {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": (length,)}
+    write_array_header_1_0(stream, header)
+    return stream

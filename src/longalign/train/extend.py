@@ -8,21 +8,23 @@ as it came, with stretched RoPE before training, and after it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from longalign.builtin import corpus, is_builtin, model_dir
+from longalign.builtin import is_builtin, model_dir
 from longalign.config import ExtendSettings
-from longalign.data.rows_to_tokens import DocumentEncoder, MixedEncoder, RowEncoder, tokenize_documents
+from longalign.data.rows_to_tokens import RowEncoder
 from longalign.data.store import TokenStore
-from longalign.errors import ConfigError, DataError
+from longalign.data.texts_to_tokens import DocumentEncoder, MixedEncoder, tokenize_texts
+from longalign.errors import ConfigError
 from longalign.progress import say
-from longalign.run import atomic_write_json, fingerprint, random_for
+from longalign.run import atomic_write_json, fingerprint
 from longalign.train import ranks
 from longalign.train.build import build_model
 from longalign.train.card import model_card
@@ -32,11 +34,10 @@ from longalign.train.loss import attach_loss
 from longalign.train.model import check_vocabulary, load_config, load_model, load_tokenizer
 from longalign.train.positions import perplexity_by_position, position_table
 from longalign.train.sft import announce, source_counts
-from longalign.train.shared_stage import input_fingerprint, open_shared_stage
+from longalign.train.shared_stage import input_fingerprints, open_shared_stage
 from longalign.train.threads import choose_threads
 
 VERSION = 1
-HELDOUT_DOCUMENTS = 16
 POSITION_WINDOWS = 16
 """Windows of held-out text that perplexity by position is measured on."""
 
@@ -50,7 +51,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> d
     if not settings.text and not settings.data:
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
     names = [name for name in (*settings.text, *settings.data) if not is_builtin(name)]
-    inputs = {"model": input_fingerprint(settings.model), **{name: input_fingerprint(name) for name in names}}
+    inputs = partial(input_fingerprints, settings.model, names)
     with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.finished is not None:
             return stage.finished
@@ -58,7 +59,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> d
         source = model_dir(settings.model)
         tokenizer = load_tokenizer(source)
         check_vocabulary(load_config(source), tokenizer)
-        store, heldout = _tokens(settings, out, source, inputs)
+        store, heldout = _tokens(settings, out, source, stage.inputs)
         report = announce(settings, store, source, out)
         if plan_only:
             return report
@@ -121,46 +122,11 @@ def _as_it_came(source: str) -> nn.Module:
 
 
 def _tokens(
-    settings: ExtendSettings, out: Path, tokenizer: str, inputs: dict[str, str]
+    settings: ExtendSettings, out: Path, tokenizer: str, inputs: Mapping[str, str]
 ) -> tuple[TokenStore, TokenStore | None]:
-    if ranks.is_first():
-        documents = list(read_texts(settings.text))
-        if settings.text and not documents:
-            raise DataError(f"{', '.join(settings.text)}: no documents found; give .txt, .md, .jsonl or .parquet files")
-        held = _held_out(documents, settings.seed)
-        encoder = MixedEncoder(DocumentEncoder(tokenizer, settings.window), RowEncoder(tokenizer, settings.window))
-        stamp = fingerprint(inputs, settings.text)
-        kept = [document for number, document in enumerate(documents) if number not in held]
-        tokenize_documents(out / "tokens", kept, encoder, stamp=stamp, rows=settings.data, seed=settings.seed)
-        if held:
-            tokenize_documents(out / "heldout-tokens", [documents[n] for n in sorted(held)], encoder, stamp=stamp)
-    ranks.barrier()
-    folder = out / "heldout-tokens"
-    return TokenStore.open(out / "tokens"), TokenStore.open(folder) if folder.exists() else None
-
-
-def read_texts(names: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """Documents of bundled corpora, files and folders: `id`, `text`, `source`, `title`."""
-    for name in names:
-        if is_builtin(name):
-            for title, text in corpus(name):
-                yield {"id": fingerprint(text), "text": text, "source": name, "title": title}
-        else:
-            from longalign.data.documents import read_documents
-
-            for document in read_documents([name]):
-                yield {
-                    "id": document.id,
-                    "text": document.text,
-                    "source": document.source or name,
-                    "title": document.title or "",
-                }
-
-
-def _held_out(documents: list[dict[str, str]], seed: int) -> set[int]:
-    """A fiftieth of the documents, at least one and at most 16, from the longest third; none of fewer than ten."""
-    if len(documents) < 10:
-        return set()
-    longest = sorted(range(len(documents)), key=lambda n: -len(documents[n]["text"]))[: -(-len(documents) // 3)]
-    wanted = min(max(len(documents) // 50, 1), HELDOUT_DOCUMENTS, len(longest))
-    return set(random_for(seed, "extend", "heldout").choice(longest, size=wanted, replace=False).tolist())
+    """Training and held-out sequences; the first rank makes them, the others read them."""
+    encoder = MixedEncoder(DocumentEncoder(tokenizer, settings.window), RowEncoder(tokenizer, settings.window))
+    folders = (out / "tokens", out / "heldout-tokens")
+    make = partial(tokenize_texts, settings.text, settings.data, folders, encoder, seed=settings.seed)
+    ranks.by_first(partial(make, stamp=fingerprint(inputs)))
+    return TokenStore.open(folders[0]), TokenStore.open(folders[1]) if folders[1].exists() else None

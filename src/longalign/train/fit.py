@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,10 @@ def fit(
     Writes plan.npz, metrics.jsonl and checkpoints/ into `folder`. Returns the trainer, whose `model` is trained, and
     a summary.
     """
-    resumed = checkpoint.newest_good(folder / "checkpoints", say) if ranks.is_first() else None
-    resumed = ranks.share(resumed)
+    resumed = ranks.by_first(partial(checkpoint.newest_good, folder / "checkpoints", say))
     done = checkpoint.step_of(resumed) if resumed else 0
     plan = step_plan(store, settings, folder, cost=model_cost(model), from_step=done)
     steps = min(len(plan), settings.max_steps or len(plan))
-    names = row_names(store)
     dtype = next(model.parameters()).dtype
     loader = StepLoader(
         store,
@@ -64,8 +63,6 @@ def fit(
     sequence_parallel = start_sequence_parallel(model, settings)
     if parallel_mode(settings) == "fsdp2":
         model = shard(model, settings)
-    sources = [str(row.get("source") or "unknown") for row in store.rows]
-    groups = Groups.of(store.lengths, store.target_counts, sources)
     heldout = None
     if heldout_store is not None and len(heldout_store):
         heldout = HeldOut.of(
@@ -96,9 +93,9 @@ def fit(
             training_arguments(settings, folder, steps),
             settings=settings,
             loader=loader,
-            meter=StepMeter(folder / "metrics.jsonl", plan, groups, ranks.count(), peak_flops()),
+            meter=StepMeter(folder / "metrics.jsonl", plan, Groups.of_store(store), ranks.count(), peak_flops()),
             checkpoints=folder / "checkpoints",
-            row_names=names,
+            names_of=store.names,
             heldout=heldout,
             sequence_parallel=sequence_parallel,
             on_step=on_step,
@@ -174,11 +171,6 @@ def weight_schedule(settings: LoopSettings) -> WeightSchedule:
         switch = settings.token_weighting_steps
         return WeightSchedule("token", settings.weighting, begin=switch - 1, end=switch)
     return WeightSchedule(settings.weighting, settings.weighting)
-
-
-def row_names(store: TokenStore) -> list[str]:
-    """A name a person can find each sequence by."""
-    return [str(row.get("where") or row.get("id") or number) for number, row in enumerate(store.rows)]
 
 
 def summarise(folder: Path, plan: StepPlan, steps: int) -> dict[str, Any]:

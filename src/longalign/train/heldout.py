@@ -38,9 +38,9 @@ class HeldOut:
             sequences_per_step=max(len(store), 1),
             strategy="balanced",
         )
-        sources = [str(row.get("source") or "unknown") for row in store.rows]
-        groups = Groups.of(store.lengths, store.target_counts, sources)
-        return cls(store, groups, StepLoader(store, plan, WeightSchedule("sequence", "sequence"), data_rank))
+        return cls(
+            store, Groups.of_store(store), StepLoader(store, plan, WeightSchedule("sequence", "sequence"), data_rank)
+        )
 
     def measure(
         self, model: nn.Module, model_inputs: Callable[[Microbatch], dict[str, Any]], part: tuple[int, int] = (0, 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longalign.core.step_plan import Step, StepPlan
+from longalign.data.store import TokenStore
 from longalign.errors import RunError
 from longalign.run import append_jsonl, atomic_path, read_jsonl
 from longalign.train import ranks
 from longalign.train.collate import Microbatch
+
+NamesOf = Callable[[Sequence[int]], list[str]]
+"""What people call some rows; asked only when an error must name them."""
 
 
 def length_band(length_tokens: int) -> str:
@@ -38,22 +42,29 @@ class Groups:
 
     bands: tuple[str, ...]
     sources: tuple[str, ...]
-    band_N: NDArray[np.int64]
-    source_N: NDArray[np.int64]
+    band_N: NDArray[np.int8]
+    source_N: NDArray[np.int32]
     target_counts_N: NDArray[np.int64]
 
     @classmethod
-    def of(cls, lengths: Sequence[int] | NDArray[Any], targets: NDArray[Any], sources: Sequence[str]) -> Groups:
-        names = [length_band(int(length)) for length in lengths]
-        bands = tuple(sorted(set(names), key=lambda band: int(band.split("-")[0])))
-        kinds = tuple(sorted(set(sources)))
+    def of(
+        cls, lengths_N: NDArray[Any], targets_N: NDArray[Any], source_N: NDArray[Any], sources: Sequence[str]
+    ) -> Groups:
+        """`source_N`: which of `sources` each row comes from. Groups are listed by length and by name."""
+        _, exponent_N = np.frexp(np.maximum(lengths_N, 1))  # 2^(exponent - 1) <= length < 2^exponent
+        exponents, band_N = np.unique(exponent_N, return_inverse=True)
+        order = sorted(range(len(sources)), key=lambda number: sources[number])
         return cls(
-            bands,
-            kinds,
-            np.array([bands.index(name) for name in names], dtype=np.int64),
-            np.array([kinds.index(source) for source in sources], dtype=np.int64),
-            np.asarray(targets, dtype=np.int64),
+            tuple(length_band(1 << (int(exponent) - 1)) for exponent in exponents),
+            tuple(sources[number] for number in order),
+            band_N.astype(np.int8),
+            np.argsort(order).astype(np.int32)[source_N],
+            targets_N,
         )
+
+    @classmethod
+    def of_store(cls, store: TokenStore) -> Groups:
+        return cls.of(store.lengths, store.target_counts, store.source_N, store.sources)
 
     @property
     def size(self) -> int:
@@ -61,7 +72,8 @@ class Groups:
 
     def count(self, rows: Sequence[int]) -> NDArray[np.float64]:
         """Sequences with targets in each group."""
-        trained = np.array([row for row in rows if self.target_counts_N[row] > 0], dtype=np.int64)
+        index = np.array(rows, dtype=np.int64)
+        trained = index[self.target_counts_N[index] > 0]
         return self.add(trained, np.ones(len(trained)))
 
     def add(self, rows: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -99,7 +111,7 @@ class NllSums:
         nll_S.index_add_(0, segment_T, nll_T[: len(segment_T)].to(nll_S.dtype))  # beyond them is only filling
         self.parts.append((microbatch.rows, nll_S, loss.detach()))
 
-    def check(self, step: int, name_of: Mapping[int, str] | Sequence[str]) -> None:
+    def check(self, step: int, names_of: NamesOf) -> None:
         """Raise `RunError` naming step, microbatch and rows if anything is not finite."""
         losses = torch.stack([loss for _, _, loss in self.parts])
         if bool(torch.isfinite(losses).all()):
@@ -108,7 +120,7 @@ class NllSums:
             if bool(torch.isfinite(loss)):
                 continue
             bad = [row for row, nll in zip(rows, nll_S.tolist(), strict=False) if not np.isfinite(nll)] or list(rows)
-            names = ", ".join(f"{row} ({name_of[row]})" for row in bad[:8])
+            names = ", ".join(f"{row} ({name})" for row, name in zip(bad, names_of(bad[:8]), strict=False))
             raise RunError(
                 f"step {step}: the loss is {float(loss)} in microbatch {number} of rank {ranks.this()}, row {names}; "
                 "weights are unchanged since the step before: lower the learning rate or look at that row"

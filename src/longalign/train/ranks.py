@@ -5,11 +5,17 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-from typing import Any
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
+LONGEST_WORK = timedelta(days=7)
+"""What a rank waits for the first one to prepare."""
 
 
 def count() -> int:
@@ -49,6 +55,18 @@ def share(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def by_first(work: Callable[[], T]) -> T:
+    """What `work()` returns on the first rank, everywhere. The others wait as long as it takes: hashing and tokenising
+    a corpus takes hours, while collectives of training should fail after minutes."""
+    if not _running():
+        return work()
+    patient = dist.new_group(backend="gloo", timeout=LONGEST_WORK)
+    box = [work() if is_first() else None]
+    dist.broadcast_object_list(box, src=0, group=patient)
+    dist.destroy_process_group(patient)
+    return cast(T, box[0])
 
 
 def gather(value: Any) -> list[Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from longalign.train.export import export
 from longalign.train.fit import fit
 from longalign.train.model import check_vocabulary, load_config, load_tokenizer
 from longalign.train.preview import headline, preview
-from longalign.train.shared_stage import input_fingerprint, open_shared_stage
+from longalign.train.shared_stage import input_fingerprints, open_shared_stage
 from longalign.train.threads import choose_threads
 from longalign.train.tokenizer import tokenizer_folder
 
@@ -38,7 +39,7 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False) -> dic
     and the plan's report comes back.
     """
     files = [*settings.data, *settings.eval_data, *([settings.chat_template] if settings.chat_template else [])]
-    inputs = {"model": input_fingerprint(settings.model), **{name: input_fingerprint(name) for name in files}}
+    inputs = partial(input_fingerprints, settings.model, files)
     with open_shared_stage(out, "train", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.finished is not None:
             return stage.finished
@@ -47,7 +48,7 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False) -> dic
         reader = tokenizer_folder(source, settings, out / "tokenizer")
         tokenizer = load_tokenizer(reader)
         check_vocabulary(load_config(source), tokenizer)
-        store, heldout = _tokens(settings, out, reader, inputs)
+        store, heldout = _tokens(settings, out, reader, stage.inputs)
         report = announce(settings, store, source, out)
         if plan_only:
             return report
@@ -72,17 +73,19 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False) -> dic
 
 
 def _tokens(
-    settings: TrainSettings, out: Path, tokenizer: str, inputs: dict[str, str]
+    settings: TrainSettings, out: Path, tokenizer: str, inputs: Mapping[str, str]
 ) -> tuple[TokenStore, TokenStore | None]:
     """Training and held-out sequences; the first rank makes them, the others read them."""
     encoder = RowEncoder(tokenizer, settings.window, settings.overlong, settings.train_on, settings.thinking)
     stamp = fingerprint(inputs)
-    if ranks.is_first():
+
+    def make() -> None:
         tokenize_rows(out / "tokens", settings.data, encoder, seed=settings.seed, stamp=stamp)
         if settings.eval_data:
             files = dict.fromkeys(settings.eval_data)
             tokenize_rows(out / "heldout-tokens", files, encoder, seed=settings.seed, stamp=stamp)
-    ranks.barrier()
+
+    ranks.by_first(make)
     heldout = TokenStore.open(out / "heldout-tokens") if settings.eval_data else None
     return TokenStore.open(out / "tokens"), heldout
 
@@ -111,7 +114,8 @@ def describe(store: TokenStore) -> str:
 
 def source_counts(store: TokenStore) -> dict[str, int]:
     """Sequences by source."""
-    return dict(Counter(str(row.get("source") or "unknown") for row in store.rows).most_common())
+    counts = np.bincount(store.source_N, minlength=len(store.sources))
+    return {store.sources[number]: int(counts[number]) for number in np.argsort(-counts, kind="stable")}
 
 
 def turn_ends(store: TokenStore, tokenizer: Any, sample: int = 200) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ from longalign.train import ranks
 
 @dataclass
 class SharedStage:
-    """What every rank knows of the stage; only the first rank has `run`."""
+    """What every rank knows of the stage, `inputs` by content; only the first rank has `run`."""
 
     folder: Path
     finished: dict[str, Any] | None
+    inputs: Mapping[str, str]
     run: StageRun | None
 
     def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,20 +32,27 @@ class SharedStage:
 
 @contextmanager
 def open_shared_stage(
-    out: Path, name: str, *, settings: LoopSettings, inputs: Mapping[str, str], version: int
+    out: Path, name: str, *, settings: LoopSettings, inputs: Callable[[], Mapping[str, str]], version: int
 ) -> Iterator[SharedStage]:
-    """`open_stage` on the first rank; every rank learns whether the stage is done."""
+    """`open_stage` on the first rank; every rank learns whether the stage is done. `inputs` is called on the first
+    rank only: one process reads a corpus to hash it, not eight."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     ranks.start()
+    found = ranks.by_first(inputs)
     if not ranks.is_first():
-        yield SharedStage(out, ranks.share(None), None)
+        yield SharedStage(out, ranks.share(None), found, None)
         return
-    with open_stage(out, name, settings=settings, inputs=inputs, version=version) as run:
+    with open_stage(out, name, settings=settings, inputs=found, version=version) as run:
         finished = run.summary if run.done else None
         ranks.share(finished)
-        yield SharedStage(out, finished, run)
+        yield SharedStage(out, finished, found, run)
+
+
+def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:
+    """`input_fingerprint` of a stage's model and of everything else it reads."""
+    return {"model": input_fingerprint(model), **{name: input_fingerprint(name) for name in names}}
 
 
 def input_fingerprint(name: str) -> str:

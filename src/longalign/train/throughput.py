@@ -28,7 +28,10 @@ def measure(settings: TrainSettings, out: Path, *, rows: int) -> dict[str, Any]:
 
     Each figure covers forward, backward and update. The rows are drawn by seed from all rows of `settings.data`.
     """
-    inputs = {name: input_fingerprint(name) for name in (settings.model, *settings.data)} | {"rows": str(rows)}
+
+    def inputs() -> dict[str, str]:
+        return {name: input_fingerprint(name) for name in (settings.model, *settings.data)} | {"rows": str(rows)}
+
     with open_shared_stage(out, "throughput", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.finished is not None:
             return stage.finished

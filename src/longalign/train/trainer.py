@@ -29,7 +29,7 @@ from longalign.train import checkpoint, ranks
 from longalign.train.attention import pack_kwargs
 from longalign.train.collate import Microbatch, StepBatch, StepLoader
 from longalign.train.heldout import HeldOut
-from longalign.train.metrics import NllSums, StepMeter, forget_after
+from longalign.train.metrics import NamesOf, NllSums, StepMeter, forget_after
 from longalign.train.optimizer import build_optimizer, build_schedule
 from longalign.train.parallel import compute_dtype
 from longalign.train.sequence_parallel import SequenceParallel, shard_inputs
@@ -50,7 +50,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         loader: StepLoader,
         meter: StepMeter,
         checkpoints: Path,
-        row_names: list[str],
+        names_of: NamesOf,
         heldout: HeldOut | None = None,
         sequence_parallel: SequenceParallel | None = None,
         on_step: Callable[[dict[str, Any]], None] = lambda row: None,
@@ -63,7 +63,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         self.loss_is_scaled_for_ga = True
         self.settings, self.loader, self.meter, self.heldout = settings, loader, meter, heldout
-        self.checkpoints, self.row_names = checkpoints, row_names
+        self.checkpoints, self.names_of = checkpoints, names_of
         self.sequence_parallel = sequence_parallel
         self.part = (sequence_parallel.rank, sequence_parallel.degree) if sequence_parallel else (0, 1)
         self.sums = NllSums(meter.groups, self.part)
@@ -106,7 +106,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
                 self.accelerator.backward(output.loss)
             self.sums.add(microbatch, output.nll, output.loss)
             total += output.loss.detach().float()
-        self.sums.check(inputs.step.index + 1, self.row_names)
+        self.sums.check(inputs.step.index + 1, self.names_of)
         return total
 
     def model_inputs(self, microbatch: Microbatch) -> dict[str, Any]:

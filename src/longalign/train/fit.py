@@ -105,7 +105,6 @@ def fit(
         else:
             if ranks.is_first():
                 (folder / "metrics.jsonl").unlink(missing_ok=True)
-            trainer.evaluate()
             trainer.train()
     return trainer, summarise(folder, plan, steps)
 

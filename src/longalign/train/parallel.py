@@ -30,7 +30,7 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return TrainingArguments(
-            output_dir=str(folder / "checkpoints"),
+            output_dir=str(folder),  # trackers write below it; checkpoints are ours
             per_device_train_batch_size=1,
             gradient_accumulation_steps=1,
             num_train_epochs=1,

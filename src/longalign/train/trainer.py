@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -59,7 +60,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.optimizer: torch.optim.Optimizer | None = None
         self.lr_scheduler: Any = None
         self.control: Any = None
-        super().__init__(model=model, args=args, callbacks=[_Schedule(settings, on_step)])
+        super().__init__(model=model, args=args, callbacks=[_Schedule(settings, on_step, self.evaluate)])
         self.remove_callback(PrinterCallback)
         self.loss_is_scaled_for_ga = True
         self.settings, self.loader, self.meter, self.heldout = settings, loader, meter, heldout
@@ -171,6 +172,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """Held-out losses: a row of metrics.jsonl with `heldout` in it, and Trainer's trackers."""
         if self.heldout is None:
             return {}
+        start_s = time.monotonic()
         with compute_dtype(self.args.device, self.settings):
             found = self.heldout.measure(self.model, self.model_inputs, self.part)
         if ranks.is_first():
@@ -178,6 +180,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         flat = {f"heldout_{kind}/{name}": v for kind in found for name, v in found[kind].items()}
         self.log(dict(flat))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, flat)
+        self.meter.started_s += time.monotonic() - start_s  # no part of the next step
         return flat
 
     # --- checkpoints --------------------------------------------------------------------------------------------
@@ -240,8 +243,14 @@ def vars_of(state: TrainerState) -> dict[str, Any]:
 class _Schedule(TrainerCallback):  # type: ignore[misc]
     """When to measure held-out losses, save, and report progress."""
 
-    def __init__(self, settings: LoopSettings, on_step: Callable[[dict[str, Any]], None]) -> None:
-        self.settings, self.on_step = settings, on_step
+    def __init__(
+        self, settings: LoopSettings, on_step: Callable[[dict[str, Any]], None], measure: Callable[[], object]
+    ) -> None:
+        self.settings, self.on_step, self.measure = settings, on_step, measure
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 0:  # not earlier: trackers open their files when training begins
+            self.measure()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         last = state.global_step >= state.max_steps

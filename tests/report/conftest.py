@@ -128,7 +128,9 @@ def write_training(folder: Path, settings: ExtendSettings | TrainSettings, seed:
             append_jsonl_fast(folder / "metrics.jsonl", {"step": step, "loss": loss})
             if step % 50 == 0 and name == "train":
                 bands = {"64-127": loss + 0.1, "128-255": loss, "1024-2047": loss + 1 - long_share}
-                append_jsonl_fast(folder / "metrics.jsonl", {"step": step, "heldout": {"by_length": bands}})
+                sources = {"chat": loss, "long": loss + 1 - long_share}
+                heldout = {"by_length": bands, "by_source": sources}
+                append_jsonl_fast(folder / "metrics.jsonl", {"step": step, "heldout": heldout})
         stage.finish(
             {
                 "steps": 300,

@@ -1,9 +1,9 @@
-"""The training part: losses by step, held-out losses by length band, and what each run took."""
+"""The training part: losses by step, held-out losses by length band and source, and what each run took."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -17,10 +17,11 @@ SEED_PART = re.compile(r"[-/_]?seed-?\d+\b")
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """What the template shows: charts as (heading, drawing, legend), and a line for each run."""
+    """What the template shows: charts as (heading, drawing, legend), of held-out losses as (heading, what the lines are,
+    drawing, legend); and a line for each run."""
 
     charts: tuple[tuple[str, Markup, Markup], ...]
-    heldout: tuple[tuple[str, Markup, Markup], ...]
+    heldout: tuple[tuple[str, str, Markup, Markup], ...]
     rows: tuple[tuple[str, ...], ...]
     unfinished: tuple[str, ...]
 
@@ -37,7 +38,7 @@ def training_section(stages: Sequence[Stage]) -> TrainingSection | None:
         ).append(stage)
     return TrainingSection(
         tuple((kind, *_losses(kind, group)) for kind, group in kinds.items()),
-        tuple((arm(stage), *_heldout(stage)) for stage in _one_a_name(measured) if _bands(stage)),
+        tuple(curves for stage in _one_a_name(measured) for curves in _heldout(stage)),
         tuple(_row(stage) for stage in stages),
         tuple(stage.place for stage in stages if not stage.done),
     )
@@ -68,22 +69,28 @@ def _losses(kind: str, stages: Sequence[Stage]) -> tuple[Markup, Markup]:
     return drawing, legend([(name, number) for number, name in enumerate(names)])
 
 
-def _bands(stage: Stage) -> dict[str, list[Point]]:
-    """Held-out loss by step for each length band."""
+def _heldout(stage: Stage) -> Iterator[tuple[str, str, Markup, Markup]]:
+    """Learning curves: a line a length band, and a line a source where there are several."""
+    by_source = _curves(stage, "by_source")
+    for what, curves in (("length in tokens", _curves(stage, "by_length")), ("source", by_source)):
+        if curves and (curves is not by_source or len(curves) > 1):
+            series = [Series(name, thin(points), number) for number, (name, points) in enumerate(curves.items())]
+            drawing = _drawing(series, "step", "held-out loss", f"held-out loss of {arm(stage)} by {what}")
+            yield arm(stage), what, drawing, legend([(name, number) for number, name in enumerate(curves)])
+
+
+def _curves(stage: Stage, kind: str) -> dict[str, list[Point]]:
+    """Held-out loss by step for each group of a kind: bands from short to long, sources by name."""
     lines: dict[str, list[Point]] = {}
     for row in stage.metrics:
-        for band, loss in (row.get("heldout") or {}).get("by_length", {}).items():
-            lines.setdefault(band, []).append(
-                Point(row["step"], loss, tip=f"{band} tokens, step {row['step']}: {loss:.4f}")
-            )
-    return dict(sorted(lines.items(), key=lambda item: int(re.findall(r"\d+", item[0])[0])))
+        for name, loss in (row.get("heldout") or {}).get(kind, {}).items():
+            point = Point(row["step"], loss, tip=f"{name}, step {row['step']}: {loss:.4f}")
+            lines.setdefault(name, []).append(point)
+    return {name: lines[name] for name in sorted(lines, key=_first_number if kind == "by_length" else None)}
 
 
-def _heldout(stage: Stage) -> tuple[Markup, Markup]:
-    bands = _bands(stage)
-    series = [Series(band, thin(points), number) for number, (band, points) in enumerate(bands.items())]
-    drawing = _drawing(series, "step", "held-out loss", f"held-out loss of {arm(stage)} by length band")
-    return drawing, legend([(f"{band} tokens", number) for number, band in enumerate(bands)])
+def _first_number(band: str) -> int:
+    return int(re.findall(r"\d+", band)[0])
 
 
 def _drawing(series: Sequence[Series], across: str, up: str, title: str) -> Markup:

@@ -36,6 +36,8 @@ SETTINGS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "eval needle": NeedleSettings,
     "eval chat": ChatSettings,
+    "eval longbench": ChatSettings,
+    "eval mt-bench": ChatSettings,
     "eval short": ShortSettings,
     "eval leaderboard": LeaderboardSettings,
     "eval judge": ChatSettings,

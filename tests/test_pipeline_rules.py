@@ -87,8 +87,12 @@ def test_needle_results_are_by_length_and_harness_results_by_task() -> None:
 
 
 def test_the_table_shows_a_dash_for_what_was_not_measured() -> None:
-    results = {"needle": {"base": {"128": {"accuracy": 0.25}}}, "short": {"sft": {"accuracy": 1.0}}}
+    results = {
+        "needle": {"base": {"128": {"accuracy": 0.25}}},
+        "short": {"sft": {"accuracy": 1.0}},
+        "longbench": {"sft": {"mean": None, "share": 61.5}},
+    }
     heading, base, sft = results_table(results).splitlines()
-    assert heading.split() == ["needle", "accuracy", "at", "128", "short", "chat"]
+    assert heading.split() == ["needle", "accuracy", "at", "128", "short", "longbench"]
     assert base.split() == ["base", "0.25", "-", "-"]
-    assert sft.split() == ["sft", "-", "1.00", "-"]
+    assert sft.split() == ["sft", "-", "1.00", "61.50"]

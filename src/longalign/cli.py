@@ -190,20 +190,22 @@ def eval_needle(
     run_eval(context, "needle", model, part | {"haystack": haystack, "seed": seed}, out, as_json)
 
 
-@eval_app.command("chat", context_settings=EXTRA)
-def eval_chat(
+@eval_app.command("chat", context_settings=EXTRA, help="LongBench-Chat: answers over long documents, judged twice.")
+@eval_app.command("longbench", context_settings=EXTRA, help="LongBench: questions and summaries, judged twice.")
+@eval_app.command("mt-bench", context_settings=EXTRA, help="MT-Bench: short questions of two turns, judged twice.")
+def eval_judged(
     context: typer.Context,
     out: Out,
     model: Annotated[str | None, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")] = None,
-    cases: Annotated[str | None, typer.Option("--cases", help="LongBench-Chat test_cases.json, or .jsonl")] = None,
+    cases: Annotated[list[str] | None, typer.Option("--cases", help="files of questions (.json, .jsonl)")] = None,
     few_shots: Annotated[str | None, typer.Option("--few-shots", help="human-scored examples")] = None,
     judge: Annotated[str | None, typer.Option("--judge", help="offline | openai:MODEL@BASE_URL")] = None,
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
-    """LongBench-Chat: answers over long documents, judged twice."""
+    """The judged parts: one command for each."""
     part = {"cases": cases, "few_shots": few_shots, "judge": judge, "seed": seed}
-    run_eval(context, "chat", model, part, out, as_json)
+    run_eval(context, str(context.info_name).replace("-", "_"), model, part, out, as_json)
 
 
 @eval_app.command("short", context_settings=EXTRA)

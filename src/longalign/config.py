@@ -79,7 +79,7 @@ class LoopSettings(OptimizerSettings):
     num_train_epochs: int = Field(1, gt=0)
     max_steps: int | None = Field(None, gt=0, description="stop after this many optimizer steps")
     seed: int = Field(0, ge=0)
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
+    dtype: Literal["float32", "bfloat16", "float64"] = Field(
         "bfloat16", description="precision of compute; on CPU float32 is used unless float64 is asked for"
     )
     gradient_checkpointing: bool | None = Field(

@@ -19,6 +19,7 @@ from typing import Any
 from longalign.builtin import is_builtin
 from longalign.config import RunSettings
 from longalign.errors import ConfigError
+from longalign.eval.parts import EVAL_PARTS
 from longalign.launch import refuse_torchrun, run_stage
 from longalign.machine import describe_machine
 from longalign.pipeline_inputs import check_inputs
@@ -182,8 +183,7 @@ def stage_folders(settings: RunSettings, out: Path) -> set[Path]:
     trained = [f"{arm}-seed{seed}" for arm in settings.train.arms for seed in settings.seeds]
     extended = ["extended"] if settings.extend else []
     evaluated = [out / "eval" / label for label in ("base", *extended, *(f"sft-{name}" for name in trained))]
-    parts = ("needle", "short", "chat", "leaderboard")
-    wanted = [part for part in parts if getattr(settings.eval, part) is not None]
+    wanted = [part for part in EVAL_PARTS if getattr(settings.eval, part) is not None]
     inside = [""] if len(wanted) == 1 else wanted
     stages = {out / name for name, on in (("extend", settings.extend), ("throughput", settings.throughput_rows)) if on}
     stages |= {out / "train" / name for name in trained}

@@ -8,6 +8,7 @@ from pathlib import Path
 from longalign.builtin import is_builtin, model_dir
 from longalign.config import RunSettings
 from longalign.errors import DataError
+from longalign.eval.parts import JUDGED_PARTS
 
 
 def check_inputs(settings: RunSettings) -> None:
@@ -41,7 +42,8 @@ def documents(settings: RunSettings) -> Iterator[str]:
     for wanted in settings.data.values():
         yield from wanted.documents
     yield from settings.eval.needle.haystack if settings.eval.needle else ()
-    yield from settings.eval.chat.documents if settings.eval.chat else ()
+    for part in JUDGED_PARTS:
+        yield from getattr(getattr(settings.eval, part), "documents", ())
 
 
 def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
@@ -53,7 +55,10 @@ def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
     templates = [("eval", settings.eval.chat_template), ("train", settings.train.chat_template)]
     templates += [(f"train.arms.{arm}", own.get("chat_template")) for arm, own in settings.train.arms.items()]
     yield from ((f"{where}.chat_template", path) for where, path in templates if path)
-    for part, keys in (("chat", ("cases", "few_shots", "judge_prompt")), ("short", ("rows",))):
-        for key in keys:
-            if path := getattr(getattr(settings.eval, part), key, None):
-                yield f"eval.{part}.{key}", path
+    for part in JUDGED_PARTS:
+        judged = getattr(settings.eval, part)
+        yield from ((f"eval.{part}.cases", path) for path in (judged.cases if judged else ()))
+    named = [(part, key) for part in JUDGED_PARTS for key in ("few_shots", "references", "judge_prompt")]
+    for part, key in (*named, ("short", "rows")):
+        if path := getattr(getattr(settings.eval, part), key, None):
+            yield f"eval.{part}.{key}", path

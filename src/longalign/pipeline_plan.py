@@ -180,8 +180,8 @@ def _totals(summary: dict[str, Any]) -> dict[str, Any]:
     """Hours of training over all seeds, and money where every price is known."""
     training = sum(row["hours"] for row in summary["arms"].values()) * summary["seeds"]
     training += summary["extend"]["hours"] if summary["extend"] else 0.0
-    judge = summary["eval"]["judge"]
-    costs = [row["cost_usd"] for row in summary["data"].values()] + ([judge["cost_usd"]] if judge else [])
+    paid = [*summary["data"].values(), *summary["eval"]["judge"].values()]
+    costs = [row["cost_usd"] for row in paid]
     return {
         "training_hours": training,
         "accelerator_hours": training * summary["ranks"] + summary["eval"]["accelerator_hours"],

@@ -95,10 +95,9 @@ def _largest(layout: str, windows: Mapping[str, int]) -> str:
 def _eval(evaluation: Mapping[str, Any]) -> Table:
     title = f"Evaluation of {evaluation['models']} models, reading takes {evaluation['accelerator_hours']:.1f} h on one"
     table = _table(title, "part", "questions", "prompt tokens", "judge calls", "judge tokens", "money")
-    judge = evaluation["judge"]
     for name, row in evaluation["parts"].items():
         judged = ["", "", ""]
-        if name == "chat" and judge:
+        if judge := evaluation["judge"].get(name):
             tokens = judge["prompt_tokens"] + judge["completion_tokens"]
             judged = [_count(judge["calls"]), _count(tokens), _money(judge["cost_usd"])]
         table.add_row(name, _count(row["questions"]), _count(row["prompt_tokens"]), *judged)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Any
 
+from longalign.eval.parts import EVAL_PARTS, JUDGED_PARTS
+
 MEASURES = ("accuracy", "name_accuracy", "mean", "share")
 COUNTS = ("questions", "failed", "unscored")
 
@@ -35,12 +37,22 @@ def _mean_rows(rows: list[dict[str, Any]], seeds: list[str]) -> dict[str, Any]:
 
 def results_table(results: dict[str, Any]) -> str:
     """Models by lengths and scores, as plain text."""
-    needle, short, chat = (results.get(name, {}) for name in ("needle", "short", "chat"))
-    labels = list(dict.fromkeys([*needle, *short, *chat]))
+    needle, short = results.get("needle", {}), results.get("short", {})
+    judged = [name for name in JUDGED_PARTS if name in results]
+    labels = list(dict.fromkeys(label for name in EVAL_PARTS for label in results.get(name, {})))
     lengths = list(next(iter(needle.values()))) if needle else []
-    lines = [f"{'needle accuracy at':<18}" + "".join(f"{length:>8}" for length in lengths) + f"{'short':>8}{'chat':>8}"]
+    heads = [*(f"{length:>8}" for length in lengths), f"{'short':>8}", *(f"{name:>10}" for name in judged)]
+    lines = [f"{'needle accuracy at':<18}" + "".join(heads)]
     for label in labels:
         cells = [needle.get(label, {}).get(length, {}).get("accuracy") for length in lengths]
-        cells += [short.get(label, {}).get("accuracy"), chat.get(label, {}).get("mean")]
-        lines.append(f"{label:<18}" + "".join(f"{'-' if v is None else f'{v:.2f}':>8}" for v in cells))
+        cells += [short.get(label, {}).get("accuracy")]
+        scores = [_score(results[name].get(label, {})) for name in judged]
+        shown = [f"{'-' if v is None else f'{v:.2f}':>8}" for v in cells]
+        lines.append(f"{label:<18}" + "".join([*shown, *(f"{'-' if v is None else f'{v:.2f}':>10}" for v in scores)]))
     return "\n".join(lines)
+
+
+def _score(row: dict[str, Any]) -> float | None:
+    """The mean on the judge's scale; where scales are mixed, of 100."""
+    mean: float | None = row.get("mean")
+    return row.get("share") if mean is None else mean

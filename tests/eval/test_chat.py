@@ -47,7 +47,7 @@ def shots_file(folder: Path, count: int = 6) -> Path:
 
 
 def settings(model: str, judge: str, cases: Path, **changes: Any) -> EvalSettings:
-    return EvalSettings(model=model, chat=ChatSettings(cases=str(cases), judge=judge, max_new_tokens=64, **changes))
+    return EvalSettings(model=model, chat=ChatSettings(cases=(str(cases),), judge=judge, max_new_tokens=64, **changes))
 
 
 def answer(body: dict[str, Any]) -> str:
@@ -191,14 +191,14 @@ def test_the_judge_is_tested_on_answers_that_people_scored(tmp_path: Path) -> No
         assert len(shown) == 2
         return "none" if "shot 6 2" in content.rsplit("<answer>", 1)[1] else f"[[{min(10, int(human) + 1)}]]"
 
-    part = ChatSettings(cases=str(cases), few_shots=str(shots), scorings=1)
+    part = ChatSettings(cases=(str(cases),), few_shots=str(shots), scorings=1)
     with serve(judge) as judging:
         got = validate_judge(part.model_copy(update={"judge": judging.spec}), tmp_path / "out")
     assert (got["answers"], got["unscored"], got["n"]) == (18, 1, 17)
     assert got["spearman"] == pytest.approx(1)
     assert got["kendall"] == pytest.approx(1)
     assert got["mean_excess"] == pytest.approx(1)
-    assert len(leave_one_out(read_cases(cases, shots))) == 18
+    assert len(leave_one_out(read_cases([cases], shots))) == 18
 
 
 def test_scores_are_compared_with_peoples(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
-"""Questions over long documents with reference answers: LongBench-Chat, its LongCite variant, LongBench, our own.
+"""Judged questions: LongBench-Chat, its LongCite variant, LongBench, MT-Bench, our own.
 
-Users fetch the public files themselves; nothing of them ships here. Read forms, by the fields of the first row:
+Users fetch the public files themselves; nothing of them ships here. Read forms, by the fields of a row:
 
     LongBench-Chat   idx, prompt (document and question), query, answer          few_shots.json by idx - 1
     LongCite         idx, dataset, query, context, answer [list], few_shot_scores [{answer, score}]
     LongBench        input, context, answers [list], dataset, language, _id
+    MT-Bench         question_id, category, turns [list], reference [list] or null; answers of a stronger model in
+                     reference_answer/*.jsonl: question_id, choices[0].turns
     ours             key, prompt, query, reference, and optionally dataset, language, rubric, document, examples
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +25,13 @@ from longalign.eval.judge import SCALES, Example, RubricName
 from longalign.eval.token_view import CJK
 from longalign.run import fingerprint
 
-SUMMARY_SETS = ("gov_report", "qmsum", "multi_news", "vcsum", "summ")
+LONGBENCH = {
+    "single-document QA": ("narrativeqa", "qasper", "multifieldqa_en", "multifieldqa_zh"),
+    "multi-document QA": ("hotpotqa", "2wikimqa", "musique", "dureader"),
+    "summary": ("gov_report", "qmsum", "multi_news", "vcsum"),
+}
+"""The paper's three groups of LongBench's data sets (`hotpotqa_e` of LongBench-E belongs to `hotpotqa`)."""
+SUMMARY_SETS = (*LONGBENCH["summary"], "summ")
 SUMMARISE = {"en": "Write a summary of the text above.", "zh": "请总结上文的内容。"}
 
 
@@ -31,6 +40,8 @@ class Case:
     """One question: what the model is given, what a right answer says, and how it is judged.
 
     `document` names the text asked about, so that questions over one text can be told from independent ones.
+    `follows`: key of the turn before in the same conversation. An empty `reference` is none. `category` groups cases
+    beside their data set.
     """
 
     key: str
@@ -42,28 +53,81 @@ class Case:
     rubric: RubricName
     document: str
     examples: tuple[Example, ...] = ()
+    category: str = ""
+    follows: str | None = None
 
 
 def read_cases(
-    path: Path, few_shots: Path | None = None, rubric: Literal["auto", "chat", "qa", "summary"] = "auto"
+    paths: Sequence[Path],
+    few_shots: Path | None = None,
+    rubric: Literal["auto", "chat", "qa", "summary"] = "auto",
+    references: Path | None = None,
 ) -> list[Case]:
-    """Cases of a .json (list) or .jsonl file. `DataError` names file, row and field of what cannot be used."""
-    rows = _rows(path)
+    """Cases of .json (list) or .jsonl files; of several files, keys start with the file's name.
+
+    `DataError` names file, row and field of what cannot be used.
+    """
     shots = _rows(few_shots) if few_shots else None
     if shots is not None and not all(isinstance(entry, list) for entry in shots):
         raise DataError(f"{few_shots}: expected a list of lists of {{answer, score}}, one list a case")
-    cases = []
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(f"{path}: case {number} is not an object")
-        cases.append(_case(path, number, row, shots, rubric))
-    keys = [case.key for case in cases]
-    if doubled := next((key for key in keys if keys.count(key) > 1), None):
-        raise DataError(f"{path}: key {doubled!r} occurs more than once; answers are stored by key")
+    written = _written_references(references) if references else {}
+    cases: list[Case] = []
+    for path in paths:
+        prefix = f"{path.stem}/" if len(paths) > 1 else ""
+        for number, row in enumerate(_rows(path), start=1):
+            if not isinstance(row, dict):
+                raise DataError(f"{path}: case {number} is not an object")
+            if "turns" in row:
+                cases += _turns(f"{path}: case {number}", prefix, row, written)
+            else:
+                cases.append(_case(path, prefix, number, row, shots, rubric))
+    keys = Counter(case.key for case in cases)
+    if doubled := next((key for key, count in keys.items() if count > 1), None):
+        raise DataError(f"{paths[0]}: key {doubled!r} occurs more than once; answers are stored by key")
     return cases
 
 
-def _case(path: Path, number: int, row: dict[str, Any], shots: Sequence[Any] | None, rubric: str) -> Case:
+def _turns(where: str, prefix: str, row: Mapping[str, Any], written: Mapping[str, Sequence[str]]) -> list[Case]:
+    """The turns of one MT-Bench question, each a case that follows the one before."""
+    turns, name = row["turns"], str(row.get("question_id") or row.get("key") or "")
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) and turn for turn in turns):
+        raise DataError(f"{where}: field `turns` must be a list of texts")
+    if not name:
+        raise DataError(f"{where}: field `question_id` is missing")
+    references = written.get(name) or row.get("reference") or []
+    if not isinstance(references, list) or not all(isinstance(text, str) for text in references):
+        raise DataError(f"{where}: field `reference` must be a list of texts, one a turn")
+    language = str(row.get("language") or ("zh" if CJK.search(turns[0]) else "en"))
+    keys = [f"{prefix}{name}.{number}" for number in range(1, len(turns) + 1)]
+    return [
+        Case(
+            key,
+            prompt=turn,
+            query=turn,
+            reference=references[number] if number < len(references) else "",
+            dataset=f"turn {number + 1}",
+            language=language,
+            rubric="dialogue",
+            document=f"{prefix}{name}",
+            category=str(row.get("category") or ""),
+            follows=keys[number - 1] if number else None,
+        )
+        for number, (key, turn) in enumerate(zip(keys, turns, strict=True))
+    ]
+
+
+def _written_references(path: Path) -> dict[str, Sequence[str]]:
+    """Reference answers by question: MT-Bench's answer files."""
+    found: dict[str, Sequence[str]] = {}
+    for number, row in enumerate(_rows(path), start=1):
+        try:
+            found[str(row["question_id"])] = [str(turn) for turn in row["choices"][0]["turns"]]
+        except (KeyError, IndexError, TypeError):
+            raise DataError(f"{path}: row {number} has no `question_id` and `choices[0].turns`") from None
+    return found
+
+
+def _case(path: Path, prefix: str, number: int, row: dict[str, Any], shots: Sequence[Any] | None, rubric: str) -> Case:
     where = f"{path}: case {number}"
     dataset = str(row.get("dataset") or "longbench-chat")
     name = _rubric(where, row, dataset, rubric)
@@ -81,10 +145,22 @@ def _case(path: Path, number: int, row: dict[str, Any], shots: Sequence[Any] | N
         prompt, document = row_message(str(row["context"]), query), fingerprint(str(row["context"]))[:16]
     else:
         raise DataError(f"{where}: neither `prompt` nor `context` is there; the model needs the document")
-    key = str(row.get("key") or row.get("idx") or row.get("_id") or number)
     return Case(
-        key, prompt, query, reference, dataset, language, name, document, _examples(where, number, row, name, shots)
+        key=prefix + str(row.get("key") or row.get("idx") or row.get("_id") or number),
+        prompt=prompt,
+        query=query,
+        reference=reference,
+        dataset=dataset,
+        language=language,
+        rubric=name,
+        document=document,
+        examples=_examples(where, number, row, name, shots),
+        category=str(row.get("category") or _group(dataset)),
     )
+
+
+def _group(dataset: str) -> str:
+    return next((name for name, sets in LONGBENCH.items() if dataset.removesuffix("_e") in sets), "")
 
 
 def _rubric(where: str, row: Mapping[str, Any], dataset: str, asked: str) -> RubricName:

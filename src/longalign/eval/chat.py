@@ -1,4 +1,4 @@
-"""LongBench-Chat and its like: open questions over long documents, judged against a reference (paper section 4.2).
+"""Judged answers: LongBench-Chat, LongBench's questions and summaries, MT-Bench's turns (paper section 4.2).
 
 The model gets document and question; what its window cannot hold is cut out of the middle, with room left for the
 answer. The judge scores each answer several times, its examples in another order each time; ratings are averaged.
@@ -20,36 +20,43 @@ from longalign.eval.cases import Case, read_cases
 from longalign.eval.chat_score import score_row, summarize
 from longalign.eval.judging import describe_judge, judge_answers, open_judge
 from longalign.eval.needle import DEFAULT_HAYSTACK, read_texts
+from longalign.eval.parts import JudgedPart
 from longalign.eval.subject import Subject, alone, files_fingerprint, model_fingerprint, open_subject
-from longalign.eval.task import ANSWERS, RESULTS, SCORES, VERDICTS, Item, passing_failures, spend
+from longalign.eval.task import ANSWERS, RESULTS, SCORES, VERDICTS, passing_failures, spend
 from longalign.eval.token_view import cut_middle
+from longalign.eval.turns import ask_in_turns
+from longalign.llm.base import Message
 from longalign.run import atomic_write_json, atomic_write_text, open_stage
 
 VERSION = 1
 
 
-def chat(settings: EvalSettings, out: Path) -> dict[str, Any]:
-    """Stage `chat`: answers, verdicts, scores and results in `out`; returns the results."""
-    wanted = settings.chat or ChatSettings()
-    settings = alone(settings, "chat", wanted)
+def chat(settings: EvalSettings, out: Path, part: JudgedPart = "chat") -> dict[str, Any]:
+    """Stage `part`: answers, verdicts, scores and results in `out`; returns the results."""
+    wanted: ChatSettings = getattr(settings, part) or ChatSettings()
+    settings = alone(settings, part, wanted)
     inputs = {"model": model_fingerprint(settings), **_inputs(wanted)}
-    with open_stage(out, "chat", settings=settings, inputs=inputs, version=VERSION) as stage:
+    with open_stage(out, part, settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.done:
             return stage.summary
         with open_subject(settings, out) as subject:
             cases = load_cases(wanted)
-            prompts = {case.key: fit(case.prompt, subject, wanted) for case in cases}
-            items = [_question(prompts[case.key][0], case.key, wanted.max_new_tokens) for case in cases]
-            answers = subject.ask(items, out / ANSWERS, "chat answers")
+            answers, cut_tokens = ask_in_turns(
+                subject,
+                cases,
+                out / ANSWERS,
+                fit=lambda prompt, before: fit(prompt, subject, wanted, before),
+                max_new_tokens=wanted.max_new_tokens,
+            )
         with open_judge(wanted, out) as judge:
             verdicts = judge_answers(judge, cases, answers, out / VERDICTS)
-        scores = [score_row(case, answers[case.key], verdicts, judge, prompts[case.key][1]) for case in cases]
+        scores = [score_row(case, answers[case.key], verdicts, judge, cut_tokens[case.key]) for case in cases]
         results = {
-            "task": "chat",
+            "task": part,
             "label": settings.label or subject.model.name,
             "model_seed": settings.model_seed,
             **subject.describe(),
-            "cases": wanted.cases or scores[0]["dataset"],
+            "cases": ", ".join(wanted.cases) or scores[0]["dataset"],
             **summarize(scores, judge.rubrics),
             "judge": describe_judge(judge, list(verdicts.values()), scores),
             "spend": spend(list(answers.values())),
@@ -63,19 +70,24 @@ def chat(settings: EvalSettings, out: Path) -> dict[str, Any]:
 def load_cases(settings: ChatSettings) -> list[Case]:
     """The user's cases, or built-in ones over held-out text."""
     if settings.cases:
-        shots = Path(settings.few_shots) if settings.few_shots else None
-        return read_cases(Path(settings.cases), shots, settings.rubric)
+        return cases_of(settings)
     texts = read_texts(_documents(settings))
     return builtin_cases(texts, count=settings.questions, tokens=settings.case_tokens, seed=settings.seed)
 
 
-def fit(prompt: str, subject: Subject, settings: ChatSettings) -> tuple[str, int]:
-    """The prompt as the window allows it, and how many tokens were cut from its middle."""
+def cases_of(settings: ChatSettings) -> list[Case]:
+    """The cases in the user's files."""
+    few_shots, references = (Path(name) if name else None for name in (settings.few_shots, settings.references))
+    return read_cases([Path(name) for name in settings.cases], few_shots, settings.rubric, references)
+
+
+def fit(prompt: str, subject: Subject, settings: ChatSettings, before: Sequence[Message] = ()) -> tuple[str, int]:
+    """The prompt as the window allows it after the messages `before`, and how many tokens were cut from its middle."""
     window = settings.window or subject.window
     view = subject.view
 
     def count(text: str) -> int:
-        return view.count(view.render([{"role": "user", "content": text}]))
+        return view.count(view.render([*before, {"role": "user", "content": text}]))
 
     if window is None:
         return prompt, 0
@@ -97,13 +109,14 @@ def fit(prompt: str, subject: Subject, settings: ChatSettings) -> tuple[str, int
         keep -= excess
 
 
-def _question(prompt: str, key: str, max_new_tokens: int) -> Item:
-    return Item(key, ({"role": "user", "content": prompt},), max_new_tokens)
-
-
 def _inputs(settings: ChatSettings) -> dict[str, str]:
-    named = {"cases": settings.cases, "few_shots": settings.few_shots, "judge_prompt": settings.judge_prompt}
-    read = {name: files_fingerprint([path]) for name, path in named.items() if path}
+    named = {
+        "cases": settings.cases,
+        "few_shots": [settings.few_shots],
+        "references": [settings.references],
+        "judge_prompt": [settings.judge_prompt],
+    }
+    read = {name: files_fingerprint([path for path in paths if path]) for name, paths in named.items() if any(paths)}
     return read if settings.cases else read | {"documents": documents_fingerprint(_documents(settings))}
 
 

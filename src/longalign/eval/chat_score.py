@@ -22,6 +22,7 @@ def score_row(
     return {
         "key": case.key,
         "dataset": case.dataset,
+        "category": case.category,
         "language": case.language,
         "document": case.document,
         "rubric": case.rubric,
@@ -45,10 +46,12 @@ def summarize(scores: Sequence[dict[str, Any]], rubrics: Mapping[RubricName, Rub
         names = dict.fromkeys(row[field] for row in scores)
         return {name: mean_score([r for r in scores if r[field] == name], rubrics) for name in names}
 
+    by_category = groups("category")
     return {
         "overall": mean_score(scores, rubrics),
         "by_dataset": groups("dataset"),
         "by_language": groups("language"),
+        **({"by_category": by_category} if any(by_category) else {}),
     }
 
 

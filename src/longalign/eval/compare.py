@@ -14,6 +14,7 @@ from typing import Any, cast
 from longalign.core.stats import PairedComparison, holm, mcnemar_p, paired_comparison
 from longalign.errors import DataError, RunError
 from longalign.eval.judge import SCALES
+from longalign.eval.parts import JUDGED_PARTS
 from longalign.eval.task import RESULTS, SCORES
 from longalign.run import atomic_write_json, random_for, read_jsonl
 
@@ -75,7 +76,7 @@ def compare_pairs(task: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any
     """The comparison of one group: exact McNemar for right or wrong, sign flips (of whole documents) for grades."""
     mixed = len({a.get("rubric") for a, _ in pairs}) > 1
     x, y = ([value_of(task, row, mixed) for row in side] for side in zip(*pairs, strict=True))
-    clusters = [a["document"] for a, _ in pairs] if task == "chat" else None
+    clusters = [a["document"] for a, _ in pairs] if task in JUDGED_PARTS else None
     got: PairedComparison = paired_comparison(x, y, random_for(0, "compare", task, name), clusters)
     out = asdict(got)
     graded = any(value not in (0, 1) for value in (*x, *y))
@@ -127,7 +128,7 @@ def sentences(result: dict[str, Any]) -> list[str]:
 
 
 def _groups(task: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
-    field = {"needle": "length", "short": "kind", "chat": "dataset", "leaderboard": "kind"}[task]
+    field = {"needle": "length", "short": "kind", "leaderboard": "kind"}.get(task, "dataset")
     names = dict.fromkeys(a[field] for a, _ in pairs)
     if len(names) < 2:
         return {}
@@ -137,7 +138,7 @@ def _groups(task: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -
 def _warnings(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """Differences that make scores incomparable."""
     found = []
-    if a["task"] == "chat":
+    if a["task"] in JUDGED_PARTS:
         for field, what in (("model", "judged by different judges"), ("prompt_hash", "judged with different prompts")):
             if a["judge"][field] != b["judge"][field]:
                 found.append(what)

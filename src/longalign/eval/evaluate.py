@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from longalign.errors import ConfigError
 from longalign.eval.chat import chat
 from longalign.eval.leaderboard import leaderboard
 from longalign.eval.needle import needle
+from longalign.eval.parts import JUDGED_PARTS
 from longalign.eval.short import short
 from longalign.eval.task import RESULTS
 from longalign.run import atomic_write_json
@@ -19,6 +21,8 @@ PARTS: dict[str, Callable[[EvalSettings, Path], dict[str, Any]]] = {
     "needle": needle,
     "short": short,
     "chat": chat,
+    "longbench": partial(chat, part="longbench"),
+    "mt_bench": partial(chat, part="mt_bench"),
     "leaderboard": leaderboard,
 }
 
@@ -28,9 +32,7 @@ def evaluate(settings: EvalSettings, out: Path) -> dict[str, Any]:
     and then `out/results.json` holds `{part: results}`."""
     wanted = [name for name in PARTS if getattr(settings, name) is not None]
     if not wanted:
-        raise ConfigError(
-            "nothing to evaluate: set at least one of eval.needle, eval.short, eval.chat, eval.leaderboard"
-        )
+        raise ConfigError(f"nothing to evaluate: set at least one of {', '.join(f'eval.{name}' for name in PARTS)}")
     if len(wanted) == 1:
         results = PARTS[wanted[0]](settings, out)
         return results | {"text": readable(results)}
@@ -41,7 +43,8 @@ def evaluate(settings: EvalSettings, out: Path) -> dict[str, Any]:
 
 def readable(results: dict[str, Any]) -> str:
     """The results of one part as a few lines for a person."""
-    writers = {"needle": _needle_lines, "short": _short_lines, "chat": _chat_lines, "leaderboard": _leaderboard_lines}
+    writers = dict.fromkeys(JUDGED_PARTS, _judged_lines)
+    writers |= {"needle": _needle_lines, "short": _short_lines, "leaderboard": _leaderboard_lines}
     return "\n".join(writers[results["task"]](results))
 
 
@@ -62,11 +65,13 @@ def _short_lines(results: dict[str, Any]) -> list[str]:
     return lines + ([f"note: {row['failed']} of {row['questions']} have no answer"] if row["failed"] else [])
 
 
-def _chat_lines(results: dict[str, Any]) -> list[str]:
+def _judged_lines(results: dict[str, Any]) -> list[str]:
     row, judge = results["overall"], results["judge"]
     scale = f" on {row['scale'][0]}-{row['scale'][1]}" if row["scale"] else " of 100"
     mean = ("mean", "low", "high") if row["scale"] else ("share", "share_low", "share_high")
-    lines = [f"chat score of {results['label']}: {_interval(*(row[name] for name in mean))}{scale}"]
+    lines = [f"{results['task']} score of {results['label']}: {_interval(*(row[name] for name in mean))}{scale}"]
+    for name, group in results.get("by_category", {}).items():
+        lines.append(f"{name or 'other':>20} {_interval(*(group[field] for field in mean))}")
     lines.append(f"cases: {results['cases']}; judge: {judge['model']}, {judge['scorings']} scorings each")
     missing = f"{row['failed']} without an answer, {row['unscored']} without a readable verdict"
     return [*lines, f"{row['scored']} of {row['questions']} questions scored ({missing})"]

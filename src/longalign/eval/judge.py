@@ -17,10 +17,11 @@ from typing import Literal
 from longalign.errors import DataError
 from longalign.run import fingerprint, random_for
 
-RubricName = Literal["chat", "qa", "summary"]
+RubricName = Literal["chat", "qa", "summary", "dialogue"]
 
 VERDICT = re.compile(r"\[\[([^\[\]]*)\]\]")
-SLOT = re.compile(r"\{\{(question|reference|examples|answer)\}\}")
+SLOT = re.compile(r"\{\{(question|reference|reference_section|examples|answer)\}\}")
+NO_REFERENCE = "(There is no reference: judge by what you know.)"
 EXAMPLES_HEADING = "Answers to this question that people have rated:"
 
 
@@ -51,14 +52,14 @@ class Rubric:
         return 100 * (score - self.low) / (self.high - self.low)
 
 
-SCALES: dict[RubricName, tuple[int, int]] = {"chat": (1, 10), "qa": (1, 3), "summary": (1, 5)}
+SCALES: dict[RubricName, tuple[int, int]] = {"chat": (1, 10), "qa": (1, 3), "summary": (1, 5), "dialogue": (1, 10)}
 
 
 def rubric(name: RubricName, template: Path | None = None) -> Rubric:
-    """The rubric of a task: LongBench-Chat 1-10, question answering 1-3, summaries 1-5.
+    """The rubric of a task: LongBench-Chat 1-10, question answering 1-3, summaries 1-5, MT-Bench's turns 1-10.
 
-    `template` is a prompt file of one's own: either with `{{question}}`, `{{reference}}`, `{{examples}}`,
-    `{{answer}}`, or in LongBench-Chat's form (`prompt_fs.txt`) with `{}` for question, reference, then
+    `template` is a prompt file of one's own: either with `{{question}}`, `{{reference}}` (or `{{reference_section}}`,
+    which vanishes where there is none), `{{examples}}`, `{{answer}}`, or in LongBench-Chat's form (`prompt_fs.txt`) with `{}` for question, reference, then
     answer and score of each example, then the answer.
     """
     if template is None:
@@ -70,7 +71,8 @@ def rubric(name: RubricName, template: Path | None = None) -> Rubric:
             raise DataError(f"{template}: judge prompt cannot be read ({error.strerror})") from None
         slots = set(SLOT.findall(text))
         blanks = text.count("{}")
-        if not {"question", "reference", "answer"} <= slots and (blanks < 3 or blanks % 2 == 0):
+        named = {"question", "answer"} <= slots and slots & {"reference", "reference_section"}
+        if not named and (blanks < 3 or blanks % 2 == 0):
             raise DataError(
                 f"{template}: a judge prompt needs {{{{question}}}}, {{{{reference}}}} and {{{{answer}}}}, "
                 f"or `{{}}` 3 times and twice more for each example; found {blanks} `{{}}`"
@@ -85,7 +87,8 @@ def judge_prompt(rubric: Rubric, question: str, reference: str, answer: str, exa
     shown = [f'<example rating="[[{e.score}]]">\n{e.answer}\n</example>\n\n' for e in examples]
     values: Mapping[str, str] = {
         "question": question,
-        "reference": reference,
+        "reference": reference or NO_REFERENCE,
+        "reference_section": f"<reference>\n{reference}\n</reference>\n\n" if reference else "",
         "examples": f"{EXAMPLES_HEADING}\n\n{''.join(shown)}" if shown else "",
         "answer": answer,
     }
@@ -100,7 +103,7 @@ def _fill_blanks(rubric: Rubric, question: str, reference: str, answer: str, exa
             f"the judge prompt has room for {wanted} examples and the case has {len(examples)}; "
             "use a prompt with {{examples}}, or give the case's examples with --few-shots"
         )
-    values = [question, reference]
+    values = [question, reference or NO_REFERENCE]
     for example in examples:
         values += [example.answer, str(example.score)]
     values.append(answer)

@@ -12,6 +12,7 @@ from longalign.config import ChatSettings
 from longalign.eval.cases import Case
 from longalign.eval.judge import SCALES, Rubric, RubricName, judge_prompt, read_verdict, rubric, shuffled
 from longalign.eval.task import Answer, Item, ask, spend
+from longalign.eval.turns import transcript
 from longalign.llm.base import LanguageModel, close_model, open_model
 
 BATCH_TOKENS = 16384  # of a local judge
@@ -27,15 +28,17 @@ class Judge:
     max_new_tokens: int
     seed: int
 
-    def items(self, case: Case, answer: str, key: str | None = None) -> list[Item]:
-        """The judge's questions about one answer, one for each scoring; keys are `key#scoring`."""
-        scale, key = self.rubrics[case.rubric], key or case.key
+    def items(self, case: Case, answer: str, question: str | None = None) -> list[Item]:
+        """The judge's questions about one answer, one for each scoring; keys are `key#scoring`.
+
+        `question` stands in for the case's own, where a conversation came before it.
+        """
         items = []
         for scoring in range(self.scorings):
-            examples = shuffled(case.examples, self.seed, key, scoring)
-            prompt = judge_prompt(scale, case.query, case.reference, answer, examples)
+            examples = shuffled(case.examples, self.seed, case.key, scoring)
+            prompt = judge_prompt(self.rubrics[case.rubric], question or case.query, case.reference, answer, examples)
             message = {"role": "user", "content": prompt}
-            items.append(Item(f"{key}#{scoring}", (message,), self.max_new_tokens, seed=scoring))
+            items.append(Item(f"{case.key}#{scoring}", (message,), self.max_new_tokens, seed=scoring))
         return items
 
     def ratings(self, rubric: RubricName, key: str, verdicts: Mapping[str, Answer]) -> list[int | None]:
@@ -69,11 +72,12 @@ def open_judge(settings: ChatSettings, out: Path) -> Iterator[Judge]:
 
 def judge_answers(judge: Judge, cases: Sequence[Case], answers: Mapping[str, Answer], log: Path) -> dict[str, Answer]:
     """Verdicts by `case#scoring`; cases without an answer are not judged."""
+    by_key = {case.key: case for case in cases}
     items = []
     for case in cases:
         text = answers[case.key].text
         if text is not None:
-            items += judge.items(case, text)
+            items += judge.items(case, text, transcript(case, by_key, answers))
     return ask(judge.model, items, log, label="verdicts", batch_tokens=BATCH_TOKENS, unit="verdict")
 
 

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longalign.config import ChatSettings, EvalSettings
+from longalign.eval.parts import JUDGED_PARTS
 from longalign.run import random_for
 
-LONGBENCH_CHAT_CASES, LONGBENCH_CHAT_TOKENS = 50, (10_000, 100_000)
+ASSUMED = {"chat": (50, (10_000, 100_000)), "longbench": (200, (2_000, 32_000)), "mt_bench": (160, (50, 1_000))}
+"""Questions of one file and tokens of their prompts, for files that are not here yet."""
 JUDGE_PROMPT_TOKENS = 640
 """Question, reference, three examples and the answer: about 32,000 a pass over LongBench-Chat's 50 (the paper)."""
 JUDGE_NEW_TOKENS = 100
@@ -22,20 +24,24 @@ CHARACTERS_PER_TOKEN = 4
 def plan_eval(settings: EvalSettings, *, models: int, window: int) -> dict[str, Any]:
     """Questions, prompt tokens and judge calls of all parts that are set, over `models` models.
 
-    `prompt_lengths` (left out of reports) holds the tokens of one model's prompts, `judge.cost_usd` is None without a
-    price. Cases that are not here yet are taken for LongBench-Chat's 50.
+    `prompt_lengths` (left out of reports) holds the tokens of one model's prompts; `judge`, by judged part, has
+    `cost_usd` None without a price. Files of cases that are not here yet count as `ASSUMED`, and notes say so.
     """
     lengths = prompt_lengths(settings, window)
     parts = {
         name: {"questions": len(found) * models, "prompt_tokens": int(found.sum()) * models}
         for name, found in lengths.items()
     }
-    judge = None
-    if settings.chat is not None:
-        judge = judging(settings.chat, len(lengths["chat"]) * models)
+    judged = {name: part for name in JUDGED_PARTS if (part := getattr(settings, name)) is not None}
+    judge = {name: judging(part, len(lengths[name]) * models) for name, part in judged.items()}
     notes = []
-    if settings.chat and settings.chat.cases and not Path(settings.chat.cases).exists():
-        notes.append(f"{settings.chat.cases}: not here yet, taken for LongBench-Chat's 50 cases of 10k-100k tokens")
+    for name, part in judged.items():
+        questions, (shortest, longest) = ASSUMED[name]
+        notes += [
+            f"{path}: not here yet, taken for {questions} questions of {shortest:,}-{longest:,} tokens"
+            for path in part.cases
+            if not Path(path).exists()
+        ]
     if settings.leaderboard:
         notes.append("eval.leaderboard: lm-evaluation-harness fetches its own tasks; not counted here")
     return {"models": models, "parts": parts, "judge": judge, "notes": notes, "prompt_lengths": lengths}
@@ -48,8 +54,9 @@ def prompt_lengths(settings: EvalSettings, window: int) -> dict[str, NDArray[np.
         found["needle"] = np.repeat(np.array(needle.lengths), needle.depths * needle.needles)
     if short := settings.short:
         found["short"] = np.full(short.questions, SHORT_PROMPT_TOKENS)
-    if chat := settings.chat:
-        found["chat"] = np.minimum(_case_tokens(chat), (chat.window or window) - chat.max_new_tokens)
+    for name in JUDGED_PARTS:
+        if (part := getattr(settings, name)) is not None:
+            found[name] = np.minimum(_case_tokens(name, part), (part.window or window) - part.max_new_tokens)
     return found
 
 
@@ -62,13 +69,17 @@ def judging(chat: ChatSettings, answers: int) -> dict[str, Any]:
     return {"judge": chat.judge, "calls": calls, "prompt_tokens": prompt, "completion_tokens": new, "cost_usd": cost}
 
 
-def _case_tokens(chat: ChatSettings) -> NDArray[np.int64]:
-    if chat.cases is None:
-        return np.full(chat.questions, chat.case_tokens)
-    if Path(chat.cases).exists():
-        from longalign.eval.cases import read_cases
+def _case_tokens(name: str, part: ChatSettings) -> NDArray[np.int64]:
+    if not part.cases:
+        return np.full(part.questions, part.case_tokens)
+    questions, tokens = ASSUMED[name]
+    found = []
+    for path in part.cases:
+        if Path(path).exists():
+            from longalign.eval.cases import read_cases
 
-        cases = read_cases(Path(chat.cases), None, chat.rubric)
-        return np.array([len(case.prompt) // CHARACTERS_PER_TOKEN for case in cases])
-    rng = random_for(0, "cases that are not here", chat.cases)
-    return rng.integers(*LONGBENCH_CHAT_TOKENS, LONGBENCH_CHAT_CASES)
+            cases = read_cases([Path(path)], None, part.rubric)
+            found.append(np.array([len(case.prompt) // CHARACTERS_PER_TOKEN for case in cases]))
+        else:
+            found.append(random_for(0, "cases that are not here", path).integers(*tokens, questions))
+    return np.concatenate(found)

@@ -12,6 +12,7 @@ from longalign.builtin import model_dir
 from longalign.config import EvalSettings, Settings
 from longalign.data.chat_template import read_chat_template
 from longalign.errors import ModelError
+from longalign.eval.parts import EVAL_PARTS
 from longalign.eval.task import Answer, Item, ask
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView
 from longalign.llm.base import LanguageModel, close_model, open_model
@@ -89,7 +90,7 @@ def resolve(spec: str) -> str:
 
 def alone(settings: EvalSettings, part: str, wanted: Settings) -> EvalSettings:
     """The settings with one part only, so that another part's settings do not enter its fingerprint."""
-    others = dict.fromkeys(("needle", "short", "chat", "leaderboard"))
+    others = dict.fromkeys(EVAL_PARTS)
     return settings.model_copy(update={**others, part: wanted})
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from longalign.config import ChatSettings
 from longalign.core.stats import rank_correlation
 from longalign.errors import ConfigError, DataError
-from longalign.eval.cases import Case, read_cases
+from longalign.eval.cases import Case
+from longalign.eval.chat import cases_of
 from longalign.eval.judging import BATCH_TOKENS, Judge, describe_judge, open_judge
 from longalign.eval.subject import files_fingerprint
 from longalign.eval.task import RESULTS, SCORES, VERDICTS, Answer, ask, passing_failures
@@ -29,15 +30,16 @@ def validate_judge(settings: ChatSettings, out: Path) -> dict[str, Any]:
     """Stage `judge`: the self-test over all human-scored examples of the cases."""
     if not settings.cases:
         raise ConfigError("judging the judge needs cases with human-scored examples; give --cases and --few-shots")
-    files = [name for name in (settings.cases, settings.few_shots, settings.judge_prompt) if name]
+    files = [name for name in (*settings.cases, settings.few_shots, settings.judge_prompt) if name]
     inputs = {"cases": files_fingerprint(files)}
     with open_stage(out, "judge", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.done:
             return stage.summary
-        shots = Path(settings.few_shots) if settings.few_shots else None
-        trials = leave_one_out(read_cases(Path(settings.cases), shots, settings.rubric))
+        trials = leave_one_out(cases_of(settings))
         if not trials:
-            raise DataError(f"{settings.cases}: no case has human-scored examples; give them with --few-shots FILE")
+            raise DataError(
+                f"{', '.join(settings.cases)}: no case has human-scored examples; give them with --few-shots FILE"
+            )
         with open_judge(settings, out) as judge:
             items = [item for case, answer, _ in trials for item in judge.items(case, answer)]
             verdicts = ask(

@@ -19,32 +19,48 @@ class ChatRow:
     bounds: str
     counts: str
     cut: str
+    by_category: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ChatSection:
     """What the template shows. `judges` has more than one entry where scores are not comparable."""
 
+    title: str
     rows: tuple[ChatRow, ...]
+    categories: tuple[str, ...]
     cases: tuple[str, ...]
     judges: tuple[str, ...]
     cost: str
 
 
-def chat_section(evaluated: dict[str, list[Stage]]) -> ChatSection | None:
-    """None where no model has been judged."""
+TITLES = {"chat": "LongBench-Chat and its like", "longbench": "LongBench", "mt_bench": "MT-Bench's turns"}
+
+
+def chat_section(part: str, evaluated: dict[str, list[Stage]]) -> ChatSection | None:
+    """Judged part `part`; None where no model has been judged on it."""
     if not evaluated:
         return None
     results = [stage.results for stages in evaluated.values() for stage in stages if stage.results]
+    categories = tuple(dict.fromkeys(name for r in results for name in r.get("by_category", {})))
     return ChatSection(
-        tuple(_row(label, [s.results for s in stages if s.results]) for label, stages in evaluated.items()),
+        TITLES[part],
+        tuple(_row(label, [s.results for s in stages if s.results], categories) for label, stages in evaluated.items()),
+        categories,
         tuple(dict.fromkeys(str(r["cases"]) for r in results)),
         tuple(dict.fromkeys(_judge(r["judge"]) for r in results)),
         _cost(results),
     )
 
 
-def _row(label: str, results: Sequence[dict[str, Any]]) -> ChatRow:
+def category_means(results: Sequence[dict[str, Any]], name: str, field: str) -> float | None:
+    """A category's `mean` (on the judge's scale) or `share` (of 100), over seeds."""
+    values = [r["by_category"][name][field] for r in results if name in r.get("by_category", {})]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _row(label: str, results: Sequence[dict[str, Any]], categories: Sequence[str]) -> ChatRow:
     overall = [r["overall"] for r in results]
     scale = overall[0]["scale"]
     fields = ("mean", "low", "high") if scale else ("share", "share_low", "share_high")
@@ -61,6 +77,7 @@ def _row(label: str, results: Sequence[dict[str, Any]]) -> ChatRow:
     best = sum(row["best_share"] for row in overall) / len(overall)
     missing = sum(row["unscored"] + row["failed"] for row in overall)
     low, high = scale or (0, 100)
+    groups = (category_means(results, name, fields[0]) for name in categories)
     return ChatRow(
         label,
         f"{score} on {low}–{high}" if means else score,
@@ -69,6 +86,7 @@ def _row(label: str, results: Sequence[dict[str, Any]]) -> ChatRow:
         else MISSING,
         f"{sum(row['scored'] for row in overall)} scored, {missing} missing",
         thousands(sum(row["cut"] for row in overall)),
+        tuple(MISSING if value is None else decimal(value) for value in groups),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from longalign.eval.parts import JUDGED_PARTS
 from longalign.report import paper
 from longalign.report.chat_section import chat_section
 from longalign.report.collect import Findings, collect
@@ -20,6 +21,7 @@ from longalign.report.manifest_section import manifest_section
 from longalign.report.needle_section import needle_section
 from longalign.report.samples import samples
 from longalign.report.short_section import short_section
+from longalign.report.table_2 import ours_as_in_table_2
 from longalign.report.training_section import training_section
 from longalign.report.verdict import verdict
 from longalign.run import atomic_write_text
@@ -55,14 +57,15 @@ def build_page(findings: Findings) -> dict[str, Any]:
     trained = [stage for stage in findings.stages if stage.name in TRAINED]
     needle = needle_section(findings.evaluated("needle"))
     short = short_section(findings.evaluated("short"))
-    chat = chat_section(findings.evaluated("chat"))
+    judged = {part: chat_section(part, findings.evaluated(part)) for part in JUDGED_PARTS}
+    chat = judged["chat"]
     return {
         "title": ", ".join(folder.resolve().name for folder in findings.folders),
         "verdict": verdict(needle, short, chat),
         "needle": needle,
         "short": short,
         "leaderboard": leaderboard_section(findings.evaluated("leaderboard")),
-        "chat": chat,
+        "chat": [section for section in judged.values() if section],
         "judge_tests": [stage.results["text"] for stage in findings.named("judge") if stage.results],
         "training": training_section(trained),
         "data": data_section(trained),
@@ -70,6 +73,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
         "samples": samples(findings),
         "manifest": manifest_section(findings),
         "paper": paper,
+        "ours": ours_as_in_table_2(findings),
     }
 
 

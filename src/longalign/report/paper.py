@@ -23,3 +23,7 @@ CAUTION = (
     "LongBench-Chat has 50 questions: the standard error of a mean is about 0.4, so 5.76 and 6.21 are not "
     "distinguishable by themselves; seeing such a difference takes 250 to 490 questions."
 )
+OTHER_JUDGE = (
+    "Judged columns depend on the judge and its prompt, and shares of a scale count from its lowest rating (a 1 on 1-3 "
+    "is 0): compare our rows with each other, and with the paper's only in their order."
+)

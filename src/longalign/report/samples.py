@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from longalign.eval.parts import JUDGED_PARTS
 from longalign.report.collect import Findings, Stage
 from longalign.report.words import decimal
 from longalign.run import random_for
 
-WANTED = {"needle": 4, "short": 4, "chat": 3}
+WANTED = {"needle": 4, "short": 4, "chat": 3, "longbench": 2, "mt_bench": 2}
 LONGEST_TEXT = 600
 
 
@@ -84,7 +85,7 @@ def _said(task: str, label: str, row: dict[str, Any]) -> Said:
     answer = _clip(row["answer"]) or "(nothing)"
     if row["score"] is None:
         return Said(label, answer, "no readable verdict", None)
-    if task == "chat":
+    if task in JUDGED_PARTS:
         ratings = ", ".join("?" if rating is None else str(rating) for rating in row["ratings"])
         return Said(label, answer, f"{decimal(row['score'], 1)} ({ratings})", None)
     if task == "needle":
@@ -105,7 +106,7 @@ def _disagreement(task: str, rows: Sequence[dict[str, Any]]) -> float:
 
 
 def _value(task: str, score: Any) -> float:
-    if task == "chat":
+    if task in JUDGED_PARTS:
         return float(score)
     return float(score["value"] if task == "needle" else score["exact"])
 

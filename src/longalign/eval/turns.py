@@ -1,0 +1,68 @@
+"""Conversations of several turns: the next question is put with the model's own answers before it (MT-Bench)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from longalign.eval.cases import Case
+from longalign.eval.subject import Subject
+from longalign.eval.task import Answer, Item
+from longalign.llm.base import Message
+
+Fit = Callable[[str, Sequence[Message]], tuple[str, int]]
+"""(prompt, messages before it) -> the prompt as the window allows it, and the tokens cut from it."""
+
+
+def ask_in_turns(
+    subject: Subject, cases: Sequence[Case], log: Path, *, fit: Fit, max_new_tokens: int
+) -> tuple[dict[str, Answer], dict[str, int]]:
+    """Answers and cut tokens by case: all first turns, then all second ones, and so on.
+
+    A turn after one without an answer is not asked; its failure says so.
+    """
+    asked: dict[str, tuple[Message, ...]] = {}
+    answers: dict[str, Answer] = {}
+    cut_tokens = dict.fromkeys((case.key for case in cases), 0)
+    waiting = list(cases)
+    while waiting:
+        items = []
+        for case in waiting:
+            if case.follows is not None and case.follows not in answers:
+                continue
+            before = _before(case, asked, answers)
+            if before is None:
+                answers[case.key] = _not_asked(case.key, answers[str(case.follows)])
+                continue
+            prompt, cut_tokens[case.key] = fit(case.prompt, before)
+            asked[case.key] = (*before, {"role": "user", "content": prompt})
+            items.append(Item(case.key, asked[case.key], max_new_tokens))
+        if items:
+            answers |= subject.ask(items, log, "answers")
+        waiting = [case for case in waiting if case.key not in answers]
+    return answers, cut_tokens
+
+
+def transcript(case: Case, by_key: Mapping[str, Case], answers: Mapping[str, Answer]) -> str:
+    """The conversation up to this question as a judge reads it; a lone question stays as it is."""
+    if case.follows is None:
+        return case.query
+    previous = by_key[case.follows]
+    earlier = transcript(previous, by_key, answers)
+    opened = earlier if previous.follows else f"Person: {earlier}"
+    return f"{opened}\n\nAssistant: {answers[previous.key].text}\n\nPerson: {case.query}"
+
+
+def _before(
+    case: Case, asked: Mapping[str, tuple[Message, ...]], answers: Mapping[str, Answer]
+) -> tuple[Message, ...] | None:
+    """What was said before this turn; None where the turn before has no answer."""
+    if case.follows is None:
+        return ()
+    said = answers[case.follows].text
+    return None if said is None else (*asked[case.follows], {"role": "assistant", "content": said})
+
+
+def _not_asked(key: str, previous: Answer) -> Answer:
+    why = f"not asked: the turn before has no answer ({previous.failure})"
+    return Answer(key, None, why, previous.final, "not_asked", None, None, None, previous.model)

@@ -100,6 +100,13 @@ def test_all_parts_are_there_and_the_papers_figures_are_called_the_papers(page: 
     assert "not distinguishable by themselves" in paper.replace("\n", " ")
 
 
+def test_held_out_losses_are_drawn_by_length_and_by_source(page: Path) -> None:
+    drawn = re.findall(r"held-out loss of (train/\S+) by (length in tokens|source)", page.read_text(encoding="utf-8"))
+    arms = {arm for arm, _ in drawn}
+    assert arms
+    assert set(drawn) == {(arm, what) for arm in arms for what in ("length in tokens", "source")}
+
+
 def test_the_verdict_comes_from_the_results(run_folder: Path, tmp_path: Path) -> None:
     got = report([run_folder], tmp_path / "page.html")
     results = json.loads((run_folder / "eval" / _place("sft-long") / "needle" / "results.json").read_text())

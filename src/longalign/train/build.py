@@ -101,10 +101,10 @@ def enable_checkpointing(model: nn.Module, *, offload: bool) -> None:
     """Recompute each layer in the backward pass; `offload` keeps its input in host memory."""
     how = {"use_reentrant": False}
     plain = cast(Any, model)
-    if hasattr(plain, "activation_checkpointing_enable"):
-        plain.activation_checkpointing_enable(activation_checkpointing_kwargs=how, offload=offload)
-    elif offload:  # older transformers have a place for it, but no switch
+    if offload:  # older transformers have no switch for it, and 5.23's fails without a GPU
         plain._set_gradient_checkpointing(enable=True, gradient_checkpointing_func=_checkpoint_on_host)
+    elif hasattr(plain, "activation_checkpointing_enable"):
+        plain.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
     else:
         plain.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
     if not any(p.requires_grad for p in plain.get_input_embeddings().parameters()):

@@ -12,7 +12,6 @@ from longalign.errors import ConfigError
 from longalign.eval.chat import chat
 from longalign.eval.leaderboard import leaderboard
 from longalign.eval.needle import needle
-from longalign.eval.parts import JUDGED_PARTS
 from longalign.eval.short import short
 from longalign.eval.task import RESULTS
 from longalign.run import atomic_write_json
@@ -43,9 +42,8 @@ def evaluate(settings: EvalSettings, out: Path) -> dict[str, Any]:
 
 def readable(results: dict[str, Any]) -> str:
     """The results of one part as a few lines for a person."""
-    writers = dict.fromkeys(JUDGED_PARTS, _judged_lines)
-    writers |= {"needle": _needle_lines, "short": _short_lines, "leaderboard": _leaderboard_lines}
-    return "\n".join(writers[results["task"]](results))
+    writers = {"needle": _needle_lines, "short": _short_lines, "leaderboard": _leaderboard_lines}
+    return "\n".join(writers.get(results["task"], _judged_lines)(results))
 
 
 def _needle_lines(results: dict[str, Any]) -> list[str]:

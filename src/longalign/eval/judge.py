@@ -59,8 +59,8 @@ def rubric(name: RubricName, template: Path | None = None) -> Rubric:
     """The rubric of a task: LongBench-Chat 1-10, question answering 1-3, summaries 1-5, MT-Bench's turns 1-10.
 
     `template` is a prompt file of one's own: either with `{{question}}`, `{{reference}}` (or `{{reference_section}}`,
-    which vanishes where there is none), `{{examples}}`, `{{answer}}`, or in LongBench-Chat's form (`prompt_fs.txt`) with `{}` for question, reference, then
-    answer and score of each example, then the answer.
+    which vanishes where there is none), `{{examples}}`, `{{answer}}`, or in LongBench-Chat's form (`prompt_fs.txt`)
+    with `{}` for question, reference, then answer and score of each example, then the answer.
     """
     if template is None:
         text = files("longalign.eval").joinpath(f"prompts/judge_{name}.md").read_text(encoding="utf-8")

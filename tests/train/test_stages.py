@@ -34,6 +34,7 @@ def make_model(folder: Path, config_class: type = LlamaConfig) -> Path:
     torch.manual_seed(0)
     config = tiny_config(config_class, vocab_size=len(tok), max_position_embeddings=64, tie_word_embeddings=True)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tok.model_max_length = config.max_position_embeddings
     tok.save_pretrained(folder)
     return folder
 
@@ -182,6 +183,7 @@ def test_extend_stretches_rope_and_measures_positions(model: Path, tmp_path: Pat
     assert "64-127" in curves["extended"], "positions beyond the trained window are measured"
     assert curves["extended"]["32-63"] < curves["original"]["32-63"]
     assert load(tmp_path / "out" / "final").config.max_position_embeddings == 128
+    assert AutoTokenizer.from_pretrained(tmp_path / "out" / "final").model_max_length == 128
     store = TokenStore.open(tmp_path / "out" / "tokens")
     assert (store.target_counts == store.lengths - 1).all(), "every token but the first of a window is a target"
 

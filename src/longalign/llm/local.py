@@ -92,7 +92,8 @@ class LocalModel:
             )
         except Exception as error:  # templates raise their own errors, e.g. for a system role they do not know
             raise ModelError(f"{self._spec}: the chat template refuses the messages ({error})") from None
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # callers know the window
+        return list(ids)
 
     @cached_property
     def stop_ids(self) -> list[int]:

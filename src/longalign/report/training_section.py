@@ -17,8 +17,10 @@ SEED_PART = re.compile(r"[-/_]?seed-?\d+\b")
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """What the template shows: charts as (heading, drawing, legend), of held-out losses as (heading, what the lines are,
-    drawing, legend); and a line for each run."""
+    """What the template shows: charts as (heading, drawing, legend), and a line for each run.
+
+    Of held-out losses: (heading, what its lines are, drawing, legend).
+    """
 
     charts: tuple[tuple[str, Markup, Markup], ...]
     heldout: tuple[tuple[str, str, Markup, Markup], ...]

@@ -74,6 +74,8 @@ def _write_plain(
         generation.pad_token_id = tokenizer.pad_token_id
         model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
         model.config.bos_token_id = generation.bos_token_id = tokenizer.bos_token_id
+        window = getattr(model.config, "max_position_embeddings", 0)  # servers believe the tokenizer's figure too
+        tokenizer.model_max_length = max(tokenizer.model_max_length, window)
         with atomic_path(final) as temporary:
             model.save_pretrained(str(temporary), state_dict=state)
             tokenizer.save_pretrained(str(temporary))

@@ -10,6 +10,8 @@ from longalign.config import RunSettings
 from longalign.errors import DataError
 from longalign.eval.parts import JUDGED_PARTS
 
+JUDGED_FILES = ("few_shots", "references", "judge_prompt")
+
 
 def check_inputs(settings: RunSettings) -> None:
     """Raise `DataError` for documents and files that are not there, `ModelError` for a model that cannot be used.
@@ -55,10 +57,9 @@ def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
     templates = [("eval", settings.eval.chat_template), ("train", settings.train.chat_template)]
     templates += [(f"train.arms.{arm}", own.get("chat_template")) for arm, own in settings.train.arms.items()]
     yield from ((f"{where}.chat_template", path) for where, path in templates if path)
-    for part in JUDGED_PARTS:
-        judged = getattr(settings.eval, part)
-        yield from ((f"eval.{part}.cases", path) for path in (judged.cases if judged else ()))
-    named = [(part, key) for part in JUDGED_PARTS for key in ("few_shots", "references", "judge_prompt")]
+    for judged in JUDGED_PARTS:
+        yield from ((f"eval.{judged}.cases", path) for path in getattr(getattr(settings.eval, judged), "cases", ()))
+    named: list[tuple[str, str]] = [(part, key) for part in JUDGED_PARTS for key in JUDGED_FILES]
     for part, key in (*named, ("short", "rows")):
         if path := getattr(getattr(settings.eval, part), key, None):
             yield f"eval.{part}.{key}", path

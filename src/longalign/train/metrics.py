@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,35 +92,30 @@ class Groups:
 
 @dataclass
 class NllSums:
-    """Negative log-likelihoods of sequences, kept on the device until someone reads them.
+    """Negative log-likelihoods of sequences, left where they are, so that no microbatch waits for the one before.
 
     `part`: which part of each microbatch's positions this rank holds, as (number, parts), under sequence parallelism.
     """
 
     groups: Groups
     part: tuple[int, int] = (0, 1)
-    parts: list[tuple[tuple[int, ...], Tensor, Tensor]] = field(default_factory=list)
+    parts: list[tuple[Microbatch, Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, microbatch: Microbatch, nll_T: Tensor, loss: Tensor) -> None:
         """Note one microbatch: `nll_T` for each position of this rank's part, `loss` its part of the step's loss."""
-        nll_T = nll_T.detach().flatten()
-        number, _ = self.part
-        widths_S = microbatch.cu_seqlens_S1.diff().to(nll_T.device, torch.int64)
-        segment_T = torch.repeat_interleave(widths_S, output_size=microbatch.tokens)
-        segment_T = segment_T[number * len(nll_T) : (number + 1) * len(nll_T)]
-        nll_S = nll_T.new_zeros(len(widths_S), dtype=torch.float64 if nll_T.device.type == "cpu" else nll_T.dtype)
-        nll_S.index_add_(0, segment_T, nll_T[: len(segment_T)].to(nll_S.dtype))  # beyond them is only filling
-        self.parts.append((microbatch.rows, nll_S, loss.detach()))
+        self.parts.append((microbatch, nll_T.detach().flatten(), loss.detach()))
 
     def check(self, step: int, names_of: NamesOf) -> None:
         """Raise `RunError` naming step, microbatch and rows if anything is not finite."""
         losses = torch.stack([loss for _, _, loss in self.parts])
         if bool(torch.isfinite(losses).all()):
             return
-        for number, (rows, nll_S, loss) in enumerate(self.parts):
+        for number, (microbatch, nll_t, loss) in enumerate(self.parts):
             if bool(torch.isfinite(loss)):
                 continue
-            bad = [row for row, nll in zip(rows, nll_S.tolist(), strict=False) if not np.isfinite(nll)] or list(rows)
+            rows = microbatch.rows
+            finite = np.isfinite(self.by_row(microbatch, nll_t))
+            bad = [row for row, good in zip(rows, finite, strict=True) if not good] or list(rows)
             names = ", ".join(f"{row} ({name})" for row, name in zip(bad, names_of(bad[:8]), strict=False))
             raise RunError(
                 f"step {step}: the loss is {float(loss)} in microbatch {number} of rank {ranks.this()}, row {names}; "
@@ -129,15 +125,23 @@ class NllSums:
     def take(self) -> NDArray[np.float64]:
         """Summed over ranks: L_i / N_i by group, then sum of L_i, then the step's loss. Starts anew."""
         sums = np.zeros(self.groups.size + 2)
-        for rows, nll_S, loss in self.parts:
+        for microbatch, nll_t, loss in self.parts:
             sums[-1] += float(loss)
-            if rows:
-                index, nll = np.array(rows, dtype=np.int64), nll_S.cpu().double().numpy()
+            if microbatch.rows:
+                index, nll = np.array(microbatch.rows, dtype=np.int64), self.by_row(microbatch, nll_t)
                 counts = self.groups.target_counts_N[index]
                 sums[: self.groups.size] += self.groups.add(index, nll / np.maximum(counts, 1))
                 sums[-2] += float(nll.sum())
         self.parts.clear()
         return ranks.total(torch.from_numpy(sums)).numpy()
+
+    def by_row(self, microbatch: Microbatch, nll_t: Tensor) -> NDArray[np.float64]:
+        """What this rank holds of each row's sum."""
+        before = self.part[0] * len(nll_t)
+        bounds_S1 = (microbatch.cu_seqlens_S1.numpy() - before).clip(0, len(nll_t))  # beyond them is only filling
+        nll_t64 = nll_t.double().cpu().numpy()
+        sums = [float(nll_t64[start:stop].sum()) for start, stop in pairwise(bounds_S1.tolist())]
+        return np.array(sums[: len(microbatch.rows)])
 
 
 @dataclass

@@ -37,8 +37,7 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
             max_steps=steps,
             learning_rate=settings.learning_rate,
             max_grad_norm=settings.max_grad_norm,
-            bf16=on_gpu and settings.dtype == "bfloat16" and how != "fsdp2",  # FSDP2 casts by itself
-            fp16=on_gpu and settings.dtype == "float16" and how != "fsdp2",
+            bf16=on_gpu and settings.dtype == "bfloat16" and how == "deepspeed",  # else see PlanTrainer.precision
             seed=settings.seed,
             use_cpu=not on_gpu,
             save_strategy="no",
@@ -71,10 +70,13 @@ def parallel_mode(settings: LoopSettings) -> str:
 
 
 def compute_dtype(device: torch.device, settings: LoopSettings) -> torch.autocast:
-    """Autocast to `settings.dtype` on a GPU; does nothing on a CPU."""
-    half = settings.dtype in ("bfloat16", "float16")
-    dtype = getattr(torch, settings.dtype) if half else None
-    return torch.autocast(device.type, dtype, enabled=half and device.type == "cuda")
+    """Autocast to bfloat16 on a GPU if `settings.dtype` asks for it; does nothing on a CPU.
+
+    Without autocast's cache: it would keep the cast copy of every weight until the end of a forward pass, 2 bytes a
+    parameter, to spare casts of weights that are used twice, which none are.
+    """
+    half = settings.dtype == "bfloat16" and device.type == "cuda"
+    return torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False)
 
 
 def token_limit(settings: LoopSettings) -> int:
@@ -90,7 +92,6 @@ def deepspeed_config(settings: LoopSettings) -> dict[str, Any]:
         "gradient_accumulation_steps": 1,
         "gradient_clipping": settings.max_grad_norm,
         "bf16": {"enabled": torch.cuda.is_available() and settings.dtype == "bfloat16"},
-        "fp16": {"enabled": torch.cuda.is_available() and settings.dtype == "float16"},
         "zero_force_ds_cpu_optimizer": False,  # our optimizer, wherever the parameters live
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {

@@ -23,9 +23,9 @@ def shard(model: nn.Module, settings: LoopSettings) -> nn.Module:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     mesh = init_device_mesh(device, (ranks.count(),))
     how: dict[str, Any] = {"mesh": mesh}
-    if device == "cuda" and settings.dtype in ("bfloat16", "float16"):
+    if device == "cuda" and settings.dtype == "bfloat16":
         how["mp_policy"] = MixedPrecisionPolicy(
-            param_dtype=getattr(torch, settings.dtype), reduce_dtype=torch.float32, cast_forward_inputs=False
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
     how["offload_policy"] = CPUOffloadPolicy() if settings.cpu_offload and device == "cuda" else OffloadPolicy()
     for layer in decoder_layers(model):

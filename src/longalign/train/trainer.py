@@ -103,7 +103,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             last = number == len(inputs.microbatches) - 1
             self.accelerator.gradient_state._set_sync_gradients(last)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                output = model(**self.model_inputs(microbatch))
+                with self.precision():
+                    output = model(**self.model_inputs(microbatch))
                 self.accelerator.backward(output.loss)
             self.sums.add(microbatch, output.nll, output.loss)
             total += output.loss.detach().float()
@@ -122,7 +123,17 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         if self.sequence_parallel:
             inputs = shard_inputs(inputs, self.sequence_parallel)
         device = self.args.device
-        return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+        def moved(value: Tensor) -> Tensor:  # from pageable memory a copy would wait for everything queued on the GPU
+            return (value.pin_memory() if device.type == "cuda" else value).to(device, non_blocking=True)
+
+        return {k: moved(v) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Autocast, where weights are float32 in the forward pass; FSDP2 and DeepSpeed cast them by themselves."""
+        if self.sharded or self.is_deepspeed_enabled:
+            return contextlib.nullcontext()
+        return compute_dtype(self.args.device, self.settings)
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # `core/cost.py` knows them from the plan
@@ -151,7 +162,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             step = self.current.step.index + 1 if self.current else 0
             raise RunError(
                 f"step {step}: the gradient norm is {value} though the loss is finite; weights are unchanged since "
-                "the step before: lower the learning rate, or use dtype bfloat16 or float32"
+                "the step before: lower the learning rate, or use dtype float32"
             )
         return value
 
@@ -173,7 +184,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         if self.heldout is None:
             return {}
         start_s = time.monotonic()
-        with compute_dtype(self.args.device, self.settings):
+        with self.precision():
             found = self.heldout.measure(self.model, self.model_inputs, self.part)
         if ranks.is_first():
             append_jsonl(self.meter.path, {"step": self.state.global_step, "heldout": found})
@@ -186,7 +197,6 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
     # --- checkpoints --------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        scaler = getattr(self.accelerator, "scaler", None)
         self.state.log_history = []  # metrics.jsonl has it
         checkpoint.save(
             self.checkpoints,
@@ -195,7 +205,6 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             self.bare_optimizer,
             {
                 "scheduler.json": self.lr_scheduler.state_dict(),
-                "scaler.json": scaler.state_dict() if scaler is not None else None,
                 "trainer_state.json": vars_of(self.state),
             },
             keep=self.settings.save_total_limit,
@@ -215,22 +224,16 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         if checkpoint is not None:
             load_position(Path(checkpoint), self)
 
-    def _load_scaler(self, checkpoint: str | None) -> None:
-        """Done with the optimizer."""
-
     def _load_rng_state(self, checkpoint_folder: str | None) -> None:
         if checkpoint_folder is not None:
             checkpoint.load_generators(Path(checkpoint_folder))
 
 
 def load_position(folder: Path, trainer: PlanTrainer) -> None:
-    """Optimizer, schedule and gradient scaler of a checkpoint."""
+    """Optimizer and schedule of a checkpoint."""
     if not trainer.is_deepspeed_enabled:  # its engine has loaded its own files by now
         checkpoint.load_optimizer(folder, trainer.model, trainer.bare_optimizer)
     trainer.lr_scheduler.load_state_dict(checkpoint.read_json(folder, "scheduler.json"))
-    scaler, state = getattr(trainer.accelerator, "scaler", None), checkpoint.read_json(folder, "scaler.json")
-    if scaler is not None and state:
-        scaler.load_state_dict(state)
 
 
 def vars_of(state: TrainerState) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from longalign.train.metrics import Groups, StepMeter
 from longalign.train.parallel import training_arguments
 from longalign.train.sequence_parallel import SequenceParallel
 from longalign.train.shard import shard
+from longalign.train.tiled_mlp import tile_mlps
 from longalign.train.trainer import PlanTrainer
 from tests.oracles.plain_loss import PlainSequence, plain_gradients, relative_error
 from tests.train.tiny import VOCABULARY, DoubleThroughout, tiny_model
@@ -45,6 +46,7 @@ class Case:
     weighting: str = "sequence"
     parallel: str = "ddp"
     token_limit: int = WINDOW
+    mlp_tile_tokens: int | None = None
 
 
 def data(seed: int = 0) -> list[TokenSequence]:
@@ -91,6 +93,8 @@ def make_trainer(
     )
     groups = Groups.of(plan.lengths_N, plan.targets_N, np.zeros(len(sequences), dtype=np.int32), ["any"])
     model = tiny_model()
+    if case.mlp_tile_tokens:
+        tile_mlps(model, case.mlp_tile_tokens)
     if ranks > 1 and case.parallel == "fsdp2":
         model = shard(model, settings)
     trainer = PlanTrainer(
@@ -269,6 +273,7 @@ def test_every_strategy_equals_the_plain_definition_on_several_ranks(
     cases += [Case("packed", sequence_parallel, weighting="sqrt")]
     cases += [Case("balanced", sequence_parallel, token_limit=LARGE)]
     cases += [Case(s, sequence_parallel, parallel="fsdp2") for s in ("padded", "balanced")]
+    cases += [Case("balanced", sequence_parallel, parallel=p, mlp_tile_tokens=5) for p in ("ddp", "fsdp2")]
     if ranks == 8:
         cases = [Case("balanced", 2), Case("packed", 2, parallel="fsdp2")]
     run_ranks(ranks, tmp_path, cases)

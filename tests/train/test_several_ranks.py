@@ -67,7 +67,7 @@ def assert_same(found: Path, expected: Path) -> None:
         "--parallel ddp",
         "--parallel fsdp2",
         "--parallel ddp --sequence_parallel 2",
-        "--parallel fsdp2 --sequence_parallel 2 --gradient_checkpointing true",
+        "--parallel fsdp2 --sequence_parallel 2 --gradient_checkpointing true --mlp_tile_tokens 16",
         "--parallel fsdp2 --strategy padded --rows_per_microbatch 2",
         "--parallel deepspeed",
     ],

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -22,20 +21,24 @@ from longalign.train.lora import add_adapters
 from longalign.train.loss import attach_loss
 from longalign.train.model import ModelReport, load_model
 from longalign.train.parallel import compute_dtype, parallel_mode
+from longalign.train.shard import shard
 from longalign.train.tiled_mlp import tile_mlps
 
 
 def build_model(
     settings: LoopSettings, name: str, *, rope: RopeSettings | None = None, init: str = "weights"
 ) -> tuple[nn.Module, ModelReport]:
-    """Load `name` for training with `settings`; prints what was built. Raises `ModelError` if segments would mix."""
+    """Load `name` for training with `settings`, sharded where FSDP2 trains it; prints what was built.
+
+    Every rank calls it, after `ranks.start`. Raises `ModelError` if segments would mix.
+    """
     lora = isinstance(settings, TrainSettings) and settings.lora_rank is not None
     model, report = load_model(
         model_dir(name),
         rope=rope,
         window=settings.window if rope else None,
         dtype=weight_dtype(settings, frozen=lora),
-        init="random" if init == "random" else "weights",
+        init=_source(settings, init),
         seed=settings.seed,
     )
     attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
@@ -53,31 +56,49 @@ def build_model(
         tiled, layers = tile_mlps(model, settings.mlp_tile_tokens)
         if ranks.is_first():
             say(f"mlp: {tiled} of {layers} layers in tiles of {settings.mlp_tile_tokens} tokens")
+    if parallel_mode(settings) == "fsdp2":
+        shard(model, settings)
     return model, report
 
 
+def model_to_measure(settings: LoopSettings, name: str) -> nn.Module:
+    """`name` as it came, with its loss, on the device of training; sharded where `settings` would shard it."""
+    model, _ = load_model(model_dir(name), dtype=torch.float32, init=_source(settings, "weights"))
+    attach_loss(model)
+    return shard(model, settings) if parallel_mode(settings) == "fsdp2" else model.to(ranks.this_device())
+
+
+def _source(settings: LoopSettings, init: str) -> Literal["weights", "random", "meta"]:
+    """Where this rank takes weights from: of a sharded model only the first rank needs any (`shard`)."""
+    if parallel_mode(settings) == "fsdp2" and not ranks.is_first():
+        return "meta"
+    return "random" if init == "random" else "weights"
+
+
 def _check(model: nn.Module, settings: LoopSettings) -> IsolationReport:
-    """The isolation check, on the device and in the precision of training.
+    """The isolation check, on the device and in the precision of training, on every rank.
 
-    Weights that will be sharded may not fit one GPU whole: then a few layers of the same config stand for them.
+    Weights that will be sharded are on no rank but the first, and may not fit one GPU whole: then a few layers of the
+    same config stand for them.
     """
-    if not torch.cuda.is_available():
-        return check_isolation(model, seed=settings.seed)
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    checked = model if parallel_mode(settings) in ("none", "ddp") else _shallow(model)
+    device = ranks.this_device()
+    whole = parallel_mode(settings) in ("none", "ddp")
     with torch.random.fork_rng(), compute_dtype(device, settings):
-        return check_isolation(checked.to(device), seed=settings.seed)
+        checked = model.to(device) if whole else _shallow(model, device, settings.seed)
+        return check_isolation(checked, seed=settings.seed)
 
 
-def _shallow(model: nn.Module) -> nn.Module:
+def _shallow(model: nn.Module, device: torch.device, seed: int) -> nn.Module:
     """Random weights in the first layers of the same config, at least one layer of each kind."""
+    torch.manual_seed(seed)
     config = copy.deepcopy(cast(Any, model).config)
     kinds = list(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
     config.num_hidden_layers = 1 + max(kinds.index(kind) for kind in set(kinds))
     if getattr(config, "layer_types", None):
         config.layer_types = kinds[: config.num_hidden_layers]
-    small = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=NAME)
-    return attach_loss(small)
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": NAME}
+    with device:
+        return attach_loss(AutoModelForCausalLM.from_config(config, **options))
 
 
 def weight_dtype(settings: LoopSettings, *, frozen: bool = False) -> torch.dtype:

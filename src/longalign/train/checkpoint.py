@@ -2,7 +2,8 @@
 
 A checkpoint is a folder written under a temporary name, hashed, synced and renamed; older ones go only after that.
 `newest_good` takes the newest whose hashes hold. Tensors are safetensors, the rest is JSON: no pickle is written or
-read. Tensors are stored whole under parameter names, also when FSDP2 shards them, so any number of ranks can resume.
+read. Tensors are stored whole under parameter names, however FSDP2 or ZeRO-3 spreads them, so that any number of ranks
+can resume, sharded in another way or not at all.
 
     weights.safetensors             trainable parameters       optimizer-<key>.safetensors   e.g. exp_avg, exp_avg_sq
     rng-<rank>.safetensors          torch generators           state.json                    groups, schedule, python
@@ -25,14 +26,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from longalign.errors import RunError
-from longalign.train import ranks
+from longalign.train import ranks, zero
+from longalign.train.shard import like
 
 PREFIX = "checkpoint-"
 MANIFEST = "manifest.json"
+KERNEL_CHOICES = frozenset({"fused", "foreach", "capturable", "differentiable"})
+"""What an optimizer decides by itself for where its parameters are; not restored."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -78,11 +82,9 @@ def save(
     others: Mapping[str, Any],
     *,
     keep: int,
-    engine: Any = None,
 ) -> Path:
     """Write the checkpoint of `step`; every rank calls it. `others` is JSON of the first rank, by file name.
 
-    A DeepSpeed `engine` writes weights and optimizer in its own sharded form (pickle, for this rank count only).
     Afterwards only the newest `keep` stay. Raises `RunError` when it cannot be written; what was there stays.
     """
     final = folder / f"{PREFIX}{step}"
@@ -93,15 +95,9 @@ def save(
         if ranks.is_first():
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-        if engine is None:
-            _write_tensors(temporary, model, optimizer)
-        else:
-            ranks.barrier()
-            engine.save_checkpoint(str(temporary))
-            ranks.barrier()
+        _write_tensors(temporary, model, optimizer)
         if ranks.is_first():
-            groups = _groups(model, optimizer) if engine is None else []
-            state = {"step": step, "ranks": ranks.count(), "groups": groups, **_host_rng()}
+            state = {"step": step, "ranks": ranks.count(), "groups": _groups(optimizer), **_host_rng()}
             _write_rest(temporary, generators, {"state.json": state, **others})
             _seal(temporary)
             shutil.rmtree(final, ignore_errors=True)
@@ -119,13 +115,13 @@ def save(
 
 
 def load_weights(checkpoint: Path, model: nn.Module) -> None:
-    """Set the trainable parameters. Raises `RunError` when names or shapes do not fit."""
+    """Set the trainable parameters, before DDP or ZeRO-3 take them over. Raises `RunError` when names do not fit."""
     with safe_open(checkpoint / "weights.safetensors", framework="pt") as file, torch.no_grad():
         names = set(file.keys())
         for name, parameter in _trainable(model).items():
             if name not in names:
                 raise RunError(f"{checkpoint}: has no weights for {name}; it belongs to another model or LoRA setting")
-            parameter.copy_(_like(file.get_tensor(name), parameter))
+            parameter.copy_(like(file.get_tensor(name), parameter))
 
 
 def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: Optimizer) -> None:
@@ -134,21 +130,43 @@ def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: Optimizer) -> 
     parameters = _trainable(model)
     if len(saved) != len(optimizer.param_groups):
         raise RunError(f"{checkpoint}: was written with another optimizer")
-    fused = set()
+    counts_on_device: set[int] = set()
     for group, stored in zip(optimizer.param_groups, saved, strict=True):
-        group.update({k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k != "names"})
+        group.update({k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k not in KERNEL_CHOICES})
         if group.get("fused") or group.get("capturable"):
-            fused.update(stored["names"])
-    for path in sorted(checkpoint.glob("optimizer-*.safetensors")):
-        key = path.stem.removeprefix("optimizer-")
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (a file handle, not a mapping)
-                parameter, value = parameters[name], file.get_tensor(name)
-                if value.shape == parameter.shape and value.ndim:
-                    value = _like(value, parameter)
-                elif name in fused:
-                    value = value.to(parameter.device)
-                optimizer.state[parameter][key] = value
+            counts_on_device.update(id(p) for p in group["params"])
+    files = {path.stem.removeprefix("optimizer-"): path for path in sorted(checkpoint.glob("optimizer-*.safetensors"))}
+    if _by_zero(parameters):
+        _load_zero(checkpoint, files, parameters, optimizer)
+        return
+    for key, path in files.items():
+        for name, value in _read(path):
+            parameter = parameters[name]
+            if value.shape == parameter.shape and value.ndim:
+                value = like(value, parameter)
+            elif id(parameter) in counts_on_device:
+                value = value.to(parameter.device)
+            optimizer.state[parameter][key] = value
+
+
+def _load_zero(
+    checkpoint: Path, files: Mapping[str, Path], parameters: Mapping[str, Tensor], optimizer: Optimizer
+) -> None:
+    """Also the float32 weights: ZeRO-3 took over those of `load_weights`, rounded where it computes in bfloat16."""
+    kinds = {key: next(value for _, value in _read(path)) for key, path in files.items()}
+    zero.make_state(optimizer, kinds)
+    for name, value in _read(checkpoint / "weights.safetensors"):
+        zero.put(parameters[name], value)
+    for key, path in files.items():
+        if kinds[key].ndim:
+            for name, value in _read(path):
+                zero.put(parameters[name], value, key)
+
+
+def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 (a file handle, not a mapping)
+            yield name, file.get_tensor(name)
 
 
 def load_generators(checkpoint: Path) -> None:
@@ -176,21 +194,25 @@ def _trainable(model: nn.Module) -> dict[str, Tensor]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _tensor_files(model: nn.Module, optimizer: Optimizer) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """File by file, so that only one kind of tensor is gathered at a time."""
+def _tensor_files(model: nn.Module, optimizer: Optimizer) -> Iterator[tuple[str, dict[str, Tensor | None]]]:
+    """Whole tensors (on the first rank) file by file, so that only one kind is gathered at a time."""
     parameters = _trainable(model)
-    yield "weights.safetensors", parameters
-    keys = sorted({key for p in parameters.values() for key in optimizer.state.get(p, {})})
-    for key in keys:
-        states = {name: optimizer.state[p][key] for name, p in parameters.items() if key in optimizer.state.get(p, {})}
-        yield f"optimizer-{key}.safetensors", states
+    yield "weights.safetensors", {name: whole(p) for name, p in parameters.items()}
+    if _by_zero(parameters):
+        for key, value in zero.state_kinds(optimizer).items():
+            found = {n: whole(p, key) if value.ndim else value.to("cpu", copy=True) for n, p in parameters.items()}
+            yield f"optimizer-{key}.safetensors", found
+        return
+    states = {name: optimizer.state.get(p, {}) for name, p in parameters.items()}
+    for key in sorted({key for state in states.values() for key in state}):
+        found = {name: whole(state[key]) for name, state in states.items() if key in state}
+        yield f"optimizer-{key}.safetensors", found
 
 
 def _write_tensors(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
     for name, tensors in _tensor_files(model, optimizer):
-        in_full = {key: whole(tensor) for key, tensor in tensors.items()}
         if ranks.is_first():
-            save_file({key: value for key, value in in_full.items() if value is not None}, folder / name)
+            save_file({key: value for key, value in tensors.items() if value is not None}, folder / name)
 
 
 def _write_rest(folder: Path, generators: Sequence[Mapping[str, Any]], texts: Mapping[str, Any]) -> None:
@@ -200,34 +222,26 @@ def _write_rest(folder: Path, generators: Sequence[Mapping[str, Any]], texts: Ma
         (folder / name).write_text(json.dumps(value), encoding="utf-8")
 
 
-def whole(tensor: Tensor) -> Tensor | None:
-    """The full tensor in host memory on the first rank, None elsewhere (after taking part in the gathering)."""
-    if hasattr(tensor, "ds_id"):  # ZeRO-3 keeps a stub in place of the parameter
-        import deepspeed
+def whole(tensor: Tensor, zero_key: str | None = None) -> Tensor | None:
+    """The full tensor in host memory on the first rank, None elsewhere (after taking part in the gathering).
 
-        with deepspeed.zero.GatheredParameters([tensor]):
-            return tensor.detach().to("cpu", copy=True) if ranks.is_first() else None
+    `zero_key` asks for that state of a parameter which ZeRO-3 trains.
+    """
+    if zero.is_partitioned(tensor):
+        tensor = zero.whole(tensor, zero_key)
     tensor = tensor.detach()
     if isinstance(tensor, DTensor):
         tensor = tensor.full_tensor()
     return tensor.to("cpu").contiguous() if ranks.is_first() else None
 
 
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """`value` placed as `parameter` is: its device, and its shards."""
-    if isinstance(parameter, DTensor):
-        device = parameter.to_local().device
-        return distribute_tensor(value.to(device), parameter.device_mesh, parameter.placements, src_data_rank=None)
-    return value.to(parameter.device)
+def _by_zero(parameters: Mapping[str, Tensor]) -> bool:
+    return any(zero.is_partitioned(p) for p in parameters.values())
 
 
-def _groups(model: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:
-    name_of = {id(p): name for name, p in _trainable(model).items()}
-    return [
-        {key: value for key, value in group.items() if key != "params"}
-        | {"names": [name_of[id(p)] for p in group["params"]]}
-        for group in optimizer.param_groups
-    ]
+def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
+    left_out = {"params", *KERNEL_CHOICES}
+    return [{key: value for key, value in group.items() if key not in left_out} for group in optimizer.param_groups]
 
 
 def _host_rng() -> dict[str, Any]:

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from longalign.builtin import is_builtin, model_dir
@@ -26,12 +25,11 @@ from longalign.errors import ConfigError
 from longalign.progress import say
 from longalign.run import atomic_write_json, fingerprint
 from longalign.train import ranks
-from longalign.train.build import build_model
+from longalign.train.build import build_model, model_to_measure
 from longalign.train.card import model_card
 from longalign.train.export import export
 from longalign.train.fit import fit
-from longalign.train.loss import attach_loss
-from longalign.train.model import check_vocabulary, load_config, load_model, load_tokenizer
+from longalign.train.model import check_vocabulary, load_config, load_tokenizer
 from longalign.train.positions import perplexity_by_position, position_table
 from longalign.train.sft import announce, source_counts
 from longalign.train.shared_stage import input_fingerprints, open_shared_stage
@@ -65,7 +63,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> d
             return report
         curves = _Curves(out / "positions.json", heldout, settings)
         if settings.init == "weights" and not curves.has("original"):
-            curves.measure("original", _as_it_came(source))
+            curves.measure("original", model_to_measure(settings, settings.model))
         model, built = build_model(settings, settings.model, rope=settings.rope, init=settings.init)
         if not curves.has("stretched"):
             curves.measure("stretched", model)
@@ -112,13 +110,6 @@ class _Curves:
         self.values[name] = perplexity_by_position(model, self.heldout, most_tokens=most)
         if ranks.is_first():
             atomic_write_json(self.path, self.values)
-
-
-def _as_it_came(source: str) -> nn.Module:
-    model, _ = load_model(source, dtype=torch.float32)
-    if torch.cuda.is_available():
-        model.to("cuda")
-    return attach_loss(model)
 
 
 def _tokens(

@@ -18,7 +18,7 @@ from longalign.core.shapes import ModelShape
 from longalign.core.step_plan import StepPlan
 from longalign.core.weighting import WeightSchedule
 from longalign.data.store import TokenStore
-from longalign.errors import DataError, RunError
+from longalign.errors import DataError
 from longalign.progress import Progress, say
 from longalign.run import read_jsonl
 from longalign.train import checkpoint, ranks
@@ -28,7 +28,6 @@ from longalign.train.metrics import Groups, StepMeter
 from longalign.train.parallel import parallel_mode, token_limit, training_arguments
 from longalign.train.preview import machine_name
 from longalign.train.sequence_parallel import SequenceParallel
-from longalign.train.shard import shard
 from longalign.train.trainer import PlanTrainer
 
 
@@ -41,7 +40,7 @@ def fit(
     label: str,
     heldout_store: TokenStore | None = None,
 ) -> tuple[PlanTrainer, dict[str, Any]]:
-    """Train `model` (with its loss attached) on all steps of the plan, resuming from the newest whole checkpoint.
+    """Train `model` (from `build_model`) on all steps of the plan, resuming from the newest whole checkpoint.
 
     Writes plan.npz, metrics.jsonl and checkpoints/ into `folder`. Returns the trainer, whose `model` is trained, and
     a summary.
@@ -61,8 +60,6 @@ def fit(
         dtype=torch.float64 if dtype == torch.float64 else torch.float32,
     )
     sequence_parallel = start_sequence_parallel(model, settings)
-    if parallel_mode(settings) == "fsdp2":
-        model = shard(model, settings)
     heldout = None
     if heldout_store is not None and len(heldout_store):
         heldout = HeldOut.of(
@@ -72,13 +69,6 @@ def fit(
             data_rank=loader.data_rank,
             sequence_parallel=settings.sequence_parallel,
         )
-    if resumed and parallel_mode(settings) == "deepspeed":
-        written_by = checkpoint.read_json(resumed, "state.json")["ranks"]
-        if written_by != ranks.count():
-            raise RunError(
-                f"{resumed}: DeepSpeed wrote it on {written_by} ranks and can resume only there, not on "
-                f"{ranks.count()}; use fsdp2 to change the number of ranks"
-            )
     if done and ranks.is_first():
         say(f"{label}: resuming at step {done} of {steps} ({resumed})")
     with Progress(label, total=steps, unit="step", done=done) as bar:
@@ -112,12 +102,13 @@ def fit(
 def step_plan(
     store: TokenStore, settings: LoopSettings, folder: Path, *, cost: SequenceCost, from_step: int = 0
 ) -> StepPlan:
-    """The plan of this run: the one in `folder` (laid out anew when the number of ranks changed), or a new one."""
+    """The plan of this run: the one in `folder` (laid out anew when ranks or their groups changed), or a new one."""
     path = folder / "plan.npz"
     if path.exists():
         plan = load_plan(path)
-        if plan.ranks != ranks.count():
-            plan = replan(plan, ranks=ranks.count(), sequence_parallel=settings.sequence_parallel, from_step=from_step)
+        now = (ranks.count(), settings.sequence_parallel)
+        if (plan.ranks, plan.rules.sequence_parallel) != now:
+            plan = replan(plan, ranks=now[0], sequence_parallel=now[1], from_step=from_step)
         return plan
     if len(store) == 0:
         raise DataError(f"{store.folder}: no sequence with targets is left to train on ({store.counts})")
@@ -166,10 +157,8 @@ def start_sequence_parallel(model: nn.Module, settings: LoopSettings) -> Sequenc
 
 def weight_schedule(settings: LoopSettings) -> WeightSchedule:
     """`weighting`, after `token_weighting_steps` steps of token weighting."""
-    if settings.token_weighting_steps:
-        switch = settings.token_weighting_steps
-        return WeightSchedule("token", settings.weighting, begin=switch - 1, end=switch)
-    return WeightSchedule(settings.weighting, settings.weighting)
+    switch = settings.token_weighting_steps
+    return WeightSchedule("token", settings.weighting, begin=switch, end=switch)
 
 
 def summarise(folder: Path, plan: StepPlan, steps: int) -> dict[str, Any]:

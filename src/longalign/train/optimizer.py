@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from longalign.config import OptimizerSettings
 from longalign.errors import ConfigError
+from longalign.train.shard import like
 
 
 class MuonWithAdamW(Optimizer):
@@ -73,9 +74,7 @@ class ShardedMuon(Muon):
                 change.grad = whole
                 Muon([change], momentum=0.0, weight_decay=0.0, **plain).step()  # type: ignore[no-untyped-call]
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(
-                    distribute_tensor(change.detach(), parameter.device_mesh, parameter.placements, src_data_rank=None)
-                )
+                parameter.add_(like(change.detach(), parameter))
         return None
 
 

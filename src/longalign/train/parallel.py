@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
     how = parallel_mode(settings)
     extra: dict[str, Any] = {}
     if how == "deepspeed":
+        if "LOCAL_RANK" not in os.environ:
+            raise ConfigError("parallel: deepspeed is started by torchrun, one process too; or use fsdp2")
         extra = {"deepspeed": deepspeed_config(settings)}
     elif how == "ddp":
         extra = {"ddp_find_unused_parameters": False}
@@ -29,7 +32,7 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
             extra["ddp_backend"] = "gloo"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return TrainingArguments(
+        arguments = TrainingArguments(
             output_dir=str(folder),  # trackers write below it; checkpoints are ours
             per_device_train_batch_size=1,
             gradient_accumulation_steps=1,
@@ -52,15 +55,23 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
             average_tokens_across_devices=False,
             **extra,
         )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process, one GPU; Trainer would put DataParallel over all it sees
+    return arguments
 
 
 def parallel_mode(settings: LoopSettings) -> str:
-    """`settings.parallel`, or what suits the machine."""
+    """`settings.parallel`, or what suits the machine. Raises `ConfigError` for settings that exclude each other."""
     several = ranks.count() > 1
-    how = settings.parallel or (("fsdp2" if torch.cuda.is_available() else "ddp") if several else "none")
+    how = settings.parallel
+    if how is None and (settings.cpu_offload or (several and torch.cuda.is_available())):
+        how = "fsdp2"
+    elif how is None:
+        how = "ddp" if several else "none"
     if how == "none" and several:
         raise ConfigError(f"parallel: none, but {ranks.count()} processes were started; use ddp, fsdp2 or deepspeed")
-    if how != "none" and how != "deepspeed" and not several:
+    if settings.cpu_offload and how in ("none", "ddp"):
+        raise ConfigError(f"cpu_offload: parallel {how} cannot offload; use fsdp2 (also on one GPU) or deepspeed")
+    if how == "ddp" and not several:
         return "none"
     if ranks.count() % settings.sequence_parallel:
         raise ConfigError(f"sequence_parallel: {settings.sequence_parallel} does not divide {ranks.count()} ranks")

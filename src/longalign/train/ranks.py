@@ -32,15 +32,30 @@ def is_first() -> bool:
     return this() == 0
 
 
-def start() -> None:
-    """Join the process group that torchrun describes: NCCL with GPUs, gloo on CPU."""
-    if count() > 1 and not _running():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-            dist.init_process_group("cpu:gloo,cuda:nccl")
-        else:
-            dist.init_process_group("gloo")
-        atexit.register(_stop)
+def start(*, alone: bool = False) -> None:
+    """Join the process group that torchrun describes: NCCL with GPUs (gloo for what lies in host memory), gloo on CPU.
+
+    A single process needs none, but with `alone` it forms one by itself, so that FSDP2 has something to shard over.
+    """
+    if _running() or (count() == 1 and not alone):
+        return
+    device = this_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if count() == 1:
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
+    else:
+        dist.init_process_group(backend)
+    atexit.register(_stop)
+
+
+def this_device() -> torch.device:
+    """Where this process computes."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
 
 
 def barrier() -> None:

@@ -12,6 +12,7 @@ from longalign.builtin import is_bundled_model, model_dir
 from longalign.config import LoopSettings
 from longalign.run import StageRun, fingerprint_path, open_stage
 from longalign.train import ranks
+from longalign.train.parallel import parallel_mode
 
 
 @dataclass
@@ -39,7 +40,7 @@ def open_shared_stage(
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    ranks.start()
+    ranks.start(alone=parallel_mode(settings) == "fsdp2")
     found = ranks.by_first(inputs)
     if not ranks.is_first():
         yield SharedStage(out, ranks.share(None), found, None)

@@ -208,21 +208,23 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
                 "trainer_state.json": vars_of(self.state),
             },
             keep=self.settings.save_total_limit,
-            engine=self.deepspeed if self.is_deepspeed_enabled else None,
         )
 
     def resume(self, folder: Path) -> None:
         """Train from a checkpoint; metrics of steps after it are measured again."""
         if ranks.is_first():
             forget_after(self.meter.path, checkpoint.step_of(folder))
+        checkpoint.load_weights(folder, self.model)
         self.train(resume_from_checkpoint=str(folder))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        checkpoint.load_weights(Path(resume_from_checkpoint), self.model)
+        """Done before training: DDP and ZeRO-3 spread the weights that they find."""
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            load_position(Path(checkpoint), self)
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)  # DeepSpeed would look for pickles
+        if resume_from_checkpoint is not None:
+            load_position(Path(resume_from_checkpoint), self)
+        return prepared
 
     def _load_rng_state(self, checkpoint_folder: str | None) -> None:
         if checkpoint_folder is not None:
@@ -231,8 +233,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
 def load_position(folder: Path, trainer: PlanTrainer) -> None:
     """Optimizer and schedule of a checkpoint."""
-    if not trainer.is_deepspeed_enabled:  # its engine has loaded its own files by now
-        checkpoint.load_optimizer(folder, trainer.model, trainer.bare_optimizer)
+    checkpoint.load_optimizer(folder, trainer.model, trainer.bare_optimizer)
     trainer.lr_scheduler.load_state_dict(checkpoint.read_json(folder, "scheduler.json"))
 
 

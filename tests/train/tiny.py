@@ -58,7 +58,7 @@ def tiny_model(config: Any = None, *, dtype: torch.dtype = torch.float64, seed: 
             dtype=dtype,
             attn_implementation=NAME,
             experts_implementation="eager",
-        )
+        ).to(dtype)  # some models keep their router in float32
         with torch.no_grad():  # zero biases and unit norms would hide mistakes
             for name, parameter in model.named_parameters():
                 if parameter.ndim == 1:

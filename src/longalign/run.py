@@ -44,11 +44,21 @@ def fingerprint_path(path: str | Path) -> str:
     if not path.exists():
         raise RunError(f"{path}: no such file or folder")
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in [path] if path.is_file() else files_below(path):
         digest.update(str(file.relative_to(path)).encode() + b"\0")
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in the order of sorted paths; one folder's names are in memory, not all paths."""
+    for name in sorted(os.listdir(folder)):
+        path = folder / name
+        if path.is_file():
+            yield path
+        elif path.is_dir() and not path.is_symlink():
+            yield from files_below(path)
 
 
 def random_for(seed: int, *key: str | int) -> np.random.Generator:

@@ -14,8 +14,10 @@ from transformers import LlamaConfig, MistralConfig, Qwen3Config
 from longalign.errors import ModelError
 from longalign.train.attention import pack_kwargs
 from longalign.train.build import enable_checkpointing
+from longalign.train.positions import perplexity_by_position
 from longalign.train.sequence_parallel import SequenceParallel, shard_inputs
 from tests.oracles.plain_loss import plain_gradients, relative_error
+from tests.train.runs import tiny_store
 from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model
 
 PACKS = [[9, 1, 23, 14], [31], [5, 5, 20, 2, 17], [12, 3]]
@@ -28,6 +30,7 @@ def _rank(rank: int, count: int, store: str) -> None:
     try:
         sharing_one_pack()
         data_parallel_by_sequence_parallel()
+        perplexity_of_shared_windows(Path(f"{store}-{rank}"))
     finally:
         dist.destroy_process_group()
 
@@ -134,6 +137,31 @@ def data_parallel_by_sequence_parallel() -> None:
                 fully_shard(layer)
             fully_shard(model, reshard_after_forward=True)
             assert relative_error(all_gradients(model, model, inputs), expected) < 1e-10
+
+
+def perplexity_of_shared_windows(folder: Path) -> None:
+    """Each rank holds a part of the window (lengths that do not divide among them too); weights whole and sharded."""
+    from torch.distributed.fsdp import fully_shard
+
+    store = tiny_store(folder)
+    sp = SequenceParallel.start(dist.get_world_size())
+    model = tiny_model(tiny_config(num_attention_heads=4, num_key_value_heads=2))
+    alone = perplexity_by_position(model, store, most_tokens=10**6)
+    assert set(alone) == {"0-31", "32-63"}
+    parts = []
+    model.model.layers[0].register_forward_hook(lambda layer, args, out: parts.append(args[0].shape[1]))
+    shared = perplexity_by_position(model, store, most_tokens=10**6, sequence_parallel=sp)
+    assert shared == pytest.approx(alone, rel=1e-12)
+    assert max(parts) == -(-int(store.lengths.max()) // sp.degree), "no rank holds more than its part of a window"
+    for layer in model.model.layers:
+        fully_shard(layer)
+    fully_shard(model)
+    sharded = perplexity_by_position(model, store, most_tokens=10**6, sequence_parallel=sp)
+    assert sharded == pytest.approx(alone, rel=1e-12)
+    swapped = SequenceParallel(sp.group)
+    swapped.rank = sp.degree - 1 - sp.rank
+    wrong = perplexity_by_position(model, store, most_tokens=10**6, sequence_parallel=swapped)
+    assert wrong != pytest.approx(alone, rel=1e-4), "what the equality notices"
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])

@@ -8,7 +8,6 @@ folder happens to hold is passed over and counted with its reason.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,7 @@ from longalign.data.file_text import RawDocument, UnreadableError, is_known, rea
 from longalign.data.language import Language, detect_language
 from longalign.data.source import source_kind
 from longalign.errors import DataError
-from longalign.run import fingerprint, fingerprint_path
-
-SURROGATE = re.compile("[\ud800-\udfff]")
+from longalign.run import files_below, fingerprint, fingerprint_path
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,9 @@ def documents_fingerprint(paths: Sequence[Path | str]) -> str:
 
 def make_document(text: str, *, origin: str, source: str = "", title: str = "") -> Document:
     """A document of a text, cleaned of carriage returns, NUL and half surrogate pairs; may be empty."""
-    if SURROGATE.search(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half surrogate pairs: JSON lets them be written, UTF-8 does not
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     clean = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").strip()
     return Document(
@@ -106,7 +105,7 @@ def _read(path: str, skipped: list[Skipped]) -> Iterator[Document]:
         except UnreadableError as error:
             raise DataError(f"{path}: {error}") from None
         return
-    for file in sorted(p for p in root.rglob("*") if p.is_file()):
+    for file in files_below(root):
         inside = file.relative_to(root)
         if any(part.startswith(".") for part in inside.parts):
             continue

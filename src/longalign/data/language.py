@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from string import ascii_letters
 from typing import Literal
 
 Language = Literal["en", "zh", "other"]
@@ -16,6 +17,8 @@ HAN = re.compile(r"[㐀-䶿一-鿿]")
 KANA = re.compile(r"[぀-ヿ]")
 LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
 LETTER = re.compile(r"[^\W\d_]")
+ASCII_LETTERS = ascii_letters.encode()
+ASCII = re.compile(r"[\x00-\x7f]+")
 
 
 def detect_language(text: str) -> Language:
@@ -24,10 +27,12 @@ def detect_language(text: str) -> Language:
     if len(text) > SAMPLE_CHARS:
         middle = len(text) // 2
         text = text[:third] + text[middle : middle + third] + text[-third:]
-    letters = len(LETTER.findall(text))
+    ascii_text = text.encode("ascii", "ignore")  # most of most texts: its letters are counted without a list of them
+    plain, rest = len(ascii_text) - len(ascii_text.translate(None, ASCII_LETTERS)), ASCII.sub("", text)
+    han, kana, latin = (len(pattern.findall(rest)) for pattern in (HAN, KANA, LATIN))
+    latin, letters = latin + plain, len(LETTER.findall(rest)) + plain
     if not letters:
         return "other"
-    han, kana, latin = (len(pattern.findall(text)) for pattern in (HAN, KANA, LATIN))
     if kana > 0.1 * (han + kana):
         return "other"
     # A Han character carries about as much as three Latin letters, so mixed technical Chinese counts as Chinese.

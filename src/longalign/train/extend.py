@@ -28,9 +28,10 @@ from longalign.train import ranks
 from longalign.train.build import build_model, model_to_measure
 from longalign.train.card import model_card
 from longalign.train.export import export
-from longalign.train.fit import fit
+from longalign.train.fit import fit, start_sequence_parallel
 from longalign.train.model import check_vocabulary, load_config, load_tokenizer
 from longalign.train.positions import perplexity_by_position, position_table
+from longalign.train.sequence_parallel import SequenceParallel
 from longalign.train.sft import announce, source_counts
 from longalign.train.shared_stage import input_fingerprints, open_shared_stage
 from longalign.train.threads import choose_threads
@@ -61,13 +62,15 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> d
         report = announce(settings, store, source, out)
         if plan_only:
             return report
-        curves = _Curves(out / "positions.json", heldout, settings)
+        group = start_sequence_parallel(load_config(source), settings)
+        curves = _Curves(out / "positions.json", heldout, settings, group)
         if settings.init == "weights" and not curves.has("original"):
             curves.measure("original", model_to_measure(settings, settings.model))
         model, built = build_model(settings, settings.model, rope=settings.rope, init=settings.init)
-        if not curves.has("stretched"):
-            curves.measure("stretched", model)
-        trainer, summary = fit(model, store, settings, out, label="extend", heldout_store=heldout)
+        trainer, summary = fit(
+            model, store, settings, out, label="extend", heldout_store=heldout, sequence_parallel=group,
+            before=partial(curves.measure, "stretched"),
+        )  # fmt: skip
         curves.measure("extended", trainer.model)
         if ranks.is_first() and curves.values:
             say("perplexity by position, held-out documents\n" + position_table(curves.values))
@@ -93,21 +96,22 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> d
 class _Curves:
     """Perplexity by position under a name, kept in a file so that a resumed run does not measure again."""
 
-    def __init__(self, path: Path, heldout: TokenStore | None, settings: ExtendSettings) -> None:
-        self.path, self.heldout, self.settings = path, heldout, settings
-        self.values: dict[str, dict[str, float | None]] = {}
-        if path.exists():
-            self.values = json.loads(path.read_text(encoding="utf-8"))
+    def __init__(
+        self, path: Path, heldout: TokenStore | None, settings: ExtendSettings, group: SequenceParallel | None
+    ) -> None:
+        self.path, self.heldout, self.settings, self.group = path, heldout, settings, group
+        kept = json.loads(path.read_text(encoding="utf-8")) if ranks.is_first() and path.exists() else {}
+        self.values: dict[str, dict[str, float | None]] = ranks.share(kept)
 
     def has(self, name: str) -> bool:
         return name in self.values or self.heldout is None
 
     def measure(self, name: str, model: nn.Module) -> None:
-        """Every rank computes, since sharded weights need all of them; the first one keeps."""
-        if self.heldout is None:
+        """Every rank computes, since sharded weights need all of them and ranks may share a window; the first keeps."""
+        if self.heldout is None or name in self.values:
             return
         most = POSITION_WINDOWS * self.settings.window
-        self.values[name] = perplexity_by_position(model, self.heldout, most_tokens=most)
+        self.values[name] = perplexity_by_position(model, self.heldout, most_tokens=most, sequence_parallel=self.group)
         if ranks.is_first():
             atomic_write_json(self.path, self.values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,14 @@ def fit(
     *,
     label: str,
     heldout_store: TokenStore | None = None,
+    sequence_parallel: SequenceParallel | None = None,
+    before: Callable[[nn.Module], None] = lambda model: None,
 ) -> tuple[PlanTrainer, dict[str, Any]]:
     """Train `model` (from `build_model`) on all steps of the plan, resuming from the newest whole checkpoint.
 
-    Writes plan.npz, metrics.jsonl and checkpoints/ into `folder`. Returns the trainer, whose `model` is trained, and
-    a summary.
+    `sequence_parallel` is this rank's group where a stage has started it already; `before` is called with the model as
+    it lies on its devices, before the first step. Writes plan.npz, metrics.jsonl and checkpoints/ into `folder`.
+    Returns the trainer, whose `model` is trained, and a summary.
     """
     resumed = ranks.by_first(partial(checkpoint.newest_good, folder / "checkpoints", say))
     done = checkpoint.step_of(resumed) if resumed else 0
@@ -59,7 +63,7 @@ def fit(
         first_step=done,
         dtype=torch.float64 if dtype == torch.float64 else torch.float32,
     )
-    sequence_parallel = start_sequence_parallel(model, settings)
+    sequence_parallel = sequence_parallel or start_sequence_parallel(model.config, settings)
     heldout = None
     if heldout_store is not None and len(heldout_store):
         heldout = HeldOut.of(
@@ -95,6 +99,7 @@ def fit(
         else:
             if ranks.is_first():
                 (folder / "metrics.jsonl").unlink(missing_ok=True)
+            before(trainer.model)
             trainer.train()
     return trainer, summarise(folder, plan, steps)
 
@@ -146,12 +151,12 @@ def peak_flops() -> float | None:
     return MACHINES[machine_name()].peak_flops if torch.cuda.is_available() else None
 
 
-def start_sequence_parallel(model: nn.Module, settings: LoopSettings) -> SequenceParallel | None:
-    """This rank's group, if several ranks share a pack."""
+def start_sequence_parallel(config: Any, settings: LoopSettings) -> SequenceParallel | None:
+    """This rank's group, if several ranks share a pack. Raises `ModelError` for heads that cannot be dealt out."""
     if settings.sequence_parallel == 1:
         return None
     group = SequenceParallel.start(settings.sequence_parallel)
-    group.check(model.config)
+    group.check(config)
     return group
 
 

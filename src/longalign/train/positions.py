@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ import torch
 from torch import nn
 
 from longalign.data.store import TokenStore
-from longalign.train.attention import pack_kwargs
 from longalign.train.collate import collate
 from longalign.train.metrics import length_band
+from longalign.train.sequence_parallel import SequenceParallel, model_inputs
 from longalign.train.shard import reshard
 
 FIRST_BAND_TOKENS = 32
@@ -21,11 +20,12 @@ LARGEST_NLL = 700.0
 
 
 def perplexity_by_position(
-    model: nn.Module, store: TokenStore, *, most_tokens: int, on_sequence: Callable[[], None] = lambda: None
+    model: nn.Module, store: TokenStore, *, most_tokens: int, sequence_parallel: SequenceParallel | None = None
 ) -> dict[str, float | None]:
     """Perplexity in bands of positions (powers of two), over the longest sequences of `store`.
 
-    Takes sequences, longest first, until `most_tokens` tokens are measured; one at a time, so memory is one window.
+    Takes sequences, longest first, until `most_tokens` tokens are measured; one at a time, so memory is one window, or
+    a rank's part of one with `sequence_parallel` (every rank of the group calls this and gets the result).
     A band whose perplexity is beyond a float (a model that has never met text) is None.
     """
     device = next(model.parameters()).device
@@ -35,24 +35,20 @@ def perplexity_by_position(
     reach = int(store.lengths.max(initial=1))
     sums, counts = np.zeros(reach), np.zeros(reach)
     spent = 0
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    on_gpu = device.type == "cuda"
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=on_gpu, cache_enabled=False):
         for row in longest.tolist():
             if spent >= most_tokens:
                 break
             part = collate(store, [row], {row: 1.0}, layout="packed")
-            output = model(
-                input_ids=part.input_ids_1T.to(device),
-                position_ids=part.position_ids_1T.to(device),
-                target_ids=part.target_ids_1T.to(device),
-                loss_weights=part.weights_1T.to(device),
-                **pack_kwargs(part.cu_seqlens_S1, device=device),
-            )
+            nll_1T = model(**model_inputs(part, device, sequence_parallel)).nll
+            if sequence_parallel:
+                nll_1T = sequence_parallel.gather(nll_1T)[:, : part.tokens]  # beyond them is only filling
             trained = (part.target_ids_1T[0] >= 0).numpy()
-            nll_T = output.nll[0].double().cpu().numpy()
+            nll_T = nll_1T[0].double().cpu().numpy()
             sums[: len(nll_T)] += np.where(trained, nll_T, 0.0)
             counts[: len(nll_T)] += trained
             spent += part.tokens
-            on_sequence()
     reshard(model)
     model.train(training)
     by_band: dict[str, list[int]] = {}

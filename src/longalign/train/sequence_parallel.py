@@ -25,6 +25,7 @@ from torch.nn.functional import pad
 
 from longalign.errors import ModelError
 from longalign.train.attention import pack_kwargs
+from longalign.train.collate import Microbatch
 
 PER_TOKEN = {"input_ids": 0, "position_ids": 0, "target_ids": -100, "loss_weights": 0.0}
 """Inputs that are cut along the sequence, and what fills them up: a pad token predicts nothing and weighs nothing."""
@@ -104,6 +105,27 @@ def _trade(x: Tensor, give: int, take: int, group: dist.ProcessGroup) -> Tensor:
     arrived = torch.empty_like(parts)
     dist.all_to_all_single(arrived, parts, group=group)
     return torch.cat(arrived.unbind(0), dim=take)
+
+
+def model_inputs(
+    microbatch: Microbatch, device: torch.device, sequence_parallel: SequenceParallel | None = None
+) -> dict[str, Any]:
+    """Keyword arguments of a model for one microbatch, on its device; this rank's part of it under sequence
+    parallelism."""
+    inputs: dict[str, Any] = {
+        "input_ids": microbatch.input_ids_1T,
+        "position_ids": microbatch.position_ids_1T,
+        "target_ids": microbatch.target_ids_1T,
+        "loss_weights": microbatch.weights_1T,
+        **pack_kwargs(microbatch.cu_seqlens_S1),
+    }
+    if sequence_parallel:
+        inputs = shard_inputs(inputs, sequence_parallel)
+
+    def moved(value: Tensor) -> Tensor:  # from pageable memory a copy would wait for everything queued on the GPU
+        return (value.pin_memory() if device.type == "cuda" else value).to(device, non_blocking=True)
+
+    return {name: moved(value) if isinstance(value, Tensor) else value for name, value in inputs.items()}
 
 
 def shard_inputs(inputs: Mapping[str, Any], sp: SequenceParallel) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import accumulate, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -49,15 +50,19 @@ def measure(settings: TrainSettings, out: Path, *, rows: int) -> dict[str, Any]:
 
 def _draw(settings: TrainSettings, rows: int) -> list[dict[str, Any]]:
     """`rows` rows (or all, where there are fewer), files in proportion to the rows that the arm takes of them."""
-    drawn = []
+    orders = []
     for name, wanted in settings.data.items():
-        found = list(read_rows(name))
-        order = random_for(settings.seed, "throughput", Path(name).name).permutation(len(found))
-        drawn.append([found[i] for i in order[: wanted or len(found)]])
-    share = min(rows / max(sum(map(len, drawn)), 1), 1.0)
-    ends = [round(end * share) for end in accumulate(map(len, drawn), initial=0)]  # whole numbers that sum to `rows`
-    counts = [end - start for start, end in pairwise(ends)]
-    return [row for found, count in zip(drawn, counts, strict=True) for row in found[:count]]
+        found = sum(1 for _ in read_rows(name))
+        order = random_for(settings.seed, "throughput", Path(name).name).permutation(found)
+        orders.append(order[: wanted or found])
+    share = min(rows / max(sum(map(len, orders)), 1), 1.0)
+    ends = [round(end * share) for end in accumulate(map(len, orders), initial=0)]  # whole numbers that sum to `rows`
+    drawn = []
+    for name, order, (start, end) in zip(settings.data, orders, pairwise(ends), strict=True):
+        place_of = {number: place for place, number in enumerate(order[: end - start].tolist())}
+        chosen = ((place_of[number], row) for number, row in enumerate(read_rows(name)) if number in place_of)
+        drawn += [row for _, row in sorted(chosen, key=itemgetter(0))]
+    return drawn
 
 
 def _time(settings: TrainSettings, strategy: Strategy, store: TokenStore, folder: Path) -> dict[str, Any]:

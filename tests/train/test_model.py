@@ -12,6 +12,7 @@ from longalign.config import RopeSettings
 from longalign.core.rope import frequencies
 from longalign.errors import ModelError
 from longalign.train.attention import NAME
+from longalign.train.export import write_earlier_rope
 from longalign.train.isolation import check_isolation
 from longalign.train.loss import attach_loss
 from longalign.train.model import check_vocabulary, load_config, load_model, load_tokenizer
@@ -62,6 +63,27 @@ def test_rope_is_stretched_in_the_built_model_and_in_what_it_saves(
     again = tf.AutoModelForCausalLM.from_pretrained(tmp_path / "again")
     torch.testing.assert_close(again.model.rotary_emb.inv_freq, built)
     assert again.config.max_position_embeddings == 1024
+
+
+@pytest.mark.parametrize("config_class", [tf.LlamaConfig, tf.GlmConfig])
+@pytest.mark.parametrize("method", ["base", "linear", "yarn", "llama3"])
+def test_an_export_has_the_same_rope_for_readers_of_either_notation(
+    tmp_path: Path, config_class: type, method: Any
+) -> None:
+    tiny_model(tiny_config(config_class, head_dim=8), dtype=torch.float32).save_pretrained(tmp_path)
+    model, _ = load_model(tmp_path, rope=RopeSettings(method=method), window=1024)
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    write_earlier_rope(path)
+    both = json.loads(path.read_text())
+    only_earlier = {k: v for k, v in both.items() if k != "rope_parameters"}
+    for config in (both, only_earlier):
+        path.write_text(json.dumps(config))
+        again = tf.AutoModelForCausalLM.from_pretrained(tmp_path)
+        torch.testing.assert_close(again.model.rotary_emb.inv_freq, model.model.rotary_emb.inv_freq, rtol=0, atol=0)
+        assert again.model.rotary_emb.attention_scaling == model.model.rotary_emb.attention_scaling
+    assert both["rope_theta"] == model.config.rope_parameters["rope_theta"]
+    assert (both["rope_scaling"] is None) == (method == "base")
 
 
 def test_the_trained_window_can_be_stated(folder: Path) -> None:

@@ -177,7 +177,7 @@ def test_extend_stretches_rope_and_measures_positions(model: Path, tmp_path: Pat
     summary = extend(asked, tmp_path / "out")
     config = json.loads((tmp_path / "out" / "final" / "config.json").read_text())
     assert config["max_position_embeddings"] == 128
-    assert config["rope_parameters"]["rope_theta"] == 2_000_000
+    assert config["rope_parameters"]["rope_theta"] == config["rope_theta"] == 2_000_000
     curves = summary["perplexity_by_position"]
     assert set(curves) == {"original", "stretched", "extended"}
     assert "64-127" in curves["extended"], "positions beyond the trained window are measured"

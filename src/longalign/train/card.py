@@ -37,7 +37,8 @@ tags: [long-context, longalign]
 # {base.rsplit("/", 1)[-1]} {what}
 
 Made from `{base}` with [LongAlign](https://arxiv.org/abs/2401.18058)'s recipe. A plain transformers model:
-`AutoModelForCausalLM.from_pretrained(DIR)`; chat template included.
+`AutoModelForCausalLM.from_pretrained(DIR)`; chat template included. `config.json` says RoPE as `rope_parameters`
+(transformers 5) and, where that can say it, as `rope_theta` and `rope_scaling` (transformers 4, older servers).
 
 ## Recipe
 

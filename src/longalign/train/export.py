@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,29 @@ def _write_plain(
         with atomic_path(final) as temporary:
             model.save_pretrained(str(temporary), state_dict=state)
             tokenizer.save_pretrained(str(temporary))
+            write_earlier_rope(temporary / "config.json")
             (temporary / "README.md").write_text(card, encoding="utf-8")
     finally:
         model.config.use_cache, model.config.dtype = before
+
+
+def write_earlier_rope(path: Path) -> None:
+    """Say RoPE in config.json in the notation of transformers 4 too, beside `rope_parameters`.
+
+    What reads `rope_theta` and `rope_scaling` only (transformers 4, and vLLM and others built on it) would take base
+    10,000 without a word, and an extended model would write nonsense. transformers 5 reads either, to the same values.
+    A model with two RoPEs (`rope_parameters` by layer type) has no earlier notation in common with others: left alone.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    parameters = config.get("rope_parameters") or {}
+    if "rope_theta" not in parameters:
+        return
+    scaling = {k: v for k, v in parameters.items() if k not in ("rope_theta", "partial_rotary_factor")}
+    config["rope_theta"] = parameters["rope_theta"]
+    config["rope_scaling"] = scaling if scaling.get("rope_type", "default") != "default" else None
+    if "partial_rotary_factor" in parameters:
+        config["partial_rotary_factor"] = parameters["partial_rotary_factor"]
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _whole_state(model: nn.Module) -> dict[str, Tensor]:

@@ -123,7 +123,9 @@ class DataSettings(Settings):
     """Stage `data`: long instructions by Self-Instruct from documents (paper section 3.1)."""
 
     documents: tuple[str, ...] = Field((), description="files, folders, .jsonl, .parquet, or `builtin:` corpora")
-    llm: str = Field("offline", description="`offline`, `openai:MODEL@BASE_URL`, or a local model directory")
+    llm: str = Field(
+        "offline", description="`offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, or a local model directory"
+    )
     rows: int = Field(10_000, gt=0, description="accepted rows wanted (paper: 10,000)")
     tokenizer: str = Field("builtin:tiny-base", description="tokenizer that counts lengths")
     min_length_tokens: int | None = Field(
@@ -239,6 +241,7 @@ class PlanSettings(Settings):
     )
     machine: str = Field("a100-80g", description="a100-80g (the paper's), h100-80g, h200 or cpu")
     sharding: Literal["full", "none"] = Field("full", description="full: FSDP2 or ZeRO-3; none: whole copies (DDP)")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field("bfloat16", description="precision of compute")
     gradient_checkpointing: bool = Field(True, description="recompute activations in the backward pass")
     activation_offload: bool = Field(False, description="keep checkpointed activations in CPU memory")
     mlp_tile_tokens: int | None = Field(
@@ -295,7 +298,7 @@ class ChatSettings(Settings):
     questions: int = Field(20, gt=0, description="built-in cases made")
     case_tokens: int = Field(1024, gt=0, description="length of a built-in case's document, at 4 characters a token")
     documents: tuple[str, ...] = Field((), description="held-out documents for built-in cases; default: bundled text")
-    judge: str = Field("offline", description="`offline`, or `openai:MODEL@BASE_URL`")
+    judge: str = Field("offline", description="`offline`, `openai:MODEL@BASE_URL`, or `anthropic:MODEL`")
     judge_prompt: str | None = Field(None, description="judge prompt of your own, or LongBench-Chat's prompt_fs.txt")
     judge_max_new_tokens: int = Field(512, gt=0, description="cap of one verdict")
     judge_concurrency: int = Field(8, gt=0, description="verdicts asked for at once")
@@ -328,7 +331,9 @@ class LeaderboardSettings(Settings):
 class EvalSettings(Settings):
     """Stage `eval`: which parts run on which model."""
 
-    model: str = Field("builtin:tiny-base", description="model directory, hub id, or `openai:MODEL@BASE_URL`")
+    model: str = Field(
+        "builtin:tiny-base", description="model directory, hub id, `openai:MODEL@BASE_URL` or `anthropic:MODEL`"
+    )
     label: str | None = Field(None, description="what tables call the model; default: its directory or name")
     model_seed: int | None = Field(
         None, description="seed the model was trained with; models of one label are averaged"

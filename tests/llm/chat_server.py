@@ -86,6 +86,9 @@ class ChatServer:
     def spec(self) -> str:
         return f"openai:test-model@{self.url}"
 
+    def payload(self, body: Body, reply: Answer) -> Body:
+        return payload(body, reply)
+
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         body: Body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
         key = fingerprint(body)
@@ -101,7 +104,7 @@ class ChatServer:
         with self.lock:
             self.running -= 1
             self.served[key] += reply.status == 200
-        data = reply.raw if reply.raw is not None else json.dumps(payload(body, reply)).encode()
+        data = reply.raw if reply.raw is not None else json.dumps(self.payload(body, reply)).encode()
         try:
             request.send_response(reply.status)
             request.send_header("Content-Type", "application/json")

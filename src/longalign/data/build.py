@@ -31,7 +31,7 @@ from longalign.data.prompt import GAP, LANGUAGES, prompt_hash
 from longalign.data.select import Entry, candidates
 from longalign.data.token_count import TokenCounter
 from longalign.errors import DataError
-from longalign.llm.base import LanguageModel, open_model
+from longalign.llm.base import LanguageModel, is_endpoint, open_model
 from longalign.llm.dialogue import converse
 from longalign.llm.ledger import Ledger
 from longalign.progress import Progress, say
@@ -80,7 +80,7 @@ def _build(
     stamp: str,
 ) -> dict[str, Any]:
     start = time.monotonic()
-    ledger = Ledger(paths.ledger, durable=settings.llm.startswith("openai:"))
+    ledger = Ledger(paths.ledger, durable=is_endpoint(settings.llm))
     try:
         model = open_model(
             settings.llm,

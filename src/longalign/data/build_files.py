@@ -16,6 +16,7 @@ from longalign.config import DataSettings
 from longalign.data.prompt import LANGUAGES, prompt_hash
 from longalign.data.token_count import TokenCounter
 from longalign.errors import ConfigError, RunError
+from longalign.llm.base import is_endpoint
 from longalign.llm.offline import NAME
 from longalign.progress import say
 from longalign.run import atomic_path, atomic_write_text, fingerprint, fingerprint_path
@@ -61,8 +62,8 @@ def stamp_of(settings: DataSettings, sources: str, counter: TokenCounter) -> str
 
 def _model_stamp(spec: str) -> str:
     """What names the model for the result: its weights where they are here, else its name without the address."""
-    if spec.startswith("openai:"):
-        return spec.rpartition("@")[0]
+    if is_endpoint(spec):
+        return spec.rpartition("@")[0] or spec
     if spec == "offline":
         return NAME
     folder = Path(model_dir(spec.removeprefix("hf:")))

@@ -88,6 +88,7 @@ def make_row(document: Document, number: int, settings: DataSettings) -> Generat
         max_new_tokens=QUESTION_TOKENS * settings.questions_per_call,
         temperature=settings.question_temperature,
         seed=call_seed,
+        shared_prefix_characters=len(document.text),
     )
     attempt.model = outcome.model
     if isinstance(outcome, Failure):
@@ -200,6 +201,7 @@ def _answer_call(attempt: Attempt, question: str, settings: DataSettings) -> Req
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.answer_temperature,
         seed=int(random_for(settings.seed, "answer", attempt.document.id, question).integers(2**31)),
+        shared_prefix_characters=len(attempt.document.text),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from longalign.config import DataSettings
 from longalign.data.select import Entry, histogram, language_quotas
+from longalign.llm.base import is_endpoint
 
 EXPECTED_QUESTION_TOKENS = 30
 EXPECTED_ANSWER_TOKENS = 300
@@ -42,7 +43,7 @@ class BuildPlan:
             f"calls: about {self.calls:,} to {settings.llm}, {self.prompt_tokens:,} prompt tokens and "
             f"{self.completion_tokens:,} new ones ({REJECTED_SHARE:.0%} rejected answers allowed for)",
         ]
-        if settings.llm.startswith("openai:"):
+        if is_endpoint(settings.llm):
             unknown = "unknown without --price-usd-per-million INPUT OUTPUT"
             found.append(f"cost: {unknown if self.cost_usd is None else f'about ${self.cost_usd:,.2f}'}")
         if self.possible_rows < self.rows:
@@ -62,7 +63,7 @@ def plan_build(entries: Sequence[Entry], settings: DataSettings) -> BuildPlan:
     blind = answers if settings.closed_book else 0
     prompt = (tried + answers) * (mean_tokens + PROMPT_TOKENS) + blind * PROMPT_TOKENS
     new = tried * settings.questions_per_call * EXPECTED_QUESTION_TOKENS + (answers + blind) * EXPECTED_ANSWER_TOKENS
-    price = settings.price_usd_per_million if settings.llm.startswith("openai:") else (0.0, 0.0)
+    price = settings.price_usd_per_million if is_endpoint(settings.llm) else (0.0, 0.0)
     return BuildPlan(
         rows=settings.rows,
         possible_rows=possible,

@@ -13,7 +13,7 @@ from longalign.eval.cases import Case
 from longalign.eval.judge import SCALES, Rubric, RubricName, judge_prompt, read_verdict, rubric, shuffled
 from longalign.eval.task import Answer, Item, ask, spend
 from longalign.eval.turns import transcript
-from longalign.llm.base import LanguageModel, close_model, open_model
+from longalign.llm.base import LanguageModel, close_model, is_endpoint, open_model
 
 BATCH_TOKENS = 16384  # of a local judge
 
@@ -59,7 +59,7 @@ def open_judge(settings: ChatSettings, out: Path) -> Iterator[Judge]:
     rubrics = {name: rubric(name, template) for name in SCALES}
     model = open_model(
         "offline-judge" if settings.judge == "offline" else settings.judge,
-        ledger=out / "judge-ledger.sqlite" if settings.judge.startswith("openai:") else None,
+        ledger=out / "judge-ledger.sqlite" if is_endpoint(settings.judge) else None,
         concurrency=settings.judge_concurrency,
         price_usd_per_million=settings.judge_price_usd_per_million,
         max_cost_usd=settings.judge_max_cost_usd,

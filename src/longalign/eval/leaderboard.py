@@ -16,6 +16,7 @@ from longalign.core.stats import mean_interval
 from longalign.errors import ConfigError, ModelError
 from longalign.eval.subject import alone, files_fingerprint, model_fingerprint, resolve
 from longalign.eval.task import RESULTS, SCORES
+from longalign.llm.base import is_endpoint
 from longalign.run import atomic_write_json, atomic_write_text, open_stage
 
 VERSION = 1
@@ -30,7 +31,7 @@ def leaderboard(settings: EvalSettings, out: Path) -> dict[str, Any]:
     """
     wanted = settings.leaderboard or LeaderboardSettings()
     settings = alone(settings, "leaderboard", wanted)
-    if settings.model.startswith(("openai:", "offline")):
+    if is_endpoint(settings.model) or settings.model.startswith("offline"):
         raise ConfigError("the leaderboard tasks need likelihoods of given answers; use a local model directory")
     inputs = {"model": model_fingerprint(settings)}
     if wanted.include_path:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from longalign.config import ChatSettings, EvalSettings
 from longalign.eval.parts import JUDGED_PARTS
+from longalign.llm.base import is_endpoint
 from longalign.run import random_for
 
 ASSUMED = {"chat": (50, (10_000, 100_000)), "longbench": (200, (2_000, 32_000)), "mt_bench": (160, (50, 1_000))}
@@ -64,7 +65,7 @@ def judging(chat: ChatSettings, answers: int) -> dict[str, Any]:
     """Calls, tokens and money of judging that many answers."""
     calls = answers * chat.scorings
     prompt, new = calls * JUDGE_PROMPT_TOKENS, calls * JUDGE_NEW_TOKENS
-    price = chat.judge_price_usd_per_million if chat.judge.startswith("openai:") else (0.0, 0.0)
+    price = chat.judge_price_usd_per_million if is_endpoint(chat.judge) else (0.0, 0.0)
     cost = None if price is None else round((prompt * price[0] + new * price[1]) / 1e6, 4)
     return {"judge": chat.judge, "calls": calls, "prompt_tokens": prompt, "completion_tokens": new, "cost_usd": cost}
 

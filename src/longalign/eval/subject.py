@@ -15,7 +15,7 @@ from longalign.errors import ModelError
 from longalign.eval.parts import EVAL_PARTS
 from longalign.eval.task import Answer, Item, ask
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView
-from longalign.llm.base import LanguageModel, close_model, open_model
+from longalign.llm.base import LanguageModel, close_model, is_endpoint, open_model
 from longalign.run import fingerprint, fingerprint_path
 
 
@@ -40,7 +40,7 @@ class Subject:
 @contextmanager
 def open_subject(settings: EvalSettings, out: Path) -> Iterator[Subject]:
     """Open the model of `settings`. Replies of endpoints are remembered in `out/ledger.sqlite`: never paid twice."""
-    paid = settings.model.startswith("openai:")
+    paid = is_endpoint(settings.model)
     model = open_model(
         settings.model,
         ledger=out / "ledger.sqlite" if paid else None,
@@ -83,7 +83,7 @@ def load_tokenizer(spec: str, trust_remote_code: bool = False) -> Any:
 
 def resolve(spec: str) -> str:
     """The path behind a model spec; hub ids and endpoints stay as they are."""
-    if spec.startswith(("openai:", "offline")):
+    if is_endpoint(spec) or spec.startswith("offline"):
         return spec
     return str(Path(model_dir(spec.removeprefix("hf:"))).expanduser())
 

@@ -33,13 +33,18 @@ FailureKind = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One chat completion. `seed` only matters at a temperature above 0."""
+    """One chat completion. `seed` only matters at a temperature above 0.
+
+    `shared_prefix_characters`: how much of the first user message other requests begin with too (a document), for
+    endpoints that must be told what to cache. It changes no answer.
+    """
 
     messages: tuple[Message, ...]
     max_new_tokens: int = 1024
     temperature: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    shared_prefix_characters: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "messages", tuple(dict(message) for message in self.messages))
@@ -48,11 +53,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A complete answer. Token counts are None where the model does not report them (missing is not zero)."""
+    """A complete answer. Token counts are None where the model does not report them (missing is not zero).
+
+    `priced_prompt_tokens`: what the prompt costs, in tokens at the plain price, where a cache makes the two differ.
+    """
 
     text: str
     finish_reason: str = "stop"
     prompt_tokens: int | None = None
+    priced_prompt_tokens: float | None = None
     completion_tokens: int | None = None
     model: str = ""
     wall_s: float = 0.0
@@ -72,6 +81,7 @@ class Failure:
     text: str = ""
     maybe_billed: bool = False
     prompt_tokens: int | None = None
+    priced_prompt_tokens: float | None = None
     completion_tokens: int | None = None
     model: str = ""
     wall_s: float = 0.0
@@ -131,6 +141,11 @@ def close_model(model: LanguageModel) -> None:
         close()
 
 
+def is_endpoint(spec: str) -> bool:
+    """Whether a spec names something behind HTTP, whose calls may cost money."""
+    return spec.startswith(("openai:", "anthropic:"))
+
+
 def open_model(
     spec: str,
     *,
@@ -149,8 +164,8 @@ def open_model(
 
     Args:
         spec: `offline` (extractive stand-in), `offline-judge`, `openai:MODEL@BASE_URL` (any endpoint that
-            speaks OpenAI's chat protocol; the key comes from OPENAI_API_KEY only), `hf:DIR_OR_ID`, or a plain
-            model directory, hub id or `builtin:NAME`.
+            speaks OpenAI's chat protocol; the key comes from OPENAI_API_KEY only), `anthropic:MODEL` (key:
+            ANTHROPIC_API_KEY), `hf:DIR_OR_ID`, or a plain model directory, hub id or `builtin:NAME`.
         ledger: SQLite file that remembers every reply by content and meters the spend over resumes.
         concurrency: calls under way at once (endpoints).
         batch_tokens: prompt and new tokens a local model holds at once.
@@ -181,8 +196,8 @@ def open_model(
     from longalign.llm.ledger import Ledger, LedgeredModel
 
     if isinstance(ledger, Path):
-        ledger = Ledger(ledger, durable=spec.startswith("openai:"))
-    free = not spec.startswith("openai:")
+        ledger = Ledger(ledger, durable=is_endpoint(spec))
+    free = not is_endpoint(spec)
     if max_cost_usd is not None and price_usd_per_million is None and not free:
         raise ConfigError(
             "max_cost_usd needs price_usd_per_million: give the price of a million input and output tokens, "
@@ -208,9 +223,17 @@ def _open(spec: str, options: dict[str, Any]) -> LanguageModel:
         return OpenAICompatibleModel(
             model, base_url, concurrency=options["concurrency"], timeout_s=options["timeout_s"]
         )
+    if spec.startswith("anthropic:"):
+        from longalign.llm import anthropic_messages
+
+        model, base_url = anthropic_messages.parse_endpoint(spec)
+        return anthropic_messages.AnthropicModel(
+            model, base_url, concurrency=options["concurrency"], timeout_s=options["timeout_s"]
+        )
     if not spec or spec.startswith("offline"):
         raise ConfigError(
-            f"llm `{spec}` has no known form; use `offline`, `openai:MODEL@BASE_URL`, or a model directory"
+            f"llm `{spec}` has no known form; use `offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, or a model "
+            "directory"
         )
     from longalign.llm.local import LocalModel
 

@@ -38,7 +38,9 @@ MOST_TOKENS_PER_BYTE = 1.0  # a tokenizer over bytes cannot make more; texts tak
 
 def request_key(model: str, request: Request) -> str:
     """Content key of one call."""
-    return fingerprint(model, asdict(request))
+    content = asdict(request)
+    del content["shared_prefix_characters"]  # changes what a call costs, not what it says
+    return fingerprint(model, content)
 
 
 def prompt_bytes(request: Request) -> int:
@@ -238,14 +240,18 @@ class LedgeredModel:
         """The most that one call can cost."""
         if not self.price or not any(self.price):
             return 0.0
-        most_prompt_tokens = prompt_bytes(request) * MOST_TOKENS_PER_BYTE
+        most_prompt_tokens = (
+            prompt_bytes(request) * MOST_TOKENS_PER_BYTE * getattr(self.model, "worst_prompt_price", 1.0)
+        )
         return (most_prompt_tokens * self.price[0] + request.max_new_tokens * self.price[1]) / 1e6
 
     def _cost_usd(self, request: Request, outcome: Outcome) -> float | None:
         if self.price is None:
             return None
         if outcome.prompt_tokens is not None and outcome.completion_tokens is not None:
-            return (outcome.prompt_tokens * self.price[0] + outcome.completion_tokens * self.price[1]) / 1e6
+            priced = outcome.priced_prompt_tokens
+            prompt = outcome.prompt_tokens if priced is None else priced
+            return (prompt * self.price[0] + outcome.completion_tokens * self.price[1]) / 1e6
         if isinstance(outcome, Failure) and not outcome.maybe_billed:
             return 0.0
         return self.worst_usd(request)

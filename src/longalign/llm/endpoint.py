@@ -1,0 +1,163 @@
+"""What every HTTP endpoint shares: concurrency, attempts, the circuit breaker, and which errors mean what.
+
+The SDKs do the transport; retries are ours, so that every attempt is seen by the breaker and a `Retry-After` is
+honoured. Both SDKs (openai, anthropic) name their errors alike. Keys appear in no message, row or file.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+from longalign.llm.base import Failure, Outcome, Request
+from longalign.llm.breaker import Breaker, retry_after_s
+
+ATTEMPTS = 8
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 60.0
+MODERATION_CODES = ("content_filter", "content_policy_violation", "moderation_blocked")
+
+
+class Endpoint(ABC):
+    """One model behind one base URL; safe to call from many threads. Subclasses speak one protocol each."""
+
+    batched = False
+    key_name: str
+    """Environment variable of the key, for messages."""
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        *,
+        sdk: Any,
+        key: str,
+        close: Callable[[], None],
+        concurrency: int,
+        attempts: int,
+        first_pause_s: float,
+        breaker: Breaker | None,
+    ) -> None:
+        self.name = model
+        self.base_url = base_url
+        self.concurrency = concurrency
+        self.attempts = attempts
+        self.first_pause_s = first_pause_s
+        self.breaker = breaker or Breaker()
+        self._sdk = sdk
+        self._key = key
+        self._closing = weakref.finalize(self, close)  # at the latest when the model goes out of use
+        self._limit = threading.BoundedSemaphore(concurrency)
+
+    @abstractmethod
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        """The request as the protocol puts it."""
+
+    @abstractmethod
+    def _send(self, arguments: Mapping[str, Any]) -> Any:
+        """One attempt; raises the SDK's errors."""
+
+    @abstractmethod
+    def _read(self, answered: Any, wall_s: float) -> Outcome:
+        """The outcome of an attempt that was answered."""
+
+    @abstractmethod
+    def _adapt(self, error: Any, sent: Mapping[str, Any]) -> bool:
+        """Whether to send a refused request again in another form, as this endpoint wants it."""
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+        """See `LanguageModel.complete`; at most `concurrency` calls are under way over all threads."""
+        if len(requests) == 1:
+            yield 0, self._answer(requests[0])
+            return
+        with ThreadPoolExecutor(self.concurrency, thread_name_prefix="longalign-llm") as pool:
+            futures = {pool.submit(self._answer, request): index for index, request in enumerate(requests)}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._closing()
+
+    def _answer(self, request: Request) -> Outcome:
+        """One request through all its attempts."""
+        pause_s = self.first_pause_s
+        last, maybe_billed = "", False
+        attempt = 0
+        while attempt < self.attempts:
+            self.breaker.wait()
+            asked_s: float | None = None
+            start = time.monotonic()
+            sent: dict[str, Any] = {}
+            try:
+                with self._limit:
+                    start = time.monotonic()
+                    sent = self._arguments(request)
+                    answered = self._send(sent)
+                self.breaker.success()
+                return self._read(answered, time.monotonic() - start)
+            except self._sdk.APIStatusError as error:
+                if self._adapt(error, sent):
+                    continue
+                outcome = self._refused(error, time.monotonic() - start)
+                if outcome is not None:
+                    return outcome
+                last = f"HTTP {error.status_code}: {self._clean(error.message)}"
+                asked_s = retry_after_s(error.response.headers)
+            except self._sdk.APITimeoutError:
+                last, maybe_billed = f"no answer within {time.monotonic() - start:.0f} s", True
+            except self._sdk.APIConnectionError as error:
+                last, maybe_billed = self._clean(str(error.__cause__ or error)), self.breaker.ever_answered
+                often = attempt >= 2 or self.breaker.failures_in_a_row >= self.breaker.threshold // 2
+                if not self.breaker.ever_answered and often:
+                    raise self.breaker.stop(
+                        f"{self.base_url} cannot be reached ({last}); start the server or correct the URL after `@`"
+                    ) from None
+            except (self._sdk.APIResponseValidationError, ValueError) as error:
+                self.breaker.success()
+                return Failure(kind="malformed", message=self._clean(str(error)), maybe_billed=True, model=self.name)
+            self.breaker.failure(f"{self.base_url}: {last}")
+            attempt += 1
+            if attempt < self.attempts:
+                jitter = random.SystemRandom().uniform(0.5, 1.0)  # spreads retries in time; no result depends on it
+                self.breaker.sleep(max(asked_s or 0.0, pause_s * jitter))
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        message = f"{last} ({self.attempts} attempts)"
+        return Failure(kind="unavailable", message=message, maybe_billed=maybe_billed, model=self.name)
+
+    def _refused(self, error: Any, wall_s: float) -> Failure | None:
+        """A failure that no retry can mend, or None; errors that hit every request are raised."""
+        status, text = error.status_code, self._clean(str(error.message))
+        code = f"{getattr(error, 'code', '')} {getattr(error, 'type', '')}"
+        if "insufficient_quota" in code or "credit balance is too low" in text:
+            raise self.breaker.stop(f"{self.base_url}: the account's quota is used up ({text})") from None
+        if status in (401, 403):
+            raise self.breaker.stop(f"{self.base_url}: HTTP {status}, not permitted; check {self.key_name} ({text})")
+        if status == 404:
+            raise self.breaker.stop(f"{self.base_url}: HTTP 404 for `{self.name}`; check model name and URL ({text})")
+        if status in (408, 409, 425, 429) or status >= 500:
+            return None
+        self.breaker.success()
+        lowered = f"{code} {text}".lower()
+        if any(code in lowered for code in MODERATION_CODES):
+            return Failure(kind="moderated", message=text, model=self.name, wall_s=wall_s)
+        if status == 413 or "context_length" in lowered or "maximum context" in lowered or "too long" in lowered:
+            return Failure(kind="too_long", message=text, model=self.name, wall_s=wall_s)
+        return Failure(kind="rejected", message=f"HTTP {status}: {text}", model=self.name, wall_s=wall_s)
+
+    def _clean(self, text: str) -> str:
+        """One short line without the key."""
+        if self._key:
+            text = text.replace(self._key, "[key]")
+        text = re.sub(r"\bsk-[\w*-]{6,}", "[key]", text)
+        return " ".join(text.split())[:300]

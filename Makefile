@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 
-.PHONY: setup demo test check tiny-base clean
+.PHONY: setup demo test check tiny-base reference clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,9 @@ check: setup
 
 tiny-base: setup
 	@$(BIN)/python recipes/tiny_base.py --out runs/tiny-base --install src/longalign/demo/tiny-base
+
+reference: setup
+	@$(BIN)/python docs/reference/make.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

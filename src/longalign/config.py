@@ -56,9 +56,9 @@ class OptimizerSettings(Settings):
         "cosine", description="schedule after warm-up"
     )
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps spent warming up")
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.95, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
+    adam_beta2: float = Field(0.95, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")
+    weight_decay: float = Field(0.0, ge=0, description="of matrices; norms, biases and embeddings have none")
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0 turns it off")
 
 
@@ -76,9 +76,9 @@ class LoopSettings(OptimizerSettings):
         None, gt=1, description="tokens of a `balanced` microbatch; default: the window, on CPU at least 4096"
     )
     rows_per_microbatch: int = Field(1, gt=0, description="rows a padded or sorted microbatch holds")
-    num_train_epochs: int = Field(1, gt=0)
+    num_train_epochs: int = Field(1, gt=0, description="times every sequence is trained on")
     max_steps: int | None = Field(None, gt=0, description="stop after this many optimizer steps")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
     dtype: Literal["float32", "bfloat16", "float64"] = Field(
         "bfloat16", description="precision of compute; on CPU float32 is used unless float64 is asked for"
     )
@@ -100,7 +100,7 @@ class LoopSettings(OptimizerSettings):
     cpu_offload: bool = Field(False, description="parameters and optimizer states in CPU memory (fsdp2, deepspeed)")
     save_steps: int = Field(100, gt=0, description="optimizer steps between checkpoints")
     save_total_limit: int = Field(2, gt=0, description="good checkpoints kept")
-    logging_steps: int = Field(1, gt=0)
+    logging_steps: int = Field(1, gt=0, description="optimizer steps between rows of metrics.jsonl")
     eval_steps: int | None = Field(None, gt=0, description="steps between held-out losses; default: only at the end")
     report_to: tuple[str, ...] = Field((), description="Trainer trackers: wandb, tensorboard, mlflow")
 
@@ -113,10 +113,10 @@ class ExtendSettings(LoopSettings):
     data: dict[str, int | None] = Field(
         {}, description="row files mixed into the text (answers are targets), and how many rows to draw; null = all"
     )
-    rope: RopeSettings = RopeSettings()
+    rope: RopeSettings = Field(RopeSettings(), description="how the position encoding is stretched")
     init: Literal["weights", "random"] = Field("weights", description="`random` builds the model from its config")
     weighting: Weighting = Field("token", description="continual pretraining counts tokens")
-    num_train_epochs: int = Field(1, gt=0)
+    num_train_epochs: int = Field(1, gt=0, description="times every sequence is trained on")
 
 
 class DataSettings(Settings):
@@ -178,7 +178,7 @@ class DataSettings(Settings):
     timeout_s: float = Field(600.0, gt=0, description="longest wait for one reply")
     max_cost_usd: float | None = Field(None, ge=0, description="stop before spending more (over resumes)")
     price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
 
 
 class TrainSettings(LoopSettings):
@@ -189,7 +189,7 @@ class TrainSettings(LoopSettings):
         {}, description="row files (`messages`, ShareGPT, LongAlpaca) and how many rows to draw; null = all"
     )
     eval_data: tuple[str, ...] = Field((), description="held-out rows for learning curves (Figure 6)")
-    num_train_epochs: int = Field(2, gt=0)
+    num_train_epochs: int = Field(2, gt=0, description="times every sequence is trained on")
     overlong: Overlong = Field("truncate_middle_of_document", description="what happens to rows above the window")
     train_on: Literal["all", "last"] = Field("all", description="assistant turns that are targets")
     chat_template: str | None = Field(
@@ -197,9 +197,9 @@ class TrainSettings(LoopSettings):
     )
     thinking: Literal["keep", "strip"] = Field("keep", description="thinking blocks in assistant turns")
     lora_rank: int | None = Field(None, gt=0, description="train adapters of this rank instead of all weights")
-    lora_alpha: float = Field(32.0, gt=0)
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
-    lora_target_modules: str | tuple[str, ...] = Field("all-linear")
+    lora_alpha: float = Field(32.0, gt=0, description="adapters are scaled by this over their rank")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
+    lora_target_modules: str | tuple[str, ...] = Field("all-linear", description="layers that get adapters")
     quantize: Literal["4bit"] | None = Field(
         None, description="keep the frozen weights under LoRA in 4 bits (QLoRA, bitsandbytes NF4)"
     )
@@ -230,7 +230,7 @@ class PlanSettings(Settings):
     packs_per_step: int | None = Field(None, gt=0, description="`packed`: default from sequences_per_step")
     packing: Literal["best_fit", "next_fit"] = Field("best_fit", description="`packed`: next_fit is the paper's")
     rows_per_microbatch: int = Field(1, gt=0, description="rows of a padded or sorted microbatch")
-    epochs: int = Field(1, gt=0)
+    epochs: int = Field(1, gt=0, description="times every sequence is trained on")
     layout: str = Field(
         "auto",
         pattern="^(auto|sp[1-9][0-9]*)$",
@@ -255,7 +255,7 @@ class PlanSettings(Settings):
     loss_chunk_tokens: int | None = Field(
         None, gt=0, description="targets whose logits are held at once; default: by device and vocabulary"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
 
 
 class NeedleSettings(Settings):
@@ -271,7 +271,7 @@ class NeedleSettings(Settings):
     forced_tokens: bool = Field(
         False, description="also token accuracy with the right answer fed in (local models; one more reading a prompt)"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
 
 
 class ShortSettings(Settings):
@@ -280,8 +280,8 @@ class ShortSettings(Settings):
     rows: str | None = Field(None, description="held-out short rows (.jsonl); default: the bundled generator")
     questions: int = Field(140, gt=0, description="questions asked; the generator's kinds take turns")
     language: Literal["en", "zh"] = Field("en", description="language of the bundled generator")
-    max_new_tokens: int = Field(48, gt=0)
-    seed: int = Field(0, ge=0)
+    max_new_tokens: int = Field(48, gt=0, description="cap of one answer")
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
 
 
 class ChatSettings(Settings):
@@ -309,7 +309,7 @@ class ChatSettings(Settings):
     window: int | None = Field(
         None, gt=1, description="longer inputs are cut in the middle, with room for the answer; default: the model's"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
 
 
 class LeaderboardSettings(Settings):
@@ -325,7 +325,7 @@ class LeaderboardSettings(Settings):
     batch_size: int = Field(8, gt=0, description="sequences a batch")
     dtype: str = Field("auto", description="precision the model is loaded in")
     include_path: str | None = Field(None, description="folder of task files of your own")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
 
 
 class EvalSettings(Settings):
@@ -347,12 +347,12 @@ class EvalSettings(Settings):
     price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")
     max_cost_usd: float | None = Field(None, ge=0, description="stop asking the model before spending more")
     trust_remote_code: bool = Field(False, description="run code that ships with the model; only if you trust it")
-    needle: NeedleSettings | None = None
-    short: ShortSettings | None = None
+    needle: NeedleSettings | None = Field(None, description="needles over lengths and depths")
+    short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
     chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")
     longbench: ChatSettings | None = Field(None, description="LongBench's questions and summaries")
     mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
-    leaderboard: LeaderboardSettings | None = None
+    leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
 
 
 class RunTrainSettings(TrainSettings):
@@ -381,8 +381,8 @@ class RunSettings(Settings):
     seeds: tuple[int, ...] = Field((0,), description="every arm is trained and evaluated once per seed")
     extend: ExtendSettings | None = Field(None, description="leave out when the model already has the window")
     data: dict[str, DataSettings] = Field({}, description="row sets to build, by name")
-    train: RunTrainSettings = RunTrainSettings()
-    eval: EvalSettings = EvalSettings()
+    train: RunTrainSettings = Field(RunTrainSettings(), description="what all arms share, and the arms")
+    eval: EvalSettings = Field(EvalSettings(), description="what every model is measured on")
     processes_per_node: int = Field(
         1, gt=0, description="processes that extend and train run in, one an accelerator; started through torchrun"
     )

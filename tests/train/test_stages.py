@@ -91,6 +91,8 @@ def test_the_result_is_a_plain_model_directory(model: Path, trained: Path) -> No
     assert found.config._attn_implementation in ("sdpa", "eager")
     tok = AutoTokenizer.from_pretrained(final)
     assert tok.chat_template == CHATML
+    said = json.loads((final / "tokenizer_config.json").read_text())
+    assert said["tokenizer_class"] == "PreTrainedTokenizerFast", "a name that transformers 4 knows too"
     stops = found.generation_config.eos_token_id
     assert tok.convert_tokens_to_ids("<|im_end|>") in stops, "generation stops at the end of a turn"
     prompt = tok.apply_chat_template(

@@ -81,6 +81,7 @@ def _write_plain(
             model.save_pretrained(str(temporary), state_dict=state)
             tokenizer.save_pretrained(str(temporary))
             write_earlier_rope(temporary / "config.json")
+            write_earlier_tokenizer(temporary / "tokenizer_config.json")
             (temporary / "README.md").write_text(card, encoding="utf-8")
     finally:
         model.config.use_cache, model.config.dtype = before
@@ -103,6 +104,19 @@ def write_earlier_rope(path: Path) -> None:
     if "partial_rotary_factor" in parameters:
         config["partial_rotary_factor"] = parameters["partial_rotary_factor"]
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def write_earlier_tokenizer(path: Path) -> None:
+    """Call a tokenizer of `tokenizer.json` by the names of transformers 4, which 5 knows too but not the reverse."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    extra = config.get("extra_special_tokens")
+    if isinstance(extra, list):
+        del config["extra_special_tokens"]
+        if extra:
+            config["additional_special_tokens"] = extra
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _whole_state(model: nn.Module) -> dict[str, Tensor]:

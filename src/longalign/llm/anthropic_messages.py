@@ -6,14 +6,12 @@ reading it again costs a tenth, writing it a quarter more, and both are metered.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from longalign.errors import ConfigError, EndpointError
+from longalign.errors import ConfigError
 from longalign.llm.base import Failure, Outcome, Reply, Request
-from longalign.llm.breaker import Breaker
-from longalign.llm.endpoint import ATTEMPTS, FIRST_PAUSE_S, Endpoint
+from longalign.llm.endpoint import Endpoint
 
 BASE_URL = "https://api.anthropic.com"
 CACHE_WRITE, CACHE_READ = 1.25, 0.1
@@ -26,43 +24,16 @@ class AnthropicModel(Endpoint):
     """See `Endpoint`."""
 
     key_name = "ANTHROPIC_API_KEY"
+    hosted = BASE_URL
     worst_prompt_price = CACHE_WRITE
 
-    def __init__(
-        self,
-        model: str,
-        base_url: str = BASE_URL,
-        *,
-        concurrency: int = 8,
-        timeout_s: float = 600.0,
-        attempts: int = ATTEMPTS,
-        first_pause_s: float = FIRST_PAUSE_S,
-        breaker: Breaker | None = None,
-    ) -> None:
+    def __init__(self, model: str, base_url: str = BASE_URL, **options: Any) -> None:
+        """`options` are those of `Endpoint`."""
         try:
             import anthropic
         except ImportError:
             raise ConfigError("`anthropic:` models need the SDK: pip install 'longalign[anthropic]'") from None
-        key = os.environ.get(self.key_name, "")
-        if not key and base_url == BASE_URL:
-            raise EndpointError(f"{base_url}: {self.key_name} is not set; export it (keys are read from nowhere else)")
-        self._client = anthropic.Anthropic(
-            api_key=key or "none",
-            base_url=base_url,
-            max_retries=0,
-            timeout=anthropic.Timeout(timeout_s, connect=10.0),
-        )
-        super().__init__(
-            model,
-            base_url,
-            sdk=anthropic,
-            key=key,
-            close=self._client.close,
-            concurrency=concurrency,
-            attempts=attempts,
-            first_pause_s=first_pause_s,
-            breaker=breaker,
-        )
+        super().__init__(model, base_url, sdk=anthropic, client=anthropic.Anthropic, **options)
         self._send_temperature = True
 
     def _arguments(self, request: Request) -> dict[str, Any]:

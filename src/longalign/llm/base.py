@@ -52,14 +52,12 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reply:
-    """A complete answer. Token counts are None where the model does not report them (missing is not zero).
+class Call:
+    """What is known of a call however it ended. Counts are None where nobody reports them (missing is not zero).
 
     `priced_prompt_tokens`: what the prompt costs, in tokens at the plain price, where a cache makes the two differ.
     """
 
-    text: str
-    finish_reason: str = "stop"
     prompt_tokens: int | None = None
     priced_prompt_tokens: float | None = None
     completion_tokens: int | None = None
@@ -70,7 +68,15 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class Reply(Call):
+    """A complete answer."""
+
+    text: str
+    finish_reason: str = "stop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(Call):
     """Why there is no usable answer. `text` holds what did arrive, for instance a truncated reply.
 
     `maybe_billed`: the endpoint may charge for it though no token counts came back (a timeout, for instance).
@@ -80,13 +86,6 @@ class Failure:
     message: str
     text: str = ""
     maybe_billed: bool = False
-    prompt_tokens: int | None = None
-    priced_prompt_tokens: float | None = None
-    completion_tokens: int | None = None
-    model: str = ""
-    wall_s: float = 0.0
-    cost_usd: float | None = None
-    cached: bool = False
 
     @property
     def final(self) -> bool:

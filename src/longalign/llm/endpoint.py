@@ -6,6 +6,7 @@ honoured. Both SDKs (openai, anthropic) name their errors alike. Keys appear in 
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
+from longalign.errors import EndpointError
 from longalign.llm.base import Failure, Outcome, Request
 from longalign.llm.breaker import Breaker, retry_after_s
 
@@ -30,7 +32,9 @@ class Endpoint(ABC):
 
     batched = False
     key_name: str
-    """Environment variable of the key, for messages."""
+    """Environment variable that the key comes from; it is read from nowhere else."""
+    hosted: str
+    """Address at which nothing is answered without a key."""
 
     def __init__(
         self,
@@ -38,13 +42,16 @@ class Endpoint(ABC):
         base_url: str,
         *,
         sdk: Any,
-        key: str,
-        close: Callable[[], None],
-        concurrency: int,
-        attempts: int,
-        first_pause_s: float,
-        breaker: Breaker | None,
+        client: Callable[..., Any],
+        concurrency: int = 8,
+        timeout_s: float = 600.0,
+        attempts: int = ATTEMPTS,
+        first_pause_s: float = FIRST_PAUSE_S,
+        breaker: Breaker | None = None,
     ) -> None:
+        self._key = os.environ.get(self.key_name, "")
+        if not self._key and self.hosted in base_url:
+            raise EndpointError(f"{base_url}: {self.key_name} is not set; export it (keys are read from nowhere else)")
         self.name = model
         self.base_url = base_url
         self.concurrency = concurrency
@@ -52,8 +59,9 @@ class Endpoint(ABC):
         self.first_pause_s = first_pause_s
         self.breaker = breaker or Breaker()
         self._sdk = sdk
-        self._key = key
-        self._closing = weakref.finalize(self, close)  # at the latest when the model goes out of use
+        timeout = sdk.Timeout(timeout_s, connect=10.0)
+        self._client = client(api_key=self._key or "none", base_url=base_url, max_retries=0, timeout=timeout)
+        self._closing = weakref.finalize(self, self._client.close)  # at the latest when the model goes out of use
         self._limit = threading.BoundedSemaphore(concurrency)
 
     @abstractmethod

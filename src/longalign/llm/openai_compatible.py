@@ -5,15 +5,13 @@ The key comes from OPENAI_API_KEY only.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from longalign.errors import ConfigError, EndpointError
+from longalign.errors import ConfigError
 from longalign.llm.base import Failure, Outcome, Reply, Request
-from longalign.llm.breaker import Breaker
-from longalign.llm.endpoint import ATTEMPTS, FIRST_PAUSE_S, Endpoint
+from longalign.llm.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
@@ -37,40 +35,13 @@ class OpenAICompatibleModel(Endpoint):
     """See `Endpoint`."""
 
     key_name = "OPENAI_API_KEY"
+    hosted = "api.openai.com"
 
-    def __init__(
-        self,
-        model: str,
-        base_url: str,
-        *,
-        concurrency: int = 8,
-        timeout_s: float = 600.0,
-        attempts: int = ATTEMPTS,
-        first_pause_s: float = FIRST_PAUSE_S,
-        breaker: Breaker | None = None,
-    ) -> None:
+    def __init__(self, model: str, base_url: str, **options: Any) -> None:
+        """`options` are those of `Endpoint`."""
         import openai
 
-        key = os.environ.get("OPENAI_API_KEY", "")
-        if not key and "api.openai.com" in base_url:
-            raise EndpointError(f"{base_url}: OPENAI_API_KEY is not set; export it (keys are read from nowhere else)")
-        self._client = openai.OpenAI(
-            api_key=key or "none",
-            base_url=base_url,
-            max_retries=0,
-            timeout=openai.Timeout(timeout_s, connect=10.0),
-        )
-        super().__init__(
-            model,
-            base_url,
-            sdk=openai,
-            key=key,
-            close=self._client.close,
-            concurrency=concurrency,
-            attempts=attempts,
-            first_pause_s=first_pause_s,
-            breaker=breaker,
-        )
+        super().__init__(model, base_url, sdk=openai, client=openai.OpenAI, **options)
         self._cap_name = "max_tokens"
         self._send_temperature = self._send_seed = True
 

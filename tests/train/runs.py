@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
 
 from longalign.config import LoopSettings
 from longalign.data.store import Encoded, Item, TokenStore, build_store
 from longalign.data.tokenize import TokenSequence
+from longalign.run import append_jsonl
+from longalign.train import checkpoint, ranks
 from longalign.train import fit as fitting
-from tests.train.tiny import VOCABULARY, tiny_model
+from longalign.train.parallel import parallel_mode
+from longalign.train.shard import shard
+from tests.train.tiny import VOCABULARY, DoubleThroughout, tiny_model
 
 STEPS = 10
 SETTINGS = LoopSettings(
     window=64, sequences_per_step=6, num_train_epochs=2, learning_rate=1e-2, save_steps=3, optimizer="muon", seed=3
 )
+DOUBLE = SETTINGS.model_copy(update={"optimizer": "adamw", "dtype": "float64"})
 
 
 def _encode(number: int) -> Encoded:
@@ -41,30 +50,56 @@ def tiny_store(folder: Path) -> TokenStore:
     return build_store(folder / "tokens", [[Item(f"row {n}", n) for n in range(30)]], _encode, key="k")
 
 
-def weights_hash(model: torch.nn.Module) -> str:
-    """Of every bit of every parameter."""
-    return sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
-
-
 def run(folder: Path, settings: LoopSettings = SETTINGS, at_step: Callable[[int], None] = lambda step: None) -> Any:
-    """Train a float32 model with dropout-free Llama layers in this process; `at_step` sees each step as it ends."""
+    """Train dropout-free Llama layers; `at_step` sees each step as it ends. Every rank calls it, with its group joined.
+
+    Float64 runs keep norms in float64 too. Beside what training writes, `folder` gets final.safetensors (weights in
+    full) and, for each rank, rows-<rank>.jsonl: the rows of every step that it ran.
+    """
     torch.set_num_threads(1)
-    model = tiny_model(dtype=torch.float32)
     plain = fitting.PlanTrainer
 
     class Watched(plain):  # type: ignore[misc, valid-type]
+        def training_step(self, model: torch.nn.Module, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+            rows = [row for microbatch in inputs.microbatches for row in microbatch.rows]
+            append_jsonl(folder / f"rows-{ranks.this()}.jsonl", {"step": inputs.step.index + 1, "rows": rows})
+            return super().training_step(model, inputs, num_items_in_batch)
+
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             super().log(logs, start_time)
             if "grad_norm" in logs:
                 at_step(self.state.global_step)
 
     fitting.PlanTrainer = Watched  # type: ignore[misc]
+    double = settings.dtype == "float64"
     try:
-        trainer, summary = fitting.fit(model, tiny_store(folder), settings, folder, label="test")
+        with DoubleThroughout() if double else contextlib.nullcontext():
+            model = tiny_model(dtype=torch.float64 if double else torch.float32)
+            if parallel_mode(settings) == "fsdp2":
+                shard(model, settings)
+            ranks.by_first(partial(tiny_store, folder))
+            store = TokenStore.open(folder / "tokens")
+            trainer, summary = fitting.fit(model, store, settings, folder, label="test")
+            weights = {name: checkpoint.whole(p) for name, p in trainer.model.named_parameters()}
     finally:
         fitting.PlanTrainer = plain  # type: ignore[misc]
-    (folder / "hash").write_text(weights_hash(trainer.model), encoding="utf-8")
+    if ranks.is_first():
+        save_file({name: value for name, value in weights.items() if value is not None}, folder / "final.safetensors")
     return summary
+
+
+class StoppedError(Exception):
+    """Raised in the middle of a run, on all ranks alike."""
+
+
+def stop_at(step: int) -> Callable[[int], None]:
+    """Ends the run when that step ends, before its checkpoint, without killing the process."""
+
+    def at_step(done: int) -> None:
+        if done == step:
+            raise StoppedError
+
+    return at_step
 
 
 def kill_at(step: int) -> Callable[[int], None]:
@@ -84,6 +119,28 @@ def in_process(target: Callable[..., Any], *args: Any) -> int:
     process.join()
     assert process.exitcode is not None
     return process.exitcode
+
+
+def on_ranks(count: int, target: Callable[..., Any], *args: Any) -> None:
+    """`target(*args)` in `count` forked processes joined by gloo; each must return."""
+    with tempfile.TemporaryDirectory() as folder:
+        context = multiprocessing.get_context("fork")
+        all_args = [(_join_and_run, (rank, count, folder, target, args)) for rank in range(count)]
+        processes = [context.Process(target=_guarded, args=each) for each in all_args]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    assert [process.exitcode for process in processes] == [0] * count
+
+
+def _join_and_run(rank: int, count: int, folder: str, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29999"}  # accelerate wants to see them
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
+    target(*args)
+    dist.barrier()
 
 
 def _guarded(target: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -8,11 +8,27 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from longalign.config import LoopSettings
+from longalign.core.cost import SequenceCost
 from longalign.errors import RunError
 from longalign.run import read_jsonl
 from longalign.train import checkpoint
-from tests.train.runs import SETTINGS, STEPS, in_process, kill_at, run
+from longalign.train.fit import step_plan
+from tests.train.runs import (
+    DOUBLE,
+    SETTINGS,
+    STEPS,
+    StoppedError,
+    in_process,
+    kill_at,
+    on_ranks,
+    run,
+    stop_at,
+    tiny_store,
+)
 
 KILLED = -signal.SIGKILL
 
@@ -24,9 +40,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def result(folder: Path) -> tuple[str, list[tuple[int, float, float]]]:
+def result(folder: Path) -> tuple[bytes, list[tuple[int, float, float]]]:
+    """Every bit of the weights, and what was measured."""
     rows = [r for r in read_jsonl(folder / "metrics.jsonl") if "loss" in r]
-    return (folder / "hash").read_text(), [(r["step"], r["loss"], r["learning_rate"]) for r in rows]
+    return (folder / "final.safetensors").read_bytes(), [(r["step"], r["loss"], r["learning_rate"]) for r in rows]
 
 
 def test_killed_at_several_steps_it_ends_the_same(uninterrupted: Path, tmp_path: Path) -> None:
@@ -95,3 +112,48 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(uninterrupted: Path, tmp_path
 def test_checkpoints_hold_no_pickle(uninterrupted: Path) -> None:
     names = {p.suffix for c in checkpoint.all_checkpoints(uninterrupted / "checkpoints") for p in c.iterdir()}
     assert names == {".json", ".safetensors"}
+
+
+def rows_of_steps(folder: Path, *, count: int) -> dict[int, set[int]]:
+    """Which rows all ranks together ran in each step, the last time they ran it."""
+    found: dict[int, set[int]] = {}
+    for rank in range(count):
+        mine = {row["step"]: set(row["rows"]) for row in read_jsonl(folder / f"rows-{rank}.jsonl")}
+        for step, rows in mine.items():
+            found.setdefault(step, set()).update(rows)
+    return found
+
+
+def stopped(folder: Path, settings: LoopSettings, step: int) -> None:
+    with pytest.raises(StoppedError):
+        run(folder, settings, stop_at(step))
+
+
+@pytest.mark.slow
+def test_other_ranks_and_sequence_parallel_groups_continue_the_same_run(tmp_path: Path) -> None:
+    """Four ranks in pairs, then two that share each pack, then two apart, then one: as if nothing had happened."""
+    assert in_process(run, tmp_path / "straight", DOUBLE) == 0
+    out = tmp_path / "moved"
+    for count, degree, step in ((4, 2, 4), (2, 2, 7), (2, 1, 9)):
+        how = DOUBLE.model_copy(update={"parallel": "fsdp2", "sequence_parallel": degree})
+        on_ranks(count, stopped, out, how, step)
+    assert in_process(run, out, DOUBLE) == 0
+    weights, expected = (load_file(folder / "final.safetensors") for folder in (out, tmp_path / "straight"))
+    for name, wanted in expected.items():
+        torch.testing.assert_close(weights[name], wanted, rtol=0, atol=1e-10, msg=name)
+    order, wanted_order = rows_of_steps(out, count=4), rows_of_steps(tmp_path / "straight", count=1)
+    assert order == wanted_order
+    assert [step for step, _, _ in result(out)[1]] == list(range(1, STEPS + 1))
+
+
+def test_the_plan_is_laid_out_anew_when_only_the_groups_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same number of ranks in groups of another size: other data ranks, the same rows in the same steps."""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    store = tiny_store(tmp_path)
+    cost = SequenceCost(linear=1.0, quadratic=0.0)
+    apart, paired = (SETTINGS.model_copy(update={"sequence_parallel": degree}) for degree in (1, 2))
+    before = step_plan(store, apart, tmp_path, cost=cost)
+    after = step_plan(store, paired, tmp_path, cost=cost, from_step=5)
+    assert (before.data_ranks, after.data_ranks) == (4, 2)
+    assert [len(step.ranks) for step in after] == [4] * 5 + [2] * (len(after) - 5)
+    assert after.sampling_hash == before.sampling_hash

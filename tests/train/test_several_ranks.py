@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,12 +70,9 @@ def assert_same(found: Path, expected: Path) -> None:
         "--parallel ddp --sequence_parallel 2",
         "--parallel fsdp2 --sequence_parallel 2 --gradient_checkpointing true --mlp_tile_tokens 16",
         "--parallel fsdp2 --strategy padded --rows_per_microbatch 2",
-        "--parallel deepspeed",
     ],
 )
 def test_two_ranks_end_where_one_process_ends(how: str, inputs: Path, alone: Path, tmp_path: Path) -> None:
-    if "deepspeed" in how:
-        pytest.importorskip("deepspeed", reason="the extra `deepspeed` is not installed")
     found = train(inputs, tmp_path, 2, *how.split())
     if "padded" in how:
         alone = train(inputs, tmp_path / "padded", 1, "--strategy", "padded", "--rows_per_microbatch", "2")
@@ -88,26 +86,51 @@ def test_muon_and_lora_under_fsdp2(inputs: Path, tmp_path: Path) -> None:
         assert losses(two) == pytest.approx(losses(one), rel=1e-3), name
 
 
-@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
-def test_killed_and_resumed_on_another_number_of_ranks(
-    first: int, then: int, inputs: Path, alone: Path, tmp_path: Path
-) -> None:
-    """The same sequences in the same steps, so the same losses; nothing repeated, nothing lost."""
-    out = tmp_path / "out"
+def train_until(step: int, inputs: Path, out: Path, count: int, *more: str) -> None:
+    """Killed once the checkpoint of `step` is there; what came after it is lost."""
     process = subprocess.Popen(
-        command(inputs, out, first, "--parallel", "fsdp2"), start_new_session=True,
+        command(inputs, out, count, *more), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 240
-    while not (out / "checkpoints" / "checkpoint-3").exists() and time.monotonic() < deadline:
+    folder = out / "checkpoints"
+    while not (folder / f"checkpoint-{step}").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    stopped_at = checkpoint.newest_good(out / "checkpoints")
-    assert stopped_at is not None
-    assert not (out / "final").exists()
-    train(inputs, out, then, "--parallel", "fsdp2")
+    for later in checkpoint.all_checkpoints(folder):
+        if checkpoint.step_of(later) > step:
+            shutil.rmtree(later)
+    assert checkpoint.newest_good(folder) == folder / f"checkpoint-{step}"
+
+
+def assert_continued(out: Path, alone: Path) -> None:
+    """The same sequences in the same steps, so the same losses; nothing repeated, nothing lost."""
     assert losses(out) == pytest.approx(losses(alone), rel=2e-5)
     logged = [row["target_tokens"] for row in read_jsonl(out / "metrics.jsonl") if "loss" in row]
     assert logged == [step.target_count for step in load_plan(alone / "plan.npz")]
     assert json.loads((out / "stage.json").read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_killed_and_resumed_on_another_number_of_ranks(
+    first: int, then: int, inputs: Path, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    train_until(3, inputs, out, first, "--parallel", "fsdp2")
+    assert not (out / "final").exists()
+    train(inputs, out, then, "--parallel", "fsdp2")
+    assert_continued(out, alone)
+
+
+def test_zero_3_resumes_itself_and_hands_over_to_one_process(inputs: Path, alone: Path, tmp_path: Path) -> None:
+    """Its checkpoints are safetensors under parameter names like all others; float32, so equal to its rounding."""
+    pytest.importorskip("deepspeed", reason="the extra `deepspeed` is not installed")
+    out = tmp_path / "out"
+    train_until(3, inputs, out, 2, "--parallel", "deepspeed")
+    train_until(6, inputs, out, 2, "--parallel", "deepspeed")
+    suffixes = {path.suffix for path in (out / "checkpoints" / "checkpoint-6").iterdir()}
+    assert suffixes == {".json", ".safetensors"}
+    train(inputs, out, 1)
+    assert_continued(out, alone)
+    assert_same(out, alone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -30,6 +31,7 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
         extra = {"ddp_find_unused_parameters": False}
         if not on_gpu:
             extra["ddp_backend"] = "gloo"
+    logging.getLogger("transformers.training_args").setLevel(logging.ERROR)  # suggests DDP to one process that shards
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         arguments = TrainingArguments(

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from longalign.config import EvalSettings, NeedleSettings
-from longalign.core.stats import wilson_interval
 from longalign.data.documents import documents_fingerprint, read_documents
 from longalign.data.facts import Fact, draw_facts, find_facts
 from longalign.errors import ConfigError
 from longalign.eval.haystack import Haystack, hide
 from longalign.eval.needle_score import score_needle
 from longalign.eval.subject import Subject, alone, model_fingerprint, open_subject
-from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, passing_failures, spend
+from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, mean_of, passing_failures, spend, tally
 from longalign.eval.token_view import TokenView
 from longalign.progress import Progress
 from longalign.run import atomic_write_json, atomic_write_text, open_stage, random_for
@@ -179,34 +178,15 @@ def cell(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     rows = list(rows)
     scored = [row["score"] for row in rows if row["score"] is not None]
     forced = [row["forced"] for row in rows if row.get("forced")]
-    n, right = len(scored), sum(score["value"] for score in scored)
-    interval = wilson_interval(right, n) if n else None
-    out = {
-        "questions": len(rows),
-        "scored": n,
-        "failed": len(rows) - n,
-        "right": right,
-        "accuracy": _share(interval.estimate) if interval else None,
-        "low": _share(interval.low) if interval else None,
-        "high": _share(interval.high) if interval else None,
-        "worst": _share(right / len(rows)),
-        "best": _share((right + len(rows) - n) / len(rows)),
-    }
+    out = tally([score["value"] for score in scored], len(rows))
+    out["worst"], out["best"] = (round((out["right"] + n) / len(rows), 6) for n in (0, out["failed"]))
     for part in ("name", "value", "exact"):
-        out[f"{part}_accuracy"] = _mean(scored, part)
+        out[f"{part}_accuracy"] = mean_of(scored, part)
     for part in ("name_words", "value_words"):
-        out[part] = _mean(scored, part)
+        out[part] = mean_of(scored, part)
     for part in ("name", "value"):
-        out[f"forced_{part}"] = _mean(forced, part)
+        out[f"forced_{part}"] = mean_of(forced, part)
     return out
-
-
-def _mean(rows: Sequence[dict[str, Any]], field: str) -> float | None:
-    return _share(sum(row[field] for row in rows) / len(rows)) if rows else None
-
-
-def _share(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 6)
 
 
 def _spread(rows: Sequence[dict[str, Any]], field: str) -> dict[str, float] | None:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from longalign.config import EvalSettings, ShortSettings
-from longalign.core.stats import wilson_interval
 from longalign.data.formats import read_rows
 from longalign.data.short_skills import short_rows
 from longalign.errors import DataError
 from longalign.eval.subject import alone, files_fingerprint, model_fingerprint, open_subject
-from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, passing_failures, spend
+from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, mean_of, passing_failures, spend, tally
 from longalign.run import atomic_write_json, atomic_write_text, open_stage
 
 VERSION = 1
@@ -47,8 +46,8 @@ def short(settings: EvalSettings, out: Path) -> dict[str, Any]:
             **subject.describe(),
             "rows": wanted.rows or "builtin:short (held-out split)",
             "language": wanted.language,
-            "overall": tally(scores),
-            "by_kind": {kind: tally(r for r in scores if r["kind"] == kind) for kind in kinds(scores)},
+            "overall": shares(scores),
+            "by_kind": {kind: shares(r for r in scores if r["kind"] == kind) for kind in kinds(scores)},
             "spend": spend(list(answers.values())),
         }
         atomic_write_text(out / SCORES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scores))
@@ -100,23 +99,9 @@ def kinds(scores: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(row["kind"] for row in scores))
 
 
-def tally(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def shares(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Counts and shares of a group; failed questions are left out of the share and counted."""
     rows = list(rows)
     scored = [row["score"] for row in rows if row["score"] is not None]
-    n, right = len(scored), sum(score["exact"] for score in scored)
-    interval = wilson_interval(right, n) if n else None
-    return {
-        "questions": len(rows),
-        "scored": n,
-        "failed": len(rows) - n,
-        "right": right,
-        "accuracy": _share(interval.estimate) if interval else None,
-        "low": _share(interval.low) if interval else None,
-        "high": _share(interval.high) if interval else None,
-        "contains_accuracy": _share(sum(score["contains"] for score in scored) / n) if n else None,
-    }
-
-
-def _share(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+    exact = [score["exact"] for score in scored]
+    return tally(exact, len(rows)) | {"contains_accuracy": mean_of(scored, "contains")}

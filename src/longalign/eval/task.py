@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from longalign.core.stats import Interval
+from longalign.core.stats import Interval, wilson_interval
 from longalign.errors import ModelError
 from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request
 from longalign.progress import Progress
@@ -125,6 +125,25 @@ def fixed_batches(items: Sequence[Item], batch_tokens: int) -> list[list[Item]]:
 def passing_failures(answers: Mapping[str, Answer]) -> int:
     """Answers that failed for a reason that may pass (unavailable, over budget): the stage stays open for them."""
     return sum(not answer.final for answer in answers.values())
+
+
+def tally(scored: Sequence[bool], questions: int) -> dict[str, Any]:
+    """Counts of a group of questions and the share of right answers among the scored ones, with Wilson's interval."""
+    interval = wilson_interval(sum(scored), len(scored)) if scored else None
+    return {
+        "questions": questions,
+        "scored": len(scored),
+        "failed": questions - len(scored),
+        "right": sum(scored),
+        "accuracy": _round(interval.estimate) if interval else None,
+        "low": _round(interval.low) if interval else None,
+        "high": _round(interval.high) if interval else None,
+    }
+
+
+def mean_of(rows: Sequence[Mapping[str, Any]], field: str) -> float | None:
+    """Mean of a field; None of no rows."""
+    return _round(sum(row[field] for row in rows) / len(rows)) if rows else None
 
 
 def spend(answers: Sequence[Answer]) -> dict[str, Any]:

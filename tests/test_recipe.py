@@ -58,6 +58,7 @@ def test_own_documents_replace_those_of_every_set_and_join_the_text(recipe: Path
         (["--data.long.rowz", "1"], "unknown key `data.long.rowz` (did you mean `rows`?)"),
         (["--extend.rope.methud", "yarn"], "(did you mean `method`?)"),
         (["--train.strategy", "foo"], "`train.strategy` = 'foo'"),
+        (["--eval.longbench.window", "9"], ": eval: longbench needs `cases`, the files of its questions"),
         (["--train.window", "-1"], "`train.window` = -1"),
         (["--train.window"], "has no value"),
         (["train.window"], "unexpected argument"),

@@ -354,6 +354,14 @@ class EvalSettings(Settings):
     mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
     leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
 
+    @model_validator(mode="after")
+    def _only_chat_has_questions_of_its_own(self) -> EvalSettings:
+        for part in ("longbench", "mt_bench"):
+            judged: ChatSettings | None = getattr(self, part)
+            if judged is not None and not judged.cases:
+                raise ValueError(f"{part} needs `cases`, the files of its questions; only chat has built-in ones")
+        return self
+
 
 class RunTrainSettings(TrainSettings):
     """`train` in a recipe: common settings, and the arms that are compared."""

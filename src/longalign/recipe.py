@@ -162,6 +162,8 @@ def _explain(cls: type[Settings], error: Mapping[str, Any], where: str) -> str:
         return f"{where}: unknown key `{name}`{nearest(path[-1], valid)}"
     if error["type"] == "missing":
         return f"{where}: `{name}` is required"
+    if error["type"] == "value_error":  # said by a validator of ours, about several keys at once
+        return f"{where}: {f'{name}: ' if name else ''}{error['ctx']['error']}"
     return f"{where}: `{name}` = {error.get('input')!r}: {error['msg'].lower()}"
 
 

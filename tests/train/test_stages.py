@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,13 @@ def test_the_same_call_again_returns_at_once(model: Path, rows: Path, trained: P
     summary = train(settings(model, rows, eval_data=(str(rows),), eval_steps=2), trained)
     assert summary["final"] == str(trained / "final")
     assert (trained / "final" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_moved_folder_says_where_its_model_lies_now(model: Path, rows: Path, trained: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(trained, tmp_path / "moved")
+    summary = train(settings(model, rows, eval_data=(str(rows),), eval_steps=2), moved)
+    assert summary["final"] == str(moved / "final")
+    assert str(trained) not in (moved / "stage.json").read_text(encoding="utf-8")
 
 
 def test_overlong_rows_are_shortened_and_counted(trained: Path) -> None:

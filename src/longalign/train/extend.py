@@ -26,13 +26,12 @@ from longalign.progress import say
 from longalign.run import atomic_write_json, fingerprint
 from longalign.train import ranks
 from longalign.train.build import build_model, model_to_measure
-from longalign.train.card import model_card
-from longalign.train.export import export
+from longalign.train.finish import finish_model, with_model
 from longalign.train.fit import fit, start_sequence_parallel
 from longalign.train.model import check_vocabulary, load_config, load_tokenizer
 from longalign.train.positions import perplexity_by_position, position_table
 from longalign.train.sequence_parallel import SequenceParallel
-from longalign.train.sft import announce, source_counts
+from longalign.train.sft import announce
 from longalign.train.shared_stage import input_fingerprints, open_shared_stage
 from longalign.train.threads import choose_threads
 
@@ -53,8 +52,8 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> d
     inputs = partial(input_fingerprints, settings.model, names)
     with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.finished is not None:
-            return stage.finished
-        threads = choose_threads(out)
+            return with_model(stage.finished, out)
+        choose_threads(out)
         source = model_dir(settings.model)
         tokenizer = load_tokenizer(source)
         check_vocabulary(load_config(source), tokenizer)
@@ -74,23 +73,16 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> d
         curves.measure("extended", trainer.model)
         if ranks.is_first() and curves.values:
             say("perplexity by position, held-out documents\n" + position_table(curves.values))
-        summary |= {
-            "model": asdict(built),
-            "data": {"counts": store.counts, "tokens": int(store.lengths.sum())},
-            "perplexity_by_position": curves.values,
-            "threads": threads,
-            "final": str(out / "final"),
-        }
-        export(
+        return finish_model(
+            stage,
             trainer.model,
             tokenizer,
-            out,
+            store,
+            summary | {"model": asdict(built), "perplexity_by_position": curves.values},
             settings=settings,
-            base=settings.model,
+            what=f"extended to {settings.window} tokens",
             rope=settings.rope,
-            card=model_card(f"extended to {settings.window} tokens", settings, summary, sources=source_counts(store)),
         )
-        return stage.finish(summary)
 
 
 class _Curves:

@@ -19,8 +19,7 @@ from longalign.progress import say
 from longalign.run import fingerprint
 from longalign.train import ranks
 from longalign.train.build import build_model
-from longalign.train.card import model_card
-from longalign.train.export import export
+from longalign.train.finish import finish_model, with_model
 from longalign.train.fit import fit
 from longalign.train.model import check_vocabulary, load_config, load_tokenizer
 from longalign.train.preview import headline, preview
@@ -42,8 +41,8 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False) -> dic
     inputs = partial(input_fingerprints, settings.model, files)
     with open_shared_stage(out, "train", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.finished is not None:
-            return stage.finished
-        threads = choose_threads(out)
+            return with_model(stage.finished, out)
+        choose_threads(out)
         source = model_dir(settings.model)
         reader = tokenizer_folder(source, settings, out / "tokenizer")
         tokenizer = load_tokenizer(reader)
@@ -54,22 +53,16 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False) -> dic
             return report
         model, built = build_model(settings, settings.model)
         trainer, summary = fit(model, store, settings, out, label="train", heldout_store=heldout)
-        summary |= {
-            "model": asdict(built),
-            "data": {"counts": store.counts, "tokens": int(store.lengths.sum())},
-            "threads": threads,
-            "final": str(out / "final"),
-        }
-        export(
+        return finish_model(
+            stage,
             trainer.model,
             tokenizer,
-            out,
+            store,
+            summary | {"model": asdict(built)},
             settings=settings,
-            base=settings.model,
-            card=model_card("fine-tuned with LongAlign", settings, summary, sources=source_counts(store)),
+            what="fine-tuned with LongAlign",
             end_ids=turn_ends(store, tokenizer),
         )
-        return stage.finish(summary)
 
 
 def _tokens(
@@ -110,12 +103,6 @@ def describe(store: TokenStore) -> str:
         f"median length {int(np.median(lengths)) if len(store) else 0}, longest {int(lengths.max(initial=0))}"
         + (f"; {notes}" if notes else "")
     )
-
-
-def source_counts(store: TokenStore) -> dict[str, int]:
-    """Sequences by source."""
-    counts = np.bincount(store.source_N, minlength=len(store.sources))
-    return {store.sources[number]: int(counts[number]) for number in np.argsort(-counts, kind="stable")}
 
 
 def turn_ends(store: TokenStore, tokenizer: Any, sample: int = 200) -> tuple[int, ...]:

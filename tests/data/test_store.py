@@ -30,7 +30,7 @@ def encode(number: int) -> Encoded:
     for part in range(number % 3):
         length = int(rng.integers(1, 50))
         made.append((TokenSequence(rng.integers(0, 99, length).astype(np.int32), rng.random(length) < 0.5),
-                     {"id": f"{number}-{part}"}))  # fmt: skip
+                     {"id": f"{number}-{part}"} | ({"source": "odd"} if number % 2 else {})))  # fmt: skip
     return made, Counter({"empty": int(number % 3 == 0)})
 
 
@@ -62,11 +62,32 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["tokens"], "no temporary files stay"
 
 
+def test_a_store_opens_without_reading_what_its_sequences_are_called(tmp_path: Path) -> None:
+    store = build_store(tmp_path / "tokens", chunks(GOOD), encode, key="k")
+    ids = [note["id"] for note in store.notes(range(len(store)))]
+    assert store.names([7, 2, 7]) == [ids[7], ids[2], ids[7]]
+    assert [store.sources[code] for code in store.source_N] == [
+        "odd" if int(name.split("-")[0]) % 2 else "unknown" for name in ids
+    ]
+    (tmp_path / "tokens" / "rows.jsonl").unlink()
+    again = TokenStore.open(tmp_path / "tokens")
+    assert again.target_counts.tolist() == [again[i].target_count for i in range(len(again))]
+
+
+def test_a_store_of_another_format_is_built_anew(tmp_path: Path) -> None:
+    store = build_store(tmp_path / "tokens", chunks(GOOD), encode, key="k")
+    described = tmp_path / "tokens" / "store.json"
+    described.write_text(described.read_text().replace('"format": 2', '"format": 1'), encoding="utf-8")
+    with pytest.raises(DataError, match=r"format 1, this version reads 2.*tokenise again"):
+        TokenStore.open(tmp_path / "tokens")
+    assert build_store(tmp_path / "tokens", chunks(GOOD), encode, key="k").fingerprint == store.fingerprint
+
+
 def test_any_process_count_gives_the_same_bytes(tmp_path: Path) -> None:
     one = build_store(tmp_path / "one", chunks(GOOD), encode, key="k")
     two = build_store(tmp_path / "two", chunks(GOOD), encode, key="k", workers=2)
     assert one.fingerprint == two.fingerprint
-    for name in ("ids.npy", "targets.npy", "offsets.npy", "rows.jsonl"):
+    for name in ("ids.npy", "targets.npy", "offsets.npy", "target_counts.npy", "sources.npy", "rows.jsonl"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 

@@ -103,6 +103,15 @@ def test_a_loss_that_is_not_finite_names_step_microbatch_and_rows() -> None:
         sums.check(7, lambda rows: [f"chat row {row + 1}" for row in rows])
 
 
+def test_every_row_is_in_the_band_of_its_length_and_in_its_source() -> None:
+    lengths = np.array([3000, 1, 2, 64, 63, 65535, 65536, 2**31 - 1, 3])
+    groups = Groups.of(lengths, np.ones(9, dtype=np.int64), np.arange(9) % 3, ["web", "books", "code"])
+    assert [groups.bands[band] for band in groups.band_N] == [length_band(length) for length in lengths]
+    assert [groups.sources[source] for source in groups.source_N] == ["web", "books", "code"] * 3
+    assert groups.sources == ("books", "code", "web")
+    assert [int(band.split("-")[0]) for band in groups.bands] == [1, 2, 32, 64, 2048, 32768, 65536, 2**30]
+
+
 def test_bands_and_idle_time() -> None:
     assert [length_band(n) for n in (1, 2, 255, 256, 300, 511, 512)] == [
         "1-1", "2-3", "128-255", "256-511", "256-511", "256-511", "512-1023",

@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
 from longalign.core.plan_file import load_plan
 from longalign.run import read_jsonl
-from longalign.train import checkpoint
+from longalign.train import checkpoint, ranks
 from tests.train.test_stages import make_model, make_rows
 
 pytestmark = pytest.mark.slow
@@ -30,17 +33,19 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(inputs: Path, out: Path, ranks: int, *more: str) -> list[str]:
-    start = [sys.executable, "-m"]
-    if ranks > 1:
-        start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m"]
+def launched(count: int) -> list[str]:
+    several = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m"] if count > 1 else []
+    return [sys.executable, "-m", *several, "longalign"]
+
+
+def command(inputs: Path, out: Path, count: int, *more: str) -> list[str]:
     fixed = "--window 96 --sequences_per_step 8 --learning_rate 5e-3 --num_train_epochs 2 --save_steps 3 --seed 1"
     files = ["--model", str(inputs / "model"), "--data", str(inputs / "rows.jsonl"), "--out", str(out)]
-    return [*start, "longalign", "train", *files, *fixed.split(), *more]
+    return [*launched(count), "train", *files, *fixed.split(), *more]
 
 
-def train(inputs: Path, out: Path, ranks: int, *more: str) -> Path:
-    result = subprocess.run(command(inputs, out, ranks, *more), capture_output=True, text=True, timeout=300)
+def train(inputs: Path, out: Path, count: int, *more: str) -> Path:
+    result = subprocess.run(command(inputs, out, count, *more), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     return out
 
@@ -84,6 +89,41 @@ def test_muon_and_lora_under_fsdp2(inputs: Path, tmp_path: Path) -> None:
         one = train(inputs, tmp_path / f"{name}-1", 1, *how.split())
         two = train(inputs, tmp_path / f"{name}-2", 2, "--parallel", "fsdp2", *how.split())
         assert losses(two) == pytest.approx(losses(one), rel=1e-3), name
+
+
+def test_extension_measures_windows_that_ranks_share(inputs: Path, tmp_path: Path) -> None:
+    """Two ranks end where one does, in perplexity by position before and after; both read what the first prepared."""
+    texts = tmp_path / "texts.jsonl"
+    rows = [row["messages"][0]["content"] for row in read_jsonl(inputs / "rows.jsonl")]
+    texts.write_text("".join(json.dumps({"text": f"{row} {row}"}) + "\n" for row in rows), encoding="utf-8")
+    fixed = "--window 96 --rope-base-factor 200 --sequences_per_step 8 --learning_rate 5e-3 --max-steps 2"
+    curves = []
+    for count, more in ((1, []), (2, ["--parallel", "fsdp2", "--sequence_parallel", "2"])):
+        given = ["--model", str(inputs / "model"), "--text", str(texts), "--out", str(tmp_path / str(count))]
+        result = subprocess.run(
+            [*launched(count), "extend", *given, *fixed.split(), *more], capture_output=True, text=True, timeout=300
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+        curves.append(json.loads((tmp_path / str(count) / "positions.json").read_text()))
+    assert curves[0].keys() == curves[1].keys() == {"original", "stretched", "extended"}
+    for name, alone in curves[0].items():
+        assert curves[1][name] == pytest.approx(alone, rel=1e-4), name
+
+
+def _patient_rank(rank: int, store: str) -> None:
+    how = {"rank": rank, "world_size": 2, "timeout": timedelta(seconds=2)}
+    dist.init_process_group("gloo", init_method=f"file://{store}", **how)
+
+    def work() -> str:
+        time.sleep(5)
+        return f"made by rank {rank}"
+
+    assert ranks.by_first(work) == "made by rank 0"
+    dist.destroy_process_group()
+
+
+def test_other_ranks_wait_for_the_first_beyond_the_limit_of_collectives(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_patient_rank, (str(tmp_path / "store"),), nprocs=2)
 
 
 def train_until(step: int, inputs: Path, out: Path, count: int, *more: str) -> None:

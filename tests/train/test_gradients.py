@@ -47,6 +47,7 @@ class Case:
     parallel: str = "ddp"
     token_limit: int = WINDOW
     mlp_tile_tokens: int | None = None
+    dtype: str = "float64"
 
 
 def data(seed: int = 0) -> list[TokenSequence]:
@@ -84,15 +85,14 @@ def make_trainer(
     case: Case, folder: Path, sequences: list[TokenSequence], plan: StepPlan, ranks: int, rank: int
 ) -> PlanTrainer:
     settings = LoopSettings(
-        window=WINDOW, sequences_per_step=6, strategy=case.strategy, weighting=case.weighting, dtype="float64",
+        window=WINDOW, sequences_per_step=6, strategy=case.strategy, weighting=case.weighting, dtype=case.dtype,
         parallel=case.parallel if ranks > 1 else None, sequence_parallel=case.sequence_parallel, max_grad_norm=0.0,
     )  # type: ignore[arg-type]  # fmt: skip
     sp = SequenceParallel.start(case.sequence_parallel) if case.sequence_parallel > 1 else None
-    loader = StepLoader(
-        sequences, plan, weight_schedule(settings), rank // case.sequence_parallel, ranks, dtype=torch.float64
-    )
+    dtype = torch.float64 if case.dtype == "float64" else torch.float32
+    loader = StepLoader(sequences, plan, weight_schedule(settings), rank // case.sequence_parallel, ranks, dtype=dtype)
     groups = Groups.of(plan.lengths_N, plan.targets_N, np.zeros(len(sequences), dtype=np.int32), ["any"])
-    model = tiny_model()
+    model = tiny_model().to(dtype)
     if case.mlp_tile_tokens:
         tile_mlps(model, case.mlp_tile_tokens)
     if ranks > 1 and case.parallel == "fsdp2":

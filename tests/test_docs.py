@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from longalign.cli import app, spread_lists, whole_numbers
+from longalign.cli import app, spread_lists
+from longalign.cli_eval import whole_numbers
 from longalign.config import (
     ChatSettings,
     DataSettings,

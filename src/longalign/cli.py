@@ -7,22 +7,33 @@ form below. With `--json` stdout carries one JSON object and nothing else; peopl
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from longalign.errors import ConfigError, LongAlignError
-
-if TYPE_CHECKING:
-    from longalign.config import Settings
+from longalign.cli_eval import app as eval_app
+from longalign.cli_verb import (
+    EXTRA,
+    Json,
+    MaxSteps,
+    Model,
+    Out,
+    PlanOnly,
+    Seed,
+    SettingsFile,
+    Strategy,
+    Weighting,
+    Window,
+    settings,
+    show,
+)
+from longalign.errors import LongAlignError
 
 LIST_OPTIONS = ("--documents", "--text", "--data", "--eval-data", "--eval_data", "--haystack", "--decontaminate")
 INTERRUPTED = 130
-EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     help="Long-context alignment: extend, data, train, eval, report.",
@@ -30,25 +41,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Build long instruction data, or look at it.", no_args_is_help=True)
-eval_app = typer.Typer(
-    help="Measure a model: needle, chat, short, leaderboard; compare two; test the judge.", no_args_is_help=True
-)
+data_app = typer.Typer(help="Build long instruction data, look at it, export its paid calls.", no_args_is_help=True)
 config_app = typer.Typer(help="Show what a recipe resolves to.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
 app.add_typer(config_app, name="config")
-
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
-Out = Annotated[Path, typer.Option("--out", help="folder (or file) to write to")]
-Model = Annotated[str | None, typer.Option("--model", help="model directory or hub id")]
-Window = Annotated[int | None, typer.Option("--window", help="maximum context in tokens")]
-Strategy = Annotated[str | None, typer.Option("--strategy", help="padded, sorted, packed or balanced")]
-Weighting = Annotated[str | None, typer.Option("--weighting", help="sequence (the paper), token or sqrt")]
-MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="stop after this many optimizer steps")]
-Seed = Annotated[int | None, typer.Option("--seed", help="seed of every random choice")]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", hidden=True)]  # JSON, from `longalign run`
-PlanOnly = Annotated[bool, typer.Option("--plan-only", help="print what would be done and what it costs, then stop")]
 
 
 @app.command(context_settings=EXTRA)
@@ -105,6 +102,18 @@ def data_show(
     from longalign.data.show import show_rows
 
     show_rows(file, rows=rows, tokenizer=tokenizer)
+
+
+@data_app.command("ledger")
+def data_ledger(
+    place: Annotated[Path, typer.Argument(help="run folder, built row file or ledger")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write")],
+    as_json: Json = False,
+) -> None:
+    """Every paid call as one JSON line: reply, tokens, money."""
+    from longalign.llm.ledger_export import export_calls
+
+    show(export_calls(place, out), as_json)
 
 
 @app.command(context_settings=EXTRA)
@@ -173,104 +182,6 @@ def train(
     show(stage(wanted, out, plan_only=plan_only), as_json)
 
 
-@eval_app.command("needle", context_settings=EXTRA)
-def eval_needle(
-    context: typer.Context,
-    out: Out,
-    model: Annotated[str | None, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")] = None,
-    lengths: Annotated[str | None, typer.Option("--lengths", help="prompt lengths in tokens: 512,1024")] = None,
-    depths: Annotated[int | None, typer.Option("--depths", help="depths from start to end")] = None,
-    needles: Annotated[int | None, typer.Option("--needles", help="needles per length and depth")] = None,
-    haystack: Annotated[list[str] | None, typer.Option("--haystack", help="documents to hide needles in")] = None,
-    seed: Seed = None,
-    as_json: Json = False,
-) -> None:
-    """Needle retrieval over lengths x depths."""
-    part = {"lengths": lengths and whole_numbers(lengths), "depths": depths, "needles": needles}
-    run_eval(context, "needle", model, part | {"haystack": haystack, "seed": seed}, out, as_json)
-
-
-@eval_app.command("chat", context_settings=EXTRA, help="LongBench-Chat: answers over long documents, judged twice.")
-@eval_app.command("longbench", context_settings=EXTRA, help="LongBench: questions and summaries, judged twice.")
-@eval_app.command("mt-bench", context_settings=EXTRA, help="MT-Bench: short questions of two turns, judged twice.")
-def eval_judged(
-    context: typer.Context,
-    out: Out,
-    model: Annotated[str | None, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")] = None,
-    cases: Annotated[list[str] | None, typer.Option("--cases", help="files of questions (.json, .jsonl)")] = None,
-    few_shots: Annotated[str | None, typer.Option("--few-shots", help="human-scored examples")] = None,
-    judge: Annotated[str | None, typer.Option("--judge", help="offline | openai:MODEL@BASE_URL")] = None,
-    seed: Seed = None,
-    as_json: Json = False,
-) -> None:
-    """The judged parts: one command for each."""
-    part = {"cases": cases, "few_shots": few_shots, "judge": judge, "seed": seed}
-    run_eval(context, str(context.info_name).replace("-", "_"), model, part, out, as_json)
-
-
-@eval_app.command("short", context_settings=EXTRA)
-def eval_short(
-    context: typer.Context,
-    out: Out,
-    model: Annotated[str | None, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")] = None,
-    rows: Annotated[str | None, typer.Option("--rows", help="held-out short rows (.jsonl)")] = None,
-    questions: Annotated[int | None, typer.Option("--questions", help="questions asked")] = None,
-    seed: Seed = None,
-    as_json: Json = False,
-) -> None:
-    """Short skills, scored exactly."""
-    run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json)
-
-
-@eval_app.command("leaderboard", context_settings=EXTRA)
-def eval_leaderboard(
-    context: typer.Context,
-    out: Out,
-    model: Annotated[str | None, typer.Option("--model", help="directory or hub id")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="only so many questions a task, for trials")] = None,
-    as_json: Json = False,
-) -> None:
-    """ARC, HellaSwag, TruthfulQA, MMLU through lm-evaluation-harness (extra `leaderboard`)."""
-    run_eval(context, "leaderboard", model, {"limit": limit}, out, as_json)
-
-
-@eval_app.command("judge", context_settings=EXTRA)
-def eval_judge(
-    context: typer.Context,
-    out: Annotated[Path | None, typer.Option("--out", help="folder to write to")] = None,
-    scored: Annotated[Path | None, typer.Option("--scored", help="folder of a finished `eval chat`")] = None,
-    human: Annotated[Path | None, typer.Option("--human", help="people's scores of it: .jsonl of key, score")] = None,
-    cases: Annotated[str | None, typer.Option("--cases", help="cases with human-scored examples")] = None,
-    few_shots: Annotated[str | None, typer.Option("--few-shots", help="human-scored examples")] = None,
-    judge: Annotated[str | None, typer.Option("--judge", help="offline | openai:MODEL@BASE_URL")] = None,
-    as_json: Json = False,
-) -> None:
-    """Test the judge against people: on the cases' scored examples, or (--scored, --human) on answers of yours."""
-    from longalign.config import ChatSettings
-    from longalign.eval.validate import against_people, validate_judge
-
-    if scored and human:
-        show(against_people(scored, human), as_json)
-        return
-    if out is None:
-        raise ConfigError("give --out FOLDER for the self-test, or --scored FOLDER and --human FILE")
-    short = {"cases": cases, "few_shots": few_shots, "judge": judge}
-    show(validate_judge(settings(ChatSettings, context, short), out), as_json)
-
-
-@eval_app.command("compare")
-def eval_compare(
-    first: Annotated[Path, typer.Argument(help="folder of one evaluated task")],
-    second: Annotated[Path, typer.Argument(help="folder of the same task on another model")],
-    out: Annotated[Path | None, typer.Option("--out", help="FILE.json to write")] = None,
-    as_json: Json = False,
-) -> None:
-    """Compare two models question by question, and say what the figures allow to say."""
-    from longalign.eval.compare import compare
-
-    show(compare(first, second, out), as_json)
-
-
 @app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="run folders or stage folders")],
@@ -337,57 +248,6 @@ def config_show(
         width = max(map(len, sources))
         for key, (value, source) in sources.items():
             print(f"{key:<{width}}  {json.dumps(value, ensure_ascii=False)}  # {source}")
-
-
-def run_eval(
-    context: typer.Context, name: str, model: str | None, part: dict[str, Any], out: Path, as_json: bool
-) -> None:
-    """One part of the eval stage; other keys of the part and of EvalSettings may follow as `--key value`."""
-    from longalign.config import EvalSettings
-    from longalign.eval.evaluate import evaluate
-    from longalign.recipe import nest, parse_overrides
-
-    outer = {key: value for key, value in parse_overrides(context.args).items() if key in EvalSettings.model_fields}
-    inner = {key: value for key, value in parse_overrides(context.args).items() if key not in outer}
-    values = {name: given(part) | nest(inner)} | outer | given({"model": model})
-    show(evaluate(settings(EvalSettings, None, values), out), as_json)
-
-
-def settings(
-    cls: type[Settings], context: typer.Context | None, short: dict[str, Any], file: Path | None = None
-) -> Any:
-    """Settings from a JSON file if there is one, the short forms that were given, then `--key value` overrides."""
-    from longalign.recipe import build, merge, nest, parse_overrides
-
-    overrides = nest(parse_overrides(context.args)) if context else {}
-    stored = json.loads(file.read_text(encoding="utf-8")) if file else {}
-    return build(cls, merge(merge(stored, given(short)), overrides), "command line")
-
-
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that the person gave."""
-    return {key: value for key, value in options.items() if value is not None}
-
-
-def whole_numbers(text: str) -> list[int]:
-    """`512,1024` -> [512, 1024]."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"`{text}` is not a list of whole numbers; write 512,1024") from None
-
-
-def show(summary: dict[str, Any], as_json: bool) -> None:
-    """The summary of a stage: one JSON object, or its `text`, or its keys and values; from the first process only."""
-    if os.environ.get("RANK", "0") != "0":
-        return
-    if as_json:
-        print(json.dumps({key: value for key, value in summary.items() if key != "text"}, ensure_ascii=False))
-    elif "text" in summary:
-        print(summary["text"])
-    else:
-        for key, value in summary.items():
-            print(f"{key}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value}")
 
 
 def spread_lists(arguments: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from longalign.errors import ConfigError, EndpointError, RunError
 from longalign.llm.base import Failure, Outcome, Reply, Request, complete_all, open_model
 from longalign.llm.ledger import Ledger, LedgeredModel, request_key
+from longalign.llm.ledger_export import export_calls
 from tests.llm.chat_server import Answer, Body, ChatServer
 
 PRICE = (1000.0, 2000.0)  # dollars a million: a thousandth of a dollar per prompt token
@@ -153,13 +154,24 @@ def test_a_cap_needs_a_price_and_a_ledger(tmp_path: Path) -> None:
         open_model(spec, max_cost_usd=1.0, price_usd_per_million=PRICE)
 
 
-def test_the_export_holds_every_call_with_its_money(tmp_path: Path) -> None:
-    model = LedgeredModel(Echo(), Ledger(tmp_path / "l.sqlite"), price=PRICE)
-    complete_all(model, [ask("a b"), ask("cut")])
-    assert model.ledger.export_jsonl(tmp_path / "calls.jsonl") == 2
+def test_the_export_holds_every_call_of_a_folder_with_its_money(tmp_path: Path) -> None:
+    for name in ("eval/ledger.sqlite", "data/long.ledger.sqlite"):
+        model = LedgeredModel(Echo(), Ledger(tmp_path / name), price=PRICE)
+        complete_all(model, [ask("a b"), ask("cut")])
+        model.ledger.begin("under way", 0.25, None)
+        model.close()
+    Ledger(tmp_path / "data" / "long.ledger.sqlite").close()  # a later run counts what a dead one left open as lost
+    found = export_calls(tmp_path, tmp_path / "calls.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
-    assert {row["kind"] for row in rows} == {"reply", "truncated"}
-    assert sum(row["cost_usd"] for row in rows) == pytest.approx(model.ledger.spent_usd())
+    assert [row["kind"] for row in rows if "long" in row["ledger"]] == ["reply", "truncated", "lost"]
+    assert found["calls"] == len(rows) == 5, "the call under way is nobody's yet"
+    assert sum(row["cost_usd"] for row in rows) == pytest.approx(found["spent_usd"])
+    reopened = Ledger(tmp_path / "data" / "long.ledger.sqlite")
+    of_rows = export_calls(tmp_path / "data" / "long.jsonl", tmp_path / "long-calls.jsonl")
+    assert of_rows["spent_usd"] == pytest.approx(reopened.spent_usd())
+    assert [row["outcome"]["text"] for row in rows if row["kind"] == "reply"] == ["a b"] * 2
+    with pytest.raises(RunError, match="no ledger of paid calls"):
+        export_calls(tmp_path / "nothing.jsonl", tmp_path / "x.jsonl")
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from longalign.errors import LongAlignError, RunError
 from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request, close_model
-from longalign.run import atomic_path, fingerprint
+from longalign.run import fingerprint
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -158,21 +158,6 @@ class Ledger:
             "lost_calls": lost,
             "spent_usd": None if unpriced else self.spent_usd(),
         }
-
-    def export_jsonl(self, path: Path) -> int:
-        """Write every remembered call as one JSON line, oldest first; returns how many."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT key, model, kind, outcome, ends_with, prompt_tokens, completion_tokens, cost_usd, created "
-                "FROM replies ORDER BY created, key"
-            ).fetchall()
-        names = ("key", "model", "kind", "outcome", "prompt_ends_with", "prompt_tokens", "completion_tokens")
-        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-            for row in rows:
-                record = dict(zip((*names, "cost_usd", "created"), row, strict=True))
-                record["outcome"] = json.loads(record["outcome"])
-                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-        return len(rows)
 
 
 class LedgeredModel:

@@ -190,7 +190,28 @@ def test_memory_and_largest_window_are_predicted(files):
     fits = report(files, model_shape="8b", machine="h200")["memory"]
     assert fits["fits"]
     assert fits["largest_window"]["sp8xdp1"] == 8 * fits["largest_window"]["dp8"] > 65536
-    assert sum(fits["parts"].values()) == pytest.approx(fits["bytes_per_rank"])
+    parts = fits["parts"]
+    steady = parts["states"] + parts["weights_in_use"] + parts["checkpoints"] + parts["reserve"]
+    assert fits["bytes_per_rank"] == pytest.approx(steady + max(parts["layer"], parts["head"]))
+    assert parts["host"] == 0
+
+
+def test_what_would_hold_a_longer_window_is_shown_with_what_it_asks_of_the_host(files):
+    asked = {"model_shape": "8b", "machine": "h200", "ranks": 1, "layout": "sp1"}
+    found = report(files, **asked)
+    rows = {name: row["largest_window"]["dp1"] for name, row in found["memory"]["with"].items()}
+    full = [rows[name] for name in ("MLP in tiles", "... and activations on the host", "... and weights on the host")]
+    assert sorted(full) == full
+    assert full[-1] > 262_144, "full parameters of 8B on one H200"
+    assert rows["LoRA, tiles, activations on host"] > 524_288
+    assert rows["QLoRA"] > rows["LoRA"] > found["memory"]["largest_window"]["dp1"]
+    host = {name: row["host_bytes_per_rank"] for name, row in found["memory"]["with"].items()}
+    assert host["LoRA"] == host["MLP in tiles"] == 0
+    assert host["... and weights on the host"] > 16 * found["parameters"]
+    assert all(name in found["text"] for name in rows)
+    offloaded = report(files, **asked, cpu_offload=True, activation_offload=True)
+    assert offloaded["memory"]["parts"]["host"] > 16 * offloaded["parameters"]
+    assert "GB of host memory" in offloaded["text"]
 
 
 def test_a_fixed_layout_is_kept_and_an_impossible_one_refused(files):

@@ -91,8 +91,8 @@ def _machine(name: str) -> Machine:
 
 
 def _execution(settings: PlanSettings) -> Execution:
-    given = {name: getattr(settings, name) for name in Execution.__dataclass_fields__}
-    return Execution(**{name: value for name, value in given.items() if value is not None})
+    given = {name: getattr(settings, name) for name in Execution.__dataclass_fields__ if name != "half"}
+    return Execution(**given, half=settings.dtype in ("bfloat16", "float16") and settings.machine != "cpu")
 
 
 def _plan(
@@ -184,19 +184,44 @@ def _memory(step_plan: StepPlan, shape: ModelShape, machine: Machine, execution:
     degree, ranks = step_plan.rules.sequence_parallel, step_plan.ranks
     tokens = -(-int(pack_tokens(step_plan).max()) // degree)
     need = rank_memory(shape, execution, ranks=ranks, tokens=tokens)
-    room = largest_microbatch(shape, execution, machine, ranks=ranks)
+
+    def largest(execution: Execution) -> dict[str, Any]:
+        room = largest_microbatch(shape, execution, machine, ranks=ranks)
+        windows = {
+            layout_name(ranks, d): room * d
+            for d in DEGREES
+            if ranks % d == 0 and shape.heads % d == 0 and d <= machine.ranks_per_node
+        }
+        host = rank_memory(shape, execution, ranks=ranks, tokens=room).host
+        return {"largest_window": windows, "host_bytes_per_rank": host}
+
     return {
         "tokens_per_rank": tokens,
         "bytes_per_rank": need.total,
         "parts": asdict(need),
         "machine_bytes": machine.memory_bytes,
         "fits": need.total <= machine.memory_bytes,
-        "largest_window": {
-            layout_name(ranks, d): room * d
-            for d in DEGREES
-            if ranks % d == 0 and shape.heads % d == 0 and d <= machine.ranks_per_node
-        },
+        **largest(execution),
+        "with": {name: largest(changed) for name, changed in _savings(execution).items() if changed != execution},
     }
+
+
+def _savings(execution: Execution) -> dict[str, Execution]:
+    """What could be set to fit a longer window, by name; the cheapest first."""
+    tiles = {"mlp_tile_tokens": execution.mlp_tile_tokens or 4096}
+    activations = tiles | {"activation_offload": True, "gradient_checkpointing": True}
+    host, adapters = {"cpu_offload": True, "sharding": "full"}, {"lora_rank": execution.lora_rank or 16}
+    quantised = adapters | {"quantize": "4bit", "sharding": "none", "cpu_offload": False}
+    changes: dict[str, dict[str, Any]] = {
+        "MLP in tiles": tiles,
+        "... and activations on the host": activations,
+        "... and weights on the host": activations | host,
+        "LoRA": adapters,
+        "LoRA, tiles, activations on host": adapters | activations,
+        "QLoRA": quantised,
+        "QLoRA, tiles, activations on host": quantised | activations,
+    }
+    return {name: replace(execution, **change) for name, change in changes.items()}
 
 
 def _shares(step_plan: StepPlan, data: PlanLengths) -> dict[str, Any]:

@@ -19,6 +19,7 @@ def plan_text(summary: Mapping[str, Any]) -> str:
     console.print(_overview(summary))
     if len(summary["layouts"]) > 1:
         console.print(_layouts(summary))
+    console.print(_windows(summary["memory"]))
     console.print(_shares(summary, "by_length", "length"))
     if len(summary["by_source"]) > 1:
         console.print(_shares(summary, "by_source", "source"))
@@ -45,11 +46,29 @@ def _overview(s: Mapping[str, Any]) -> Table:
         "over padded": f"{s['speedup_over_padded']:.2f} times as fast",
         "memory": f"{memory['bytes_per_rank'] / 1e9:.1f} GB a rank of {memory['machine_bytes'] / 1e9:.0f} GB"
         + ("" if memory["fits"] else ": DOES NOT FIT"),
-        "largest window": ", ".join(f"{name} {tokens:,}" for name, tokens in memory["largest_window"].items()),
+        "memory parts": _parts(memory["parts"]),
         "plan": f"{s['plan_hash'][:16]} in {s['plan_seconds']:.2f} s",
     }
     for name, value in lines.items():
         table.add_row(name, value)
+    return table
+
+
+def _parts(parts: Mapping[str, float]) -> str:
+    names = {"states": "states", "weights_in_use": "weights in use", "checkpoints": "checkpoints", "reserve": "reserve"}
+    shown = [f"{label} {parts[key] / 1e9:.1f}" for key, label in names.items()]
+    shown.insert(3, f"one layer {parts['layer'] / 1e9:.1f} (loss {parts['head'] / 1e9:.1f})")
+    return ", ".join(shown) + (f"; {parts['host'] / 1e9:.1f} GB of host memory" if parts["host"] else "")
+
+
+def _windows(memory: Mapping[str, Any]) -> Table:
+    table = Table(title="Largest window, by what is set", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("set")
+    for name in (*memory["largest_window"], "host GB a rank"):
+        table.add_column(name, justify="right")
+    for name, row in {"as asked": memory, **memory["with"]}.items():
+        windows = (f"{tokens:,}" for tokens in row["largest_window"].values())
+        table.add_row(name, *windows, f"{row['host_bytes_per_rank'] / 1e9:,.0f}")
     return table
 
 

@@ -165,3 +165,47 @@ def test_a_window_beyond_one_rank_is_shared():
 
 def test_layout_names():
     assert (layout_name(8, 1), layout_name(8, 2), layout_name(16, 8)) == ("dp8", "sp2xdp4", "sp8xdp2")
+
+
+def timed(execution: Execution, machine: Machine = MACHINES["h100-80g"], tokens: int = 65536):
+    plan = plan_steps(
+        [tokens] * 16, window=tokens, ranks=8, sequences_per_step=16, strategy="balanced", sync=execution.sync
+    )
+    return plan_time(plan, SHAPES["8b"], machine, execution)
+
+
+def test_offload_costs_what_the_host_link_and_the_host_memory_allow():
+    plain, long = timed(Execution()), 65536
+    on_gpu = plain.total_s
+    update_s = 28 * SHAPES["8b"].parameters / 8 / MACHINES["h100-80g"].host_memory_bandwidth
+    assert timed(Execution(cpu_offload=True)).total_s == pytest.approx(on_gpu + update_s, rel=1e-9)  # rest is hidden
+    short = timed(Execution(cpu_offload=True), tokens=512).total_s - timed(Execution(), tokens=512).total_s
+    link_s = 2 * 12 * SHAPES["8b"].parameters / 8 / MACHINES["h100-80g"].host_link  # two microbatches a rank
+    assert short == pytest.approx(update_s + link_s, rel=1e-9)  # too little to compute beside it
+    moved_s = 2 * 2 * SHAPES["8b"].layers * SHAPES["8b"].hidden * 2 * long / MACHINES["h100-80g"].host_link
+    assert timed(Execution(activation_offload=True)).total_s == pytest.approx(on_gpu + moved_s, rel=1e-9)
+    frozen = timed(Execution(cpu_offload=True, lora_rank=16)).total_s - timed(Execution(lora_rank=16)).total_s
+    assert frozen < update_s / 100
+
+
+def test_tiles_cost_one_more_forward_pass_of_the_mlp():
+    shape, machine = SHAPES["8b"], MACHINES["h100-80g"]
+    flops = 2 * 65536 * 2 * 3 * shape.layers * shape.hidden * shape.intermediate
+    more = timed(Execution(mlp_tile_tokens=4096)).total_s - timed(Execution()).total_s
+    assert more == pytest.approx(flops / (machine.peak_flops * machine.efficiency), rel=1e-6)
+
+
+def test_states_count_what_is_kept_of_each_weight():
+    shape, bytes_of = SHAPES["8b"], lambda ranks=1, **kw: rank_memory(shape, Execution(**kw), ranks=ranks, tokens=1)
+    assert bytes_of().states == 16 * shape.parameters
+    assert bytes_of().weights_in_use == 2 * shape.parameters, "autocast's copies"
+    assert bytes_of(half=False).weights_in_use == 0
+    assert bytes_of(ranks=8, sharding="none").states == 20 * shape.parameters, "DDP's buckets"
+    matrices = shape.layers * shape.layer_parameters()
+    assert bytes_of(optimizer="muon").states == 16 * shape.parameters - 4 * matrices
+    adapters = 16 * shape.lora_parameters(16)
+    assert bytes_of(lora_rank=16).states == 2 * shape.parameters + adapters
+    quantised = bytes_of(lora_rank=16, quantize="4bit").states - adapters - 2 * (shape.parameters - matrices)
+    assert quantised / matrices == pytest.approx(4.127 / 8, rel=1e-3), "the QLoRA paper's 0.127 bits of constants"
+    offloaded = bytes_of(ranks=4, cpu_offload=True)
+    assert (offloaded.states, offloaded.host) == (0, 4 * shape.parameters)

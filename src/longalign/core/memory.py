@@ -1,4 +1,10 @@
-"""Memory of a rank, part by part, and the largest window that fits: an estimate, with its parts shown."""
+"""Memory of a rank, part by part, and the largest window that fits: an estimate, with its parts shown.
+
+It follows what the training code does. Weights that train are float32 with a float32 gradient and the optimizer's
+moments. Sharded layers are gathered in the precision of compute, two at a time; whole weights are copied to it by
+autocast, and then the residual stream stays float32. Frozen weights under LoRA are stored in it, or in 4 bits.
+tests/train/test_memory.py compares the activation part with the live tensors of a real step.
+"""
 
 from __future__ import annotations
 
@@ -6,60 +12,50 @@ from dataclasses import dataclass
 
 from longalign.core.hardware import Execution, Machine
 from longalign.core.shapes import ModelShape
-from longalign.core.timing import lora_parameters
 
 RESERVE_BYTES = 3e9  # CUDA context, communication buffers, fragmentation
+NF4_BYTES = 0.5 + (1 + 4 / 256) / 64  # a 4-bit weight, its share of a byte a block, and of a float a 256 blocks
+LOGITS_HELD = 2**27  # elements of the logits that the loss holds on a GPU (train/loss.py)
 
 
 @dataclass(frozen=True)
 class RankMemory:
-    """Bytes on one rank at the peak of a step."""
+    """Bytes on one rank's accelerator at the peak of a step; `host`: beside it, in the host's memory.
+
+    states: weights, gradients and moments. weights_in_use: copies that compute works on. checkpoints: what layers keep
+    until the backward pass reaches them. layer, head: the working memory of one layer and of the loss; never both.
+    """
 
     states: float
-    gathered_weights: float
+    weights_in_use: float
     checkpoints: float
     layer: float
     head: float
     reserve: float
+    host: float
 
     @property
     def total(self) -> float:
-        return self.states + self.gathered_weights + self.checkpoints + self.layer + self.head + self.reserve
+        working = max(self.layer, self.head)
+        return self.states + self.weights_in_use + self.checkpoints + working + self.reserve
 
 
 def rank_memory(shape: ModelShape, execution: Execution, *, ranks: int, tokens: int) -> RankMemory:
-    """Memory of one rank that runs microbatches of `tokens` tokens (its own share under sequence parallelism).
-
-    states: bf16 weight and gradient, float32 master weight and two Adam moments: 16 bytes a trained weight; frozen
-        weights 2. Sharded over all ranks with "full"; on the CPU with `cpu_offload`.
-    gathered_weights: two layers whole (one running, one on its way), with the gradient of one; head and embedding.
-    checkpoints: the input of every layer; without gradient checkpointing what every layer keeps.
-    layer: what one layer keeps between its forward and backward pass, and the gradients of the widest part.
-    head: float32 logits, their gradient and the gradient of the head, for a chunk of targets at a time.
-    """
-    trained = shape.parameters if execution.lora_rank is None else lora_parameters(shape, execution.lora_rank)
-    frozen = 0 if execution.lora_rank is None else shape.parameters
-    shards = ranks if execution.sharding == "full" else 1
-    states = (16.0 * trained + 2.0 * frozen) / shards
-    gathered = 0.0
-    if (execution.sharding == "full" and ranks > 1) or execution.cpu_offload:
-        copies = 3 if execution.lora_rank is None else 2
-        gathered = 2.0 * copies * max(shape.layer_parameters(), shape.head_parameters)
-    experts = shape.experts_per_token * shape.intermediate + shape.shared_intermediate
-    kept_a_token = 2.0 * (5 * shape.hidden + 2 * shape.attention_width + 2 * shape.kv_width + 3 * experts)
-    boundary = 0.0 if execution.activation_offload else 2.0 * shape.hidden * tokens * shape.layers
-    if not execution.gradient_checkpointing:
-        boundary = kept_a_token * tokens * shape.layers
-    working = tokens * (kept_a_token + 2.0 * (2 * experts + 2 * shape.hidden) + 4.0 * 2 * shape.hidden)
-    chunk = min(execution.loss_chunk_tokens, tokens)
-    head = 2 * 4.0 * chunk * shape.vocabulary + 4.0 * shape.head_parameters + 2 * 4.0 * chunk * shape.hidden
+    """Memory of one rank that runs microbatches of `tokens` tokens (its own share under sequence parallelism)."""
+    states = _states(shape, execution, ranks)
+    stream = execution.stream_bytes(ranks)
+    kept, working = _layer_bytes_per_token(shape, execution, stream, tokens)
+    checkpoints = (stream * shape.hidden if execution.gradient_checkpointing else kept) * tokens * shape.layers
+    offloaded = execution.gradient_checkpointing and execution.activation_offload
+    host_states = execution.cpu_offload and execution.sharded(ranks)
     return RankMemory(
-        states=0.0 if execution.cpu_offload else states,
-        gathered_weights=gathered,
-        checkpoints=boundary,
-        layer=working,
-        head=head,
+        states=0.0 if host_states else states,
+        weights_in_use=_weights_in_use(shape, execution, ranks),
+        checkpoints=0.0 if offloaded else checkpoints,
+        layer=(working if execution.gradient_checkpointing else working - kept) * tokens,
+        head=_head(shape, execution, tokens),
         reserve=RESERVE_BYTES,
+        host=(states if host_states else 0.0) + (checkpoints if offloaded else 0.0),
     )
 
 
@@ -73,3 +69,65 @@ def largest_microbatch(shape: ModelShape, execution: Execution, machine: Machine
         else:
             high = middle - 1
     return low
+
+
+def _states(shape: ModelShape, execution: Execution, ranks: int) -> float:
+    """float32 weight and gradient, and two float32 moments (Muon: one for matrices of layers); frozen weights."""
+    matrices = shape.layers * shape.layer_parameters()
+    if execution.lora_rank is not None:
+        trained = matrices = shape.lora_parameters(execution.lora_rank)
+        in_layers = NF4_BYTES if execution.quantize else execution.compute_bytes
+        others = shape.parameters - shape.layers * shape.layer_parameters()
+        frozen = in_layers * shape.layers * shape.layer_parameters() + execution.compute_bytes * others
+    else:
+        trained, frozen = shape.parameters, 0.0
+    moments = 8.0 * trained - (4.0 * matrices if execution.optimizer == "muon" else 0.0)
+    if execution.sharded(ranks):
+        return (8.0 * trained + moments + frozen) / ranks
+    buckets = 4.0 * trained if ranks > 1 else 0.0  # DDP holds gradients once more, to send them
+    return 8.0 * trained + moments + frozen + buckets
+
+
+def _weights_in_use(shape: ModelShape, execution: Execution, ranks: int) -> float:
+    """Sharded: two layers whole and a third on its way, gradients of one and their float32 copy to be reduced; head and
+    embedding whole, and the head's gradient. Whole: autocast's copies. 4 bits: one matrix at a time at full width.
+    """
+    size, trains = execution.compute_bytes, execution.lora_rank is None
+    ends = (1 if shape.tied else 2) * shape.head_parameters
+    if execution.sharded(ranks):
+        layer = shape.layer_parameters() * (3.0 * size + (size + 4.0 if trains else 0.0))
+        return layer + size * (ends + (shape.head_parameters if trains else 0))
+    if execution.quantize:
+        return float(size) * shape.hidden * max(shape.intermediate, shape.attention_width)
+    return float(size) * shape.parameters if trains and execution.half else 0.0
+
+
+def _layer_bytes_per_token(shape: ModelShape, execution: Execution, stream: int, tokens: int) -> tuple[float, float]:
+    """(kept between forward and backward, at the peak of the backward pass) by one layer.
+
+    Two norms keep their float32 input, the normalised value and the result; attention keeps queries, keys, values and
+    its output; a gated MLP keeps gate, activated gate, up and their product. At the peak one of attention (with the
+    gradients of all it keeps and a float32 sum for queries) and MLP (with two gradients) is being differentiated,
+    beside the gradients of the stream and of the branch, and the layer's input.
+    """
+    size, hidden = execution.compute_bytes, shape.hidden
+    norms = 2.0 * hidden * (4 + stream + size)
+    attention = 2.0 * size * (shape.attention_width + shape.kv_width)
+    attention_gradients = attention + 4.0 * shape.attention_width
+    width = shape.experts_per_token * shape.intermediate + shape.shared_intermediate
+    mlp, mlp_gradients = 4.0 * size * width, 2.0 * size * width
+    if execution.mlp_tile_tokens and shape.experts == 1:
+        share = min(1.0, execution.mlp_tile_tokens / max(tokens, 1))
+        mlp, mlp_gradients = 0.0, share * (mlp + mlp_gradients) + 2.0 * size * hidden  # results, and them put together
+    kept = norms + attention + mlp
+    return kept, kept + 3.0 * stream * hidden + max(attention_gradients - mlp, mlp_gradients)
+
+
+def _head(shape: ModelShape, execution: Execution, tokens: int) -> float:
+    """A chunk of float32 logits and their gradient in the precision of compute, float32 gradients of the head (if it
+    trains) and of the hidden states, all tokens taken as targets, and the same in the precision of compute.
+    """
+    size = execution.compute_bytes
+    chunk = min(execution.loss_chunk_tokens or LOGITS_HELD // shape.vocabulary, tokens)
+    gradients = shape.hidden * tokens + (shape.head_parameters if execution.lora_rank is None else 0)
+    return (4.0 + size) * chunk * shape.vocabulary + (4.0 + size) * gradients

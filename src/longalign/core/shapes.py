@@ -64,6 +64,11 @@ class ModelShape:
         layers = self.layers * (self.layer_parameters() + self.layer_vectors)
         return layers + self.hidden + (1 if self.tied else 2) * self.head_parameters
 
+    def lora_parameters(self, rank: int) -> int:
+        """Adapter weights of rank `rank` on every matrix of every layer (dense width)."""
+        ends = 4 * self.hidden + 2 * (self.attention_width + self.kv_width) + 3 * (self.hidden + self.intermediate)
+        return self.layers * rank * ends
+
     def sequence_cost(self, *, frozen_weights: bool = False) -> SequenceCost:
         """FLOPs of a training sequence, recomputation left out (they are *model* FLOPs, as MFU counts them).
 

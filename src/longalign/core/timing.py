@@ -1,8 +1,9 @@
 """How long the steps of a plan take on a machine, and where the time of the ranks goes.
 
-A model, not a measurement: FLOPs over a reached rate, bytes over a bandwidth. Ulysses' all-to-alls wait for their
-data and are counted in full; gathering and scattering of sharded weights runs beside the compute of a microbatch
-and counts only as far as it is longer. The optimizer's own update is left out.
+A model, not a measurement: FLOPs over a reached rate, bytes over a bandwidth. Ulysses' all-to-alls and activations
+on their way to the host and back make compute wait and are counted in full; gathering and scattering of sharded
+weights, over the network and from the host, runs beside the compute of a microbatch and counts only as far as it is
+longer. The optimizer's update counts where it runs on the host.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from longalign.core.step_plan import StepPlan
 
 FloatArray = NDArray[np.float64]
 BYTES = 2  # bf16 weights and activations on the wire
+UPDATE_BYTES = 28  # AdamW reads weight, gradient and two moments and writes all but the gradient, float32
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ def plan_time(plan: StepPlan, shape: ModelShape, machine: Machine, execution: Ex
     run_P, useful_P = pack_flops(plan, shape.sequence_cost(frozen_weights=execution.lora_rank is not None))
     rate = machine.peak_flops * machine.efficiency / ((4 / 3) if execution.gradient_checkpointing else 1.0)
     compute_P = run_P / (sp * rate)
-    exchange_P = pack_tokens(plan) * _exchange_s_per_token(shape, machine, execution, sp)
+    if execution.mlp_tile_tokens and shape.experts == 1:  # tiles pass the MLP forward once more
+        again = 2.0 * shape.layers * 3 * shape.hidden * shape.intermediate
+        compute_P = compute_P + pack_tokens(plan) * again / (sp * machine.peak_flops * machine.efficiency)
+    exchange_P = pack_tokens(plan) * _exchange_s_per_token(shape, machine, execution, sp, plan.ranks)
 
     # [rounds, slots] matrices: slot = (step, data rank); absent microbatches take no time
     packs_R = np.diff(plan.rank_packs_R1)
@@ -83,16 +88,21 @@ def plan_time(plan: StepPlan, shape: ModelShape, machine: Machine, execution: Ex
     busy_MSG.reshape(len(busy_MSG), -1)[round_P, slot_P] += exchange_P
 
     weights_s = shape.parameters * BYTES * (plan.ranks - 1) / plan.ranks / machine.bandwidth(plan.ranks)
+    trained = shape.parameters if execution.lora_rank is None else shape.lora_parameters(execution.lora_rank)
+    offloaded = execution.cpu_offload and execution.sharded(plan.ranks)
     round_s_MS = busy_MSG.max(2)
     by_round_S, by_step_S = round_s_MS.sum(0), busy_MSG.sum(0).max(1)
     if execution.sync == "microbatch":  # gathered for forward and for backward, gradients scattered
-        moved_MS = np.where(round_s_MS > 0, 3.0 * weights_s, 0.0)
+        link_s = _host_link_s(shape, machine, execution, trained, plan.ranks) if offloaded else 0.0
+        moved_MS = np.where(round_s_MS > 0, 3.0 * weights_s + link_s, 0.0)
         exposed_S = np.maximum(moved_MS - compute_MSG.max(2), 0.0).sum(0)
         step_s_S = by_round_S + exposed_S
     else:  # one all-reduce of the gradients, beside the backward pass of the last microbatch
-        trained = 1.0 if execution.lora_rank is None else lora_parameters(shape, execution.lora_rank) / shape.parameters
-        exposed_S = np.maximum(2.0 * weights_s * trained - compute_MSG[0].max(1) * 2 / 3, 0.0)
+        exposed_S = np.maximum(2.0 * weights_s * trained / shape.parameters - compute_MSG[0].max(1) * 2 / 3, 0.0)
         step_s_S = by_step_S + exposed_S
+    if offloaded:
+        update_s = UPDATE_BYTES * trained / plan.ranks / machine.host_memory_bandwidth
+        exposed_S, step_s_S = exposed_S + update_s, step_s_S + update_s
 
     spent = float(step_s_S.sum()) * data_ranks
     compute, useful = float(compute_P.sum()), float(compute_P.sum() * useful_P.sum() / run_P.sum())
@@ -112,19 +122,28 @@ def plan_time(plan: StepPlan, shape: ModelShape, machine: Machine, execution: Ex
     )
 
 
-def lora_parameters(shape: ModelShape, rank: int) -> int:
-    """Adapter weights of rank `rank` on every matrix of every layer (dense width)."""
-    ends = 4 * shape.hidden + 2 * (shape.attention_width + shape.kv_width) + 3 * (shape.hidden + shape.intermediate)
-    return shape.layers * rank * ends
+def _host_link_s(shape: ModelShape, machine: Machine, execution: Execution, trained: int, ranks: int) -> float:
+    """Seconds that a rank's share of the weights needs from the host, forward and backward, and its gradients back.
 
-
-def _exchange_s_per_token(shape: ModelShape, machine: Machine, execution: Execution, sp: int) -> float:
-    """Seconds a microbatch token costs in Ulysses' all-to-alls: queries, keys, values in, attention out, each layer;
-    again in the recomputation and in the backward pass. Key heads fewer than `sp` are repeated up to it.
+    They travel as they are stored: float32 where they train, else in the precision of compute.
     """
-    if sp == 1:
-        return 0.0
-    kv_width = max(shape.kv_heads, sp) * shape.head_dim
-    passes = 3 if execution.gradient_checkpointing else 2
-    sent = shape.layers * passes * 2 * (shape.attention_width + kv_width) * BYTES * (sp - 1) / sp
-    return sent / sp / machine.bandwidth(sp)
+    stored = 4 * shape.parameters if execution.lora_rank is None else execution.compute_bytes * shape.parameters
+    return (2.0 * stored + 4.0 * trained) / ranks / machine.host_link
+
+
+def _exchange_s_per_token(shape: ModelShape, machine: Machine, execution: Execution, sp: int, ranks: int) -> float:
+    """Seconds a microbatch token costs in data that compute waits for.
+
+    Ulysses' all-to-alls: queries, keys, values in, attention out, each layer; again in the recomputation and in the
+    backward pass. Key heads fewer than `sp` are repeated up to it. Offloaded activations: each layer's input, out to
+    the host and back.
+    """
+    seconds = 0.0
+    if sp > 1:
+        kv_width = max(shape.kv_heads, sp) * shape.head_dim
+        passes = 3 if execution.gradient_checkpointing else 2
+        sent = shape.layers * passes * 2 * (shape.attention_width + kv_width) * BYTES * (sp - 1) / sp
+        seconds += sent / sp / machine.bandwidth(sp)
+    if execution.activation_offload and execution.gradient_checkpointing:
+        seconds += 2 * shape.layers * shape.hidden * execution.stream_bytes(ranks) / sp / machine.host_link
+    return seconds

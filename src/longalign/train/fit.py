@@ -25,6 +25,7 @@ from longalign.run import read_jsonl
 from longalign.train import checkpoint, ranks
 from longalign.train.collate import StepLoader
 from longalign.train.heldout import HeldOut
+from longalign.train.lora import has_adapters
 from longalign.train.metrics import Groups, StepMeter
 from longalign.train.parallel import parallel_mode, token_limit, training_arguments
 from longalign.train.preview import machine_name
@@ -143,7 +144,8 @@ def step_plan(
 def model_cost(model: nn.Module) -> SequenceCost:
     """FLOPs of a sequence through this model, from its config."""
     config: Any = model.config
-    return ModelShape.from_config(config.to_dict(), name=str(config.model_type)).sequence_cost()
+    shape = ModelShape.from_config(config.to_dict(), name=str(config.model_type))
+    return shape.sequence_cost(frozen_weights=has_adapters(model))
 
 
 def peak_flops() -> float | None:

@@ -53,12 +53,12 @@ class Groups:
     ) -> Groups:
         """`source_N`: which of `sources` each row comes from. Groups are listed by length and by name."""
         _, exponent_N = np.frexp(np.maximum(lengths_N, 1))  # 2^(exponent - 1) <= length < 2^exponent
-        exponents, band_N = np.unique(exponent_N, return_inverse=True)
+        exponents = np.flatnonzero(np.bincount(exponent_N))
         order = sorted(range(len(sources)), key=lambda number: sources[number])
         return cls(
             tuple(length_band(1 << (int(exponent) - 1)) for exponent in exponents),
             tuple(sources[number] for number in order),
-            band_N.astype(np.int8),
+            np.searchsorted(exponents, exponent_N).astype(np.int8),
             np.argsort(order).astype(np.int32)[source_N],
             targets_N,
         )

@@ -14,27 +14,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from benchmarks.measure import write_result
-from longalign.config import LoopSettings
-from longalign.core.shapes import ModelShape
+from benchmarks.steps import longalign_step, trl_step
+from longalign.config import LoopSettings, Strategy
 from longalign.data.tokenize import TokenSequence
 from longalign.train import attention
-from longalign.train.collate import StepLoader
-from longalign.train.fit import plan_steps, weight_schedule
 from longalign.train.loss import attach_loss
-from longalign.train.metrics import Groups, StepMeter
-from longalign.train.parallel import token_limit, training_arguments
-from longalign.train.trainer import PlanTrainer
 
 WINDOW, ROWS, PADDED_ROWS = 2048, 96, 8
 SHAPE = {
@@ -55,46 +48,26 @@ def rows(target_share: float, seed: int = 0) -> list[TokenSequence]:
     return made
 
 
-def ours(strategy: str, data: list[TokenSequence]) -> Callable[[], None]:
+def ours(strategy: Strategy, data: list[TokenSequence]) -> Callable[[], None]:
     """One optimizer step over all rows by one of our strategies."""
     attention.register()
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(
-        LlamaConfig(**SHAPE), dtype=torch.float32, attn_implementation=attention.NAME
+    model = attach_loss(random_model(attention.NAME))
+    settings = LoopSettings(
+        window=WINDOW, sequences_per_step=ROWS, strategy=strategy, weighting="token", rows_per_microbatch=PADDED_ROWS
     )
-    attach_loss(model)
-    settings = LoopSettings(window=WINDOW, sequences_per_step=ROWS, strategy=strategy, weighting="token")  # type: ignore[arg-type]
-    plan = plan_steps(
-        [s.length_tokens for s in data], [s.target_count for s in data], window=WINDOW, sequences_per_step=ROWS,
-        strategy=strategy, rows_per_microbatch=PADDED_ROWS, token_limit=token_limit(settings),
-        packs_per_step=10**6 if strategy == "packed" else None,
-        cost=ModelShape.from_config(model.config.to_dict()).sequence_cost(),
-    )  # type: ignore[arg-type]  # fmt: skip
-    folder = Path(tempfile.mkdtemp())
-    loader = StepLoader(data, plan, weight_schedule(settings))
-    groups = Groups.of(plan.lengths_N, plan.targets_N, np.zeros(ROWS, dtype=np.int32), ["all"])
-    trainer = PlanTrainer(
-        model, training_arguments(settings, folder, 1), settings=settings, loader=loader,
-        meter=StepMeter(folder / "metrics.jsonl", plan, groups, 1), checkpoints=folder,
-        names_of=lambda rows: list(map(str, rows)),
-    )  # fmt: skip
-    wrapped, _ = trainer._prepare_for_training(1, loader, None)
-    assert len(plan) == 1
+    return longalign_step(model, data, settings, packs_per_step=10**6 if strategy == "packed" else None)
 
-    def step() -> None:
-        trainer.training_step(wrapped, loader.batch(0))
-        trainer.sums.take()
-        trainer._clip_grad_norm(wrapped)
-        trainer.optimizer.step()
-        wrapped.zero_grad()
 
-    return step
+def random_model(attention_implementation: str) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(
+        LlamaConfig(**SHAPE), dtype=torch.float32, attn_implementation=attention_implementation
+    )
 
 
 def plain_padded(data: list[TokenSequence]) -> Callable[[], None]:
     """Padded batches as transformers' own models and losses run them: SDPA with a mask, logits at every position."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE), dtype=torch.float32, attn_implementation="sdpa")
+    model = random_model("sdpa")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     order = np.random.default_rng(1).permutation(ROWS)
     batches = []
@@ -120,44 +93,10 @@ def plain_padded(data: list[TokenSequence]) -> Callable[[], None]:
 
 
 def trl(data: list[TokenSequence]) -> Callable[[], None]:
-    """The same rows through TRL's SFTTrainer with its default packing; the step is as many packs as it makes."""
-    from datasets import Dataset
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-    from trl import SFTConfig, SFTTrainer
-
-    words = {f"w{n}": n for n in range(SHAPE["vocab_size"])}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="w0")), eos_token="w1", pad_token="w2"
+    """The same rows through TRL with its default packing."""
+    return trl_step(
+        random_model("sdpa"), data, max_length=WINDOW, use_cpu=True, gradient_checkpointing=False, bf16=False
     )
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE), dtype=torch.float32, attn_implementation="sdpa")
-    dataset = Dataset.from_list(
-        [{"input_ids": s.ids_T.tolist(), "labels": np.where(s.target_T, s.ids_T, -100).tolist()} for s in data]
-    )
-    trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(
-            output_dir=tempfile.mkdtemp(), packing=True, max_length=WINDOW, per_device_train_batch_size=1, use_cpu=True,
-            report_to="none", disable_tqdm=True, gradient_checkpointing=False, bf16=False,
-        ),
-        train_dataset=dataset, processing_class=tokenizer,
-    )  # fmt: skip
-    batches = list(trainer.get_train_dataloader())
-    trainer.create_optimizer()
-    real = sum(int((b["labels"] != -100).sum()) for b in batches)
-    assert real == sum(s.target_count for s in data), "TRL trains the same targets"
-    trainer.current_gradient_accumulation_steps = len(batches)
-
-    def step() -> None:
-        count = torch.tensor(real)
-        for batch in batches:
-            trainer.training_step(model, dict(batch), count)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        trainer.optimizer.step()
-        model.zero_grad()
-
-    return step
 
 
 def measure(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, tuple[float, float]]:
@@ -176,7 +115,7 @@ def measure(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, tup
 def mix(share: float, *, with_trl: bool, repeats: int) -> dict[str, Any]:
     """All strategies on rows with that share of targets."""
     data = rows(share)
-    steps = {strategy: ours(strategy, data) for strategy in ("balanced", "packed", "sorted", "padded")}
+    steps = {strategy: ours(strategy, data) for strategy in get_args(Strategy)}
     steps["padded, plain transformers"] = plain_padded(data)
     if with_trl:
         steps["trl packing"] = trl(data)

@@ -187,3 +187,27 @@ def test_spearman_interval_covers_at_the_stated_rate() -> None:
 def test_missing_values_are_refused_rather_than_averaged(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="unscored"):
         stats.mean_interval(bad)
+
+
+@pytest.mark.parametrize(("wins", "losses", "n"), [(3, 5, 100), (0, 21, 44), (1, 0, 44), (16, 4, 80)])
+def test_limits_of_paired_shares_are_where_the_score_test_turns(wins: int, losses: int, n: int) -> None:
+    low, high = stats.paired_share_interval(wins, losses, n)
+    assert low < (wins - losses) / n < high
+    z = scipy_stats.norm.ppf(0.975)
+    assert oracle.paired_share_score(wins, losses, n, low) == pytest.approx(z, abs=2e-3)
+    assert oracle.paired_share_score(wins, losses, n, high) == pytest.approx(-z, abs=2e-3)
+
+
+def test_ties_alone_prove_little_when_questions_are_few() -> None:
+    z2 = scipy_stats.norm.ppf(0.975) ** 2
+    for n in (1, 20, 140):
+        assert stats.paired_share_interval(0, 0, n) == pytest.approx((-z2 / (n + z2), z2 / (n + z2)))
+    got = stats.paired_comparison([1.0] * 20, [1.0] * 20, np.random.default_rng(0))
+    assert (got.low, got.high) == pytest.approx((-0.161, 0.161), abs=1e-3)
+    assert stats.paired_share_interval(0, 7, 7)[0] == -1.0
+    assert stats.paired_share_interval(7, 0, 7)[1] == 1.0
+
+
+def test_limits_of_graded_answers_are_the_bootstraps() -> None:
+    got = stats.paired_comparison([1.0, 5.0, 7.0, 3.0], [2.0, 5.0, 9.0, 3.0], np.random.default_rng(0))
+    assert (got.low, got.high) == (got.bca_low, got.bca_high)

@@ -6,7 +6,7 @@ import itertools
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 
 def clustered_error(values: list[float], clusters: list[int]) -> float:
@@ -50,3 +50,12 @@ def holm_rejects(p_values: list[float], alpha: float) -> list[bool]:
             break
         rejected[index] = True
     return rejected
+
+
+def paired_share_score(wins: int, losses: int, n: int, difference: float) -> float:
+    """Tango's statistic with the likeliest chance of a loss found by search, not by his formula."""
+    lost = np.linspace(max(0.0, -difference), (1 - difference) / 2, 1_000_001)
+    won, tied = (np.maximum(chance, 0.0) for chance in (lost + difference, 1 - 2 * lost - difference))
+    likelihood = special.xlogy(wins, won) + special.xlogy(losses, lost) + special.xlogy(n - wins - losses, tied)
+    spread = 2 * float(lost[np.argmax(likelihood)]) + difference * (1 - difference)
+    return (wins - losses - n * difference) / math.sqrt(n * spread)

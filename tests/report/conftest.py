@@ -78,8 +78,8 @@ def write_short(folder: Path, label: str, rate: float, seed: int | None) -> None
         rows.append(short.score_row(row, answer(row["id"], row["messages"][1]["content"] if right else "amber")))
     with open_stage(folder, "short", settings=settings, inputs={"model": label}, version=1) as stage:
         kinds = short.kinds(rows)
-        results = {"task": "short", "label": label, "model_seed": seed, "overall": short.tally(rows)}
-        results["by_kind"] = {kind: short.tally(r for r in rows if r["kind"] == kind) for kind in kinds}
+        results = {"task": "short", "label": label, "model_seed": seed, "overall": short.shares(rows)}
+        results["by_kind"] = {kind: short.shares(r for r in rows if r["kind"] == kind) for kind in kinds}
         write_scores(folder, rows)
         atomic_write_json(folder / "results.json", results)
         stage.finish(results)

@@ -10,12 +10,14 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from longalign.core.stats import paired_comparison
 from longalign.errors import RunError
 from longalign.report.collect import collect
 from longalign.report.page import report
-from longalign.report.short_section import short_section
+from longalign.report.short_section import judge_drop, short_section
 from longalign.run import read_jsonl
 from tests.report.conftest import LENGTHS, MODELS, write_chat, write_needle, write_results, write_run, write_short
 
@@ -178,6 +180,23 @@ def test_a_dropped_skill_is_called_dropped_and_an_open_question_is_called_open(t
     assert by_label["same"].dropped in (False, None)
     assert by_label["same"].verdict is not None
     assert not by_label["same"].verdict.startswith("dropped")
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "said", "dropped"),
+    [
+        (1.0, 20, "cannot tell: 20 questions cannot rule out a drop of 5 points", None),
+        (1.0, 140, "not dropped", False),
+        (0.0, 140, "cannot tell: the reference has too little to lose", None),
+    ],
+)
+def test_equal_shares_are_no_proof_where_questions_are_few_or_none_is_right(
+    right: float, n: int, said: str, dropped: bool | None
+) -> None:
+    got = paired_comparison([right] * n, [right] * n, np.random.default_rng(0))
+    words, found = judge_drop(got, 1.0)
+    assert words.startswith(said)
+    assert found is dropped
 
 
 def test_several_seeds_give_a_mean_and_a_range(tmp_path: Path) -> None:

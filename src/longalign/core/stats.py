@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 POWER = 0.80
+TINY = 1e-300
 EXACT_FLIPS = 14  # 2**14 sign patterns are enumerated; above that they are drawn
 
 
@@ -33,12 +34,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Two systems on the same questions; `difference` is mean of b minus mean of a, per question."""
+    """Two systems on the same questions; `difference` is mean of b minus mean of a, per question.
+
+    `low` and `high` are the limits to quote: Tango's for right or wrong, else the bootstrap's.
+    """
 
     n: int
     mean_a: float
     mean_b: float
     difference: float
+    low: float
+    high: float
     t_low: float | None
     t_high: float | None
     t_p: float | None
@@ -127,24 +133,51 @@ def paired_comparison(
     t = mean_interval(d, clusters, confidence)
     error, freedom = _standard_error(d, clusters)
     bca = bca_interval(d, rng, clusters, confidence)
+    limits = tuple(t.estimate if limit is None else limit for limit in (bca.low, bca.high))
+    wins, losses = int((d > 0).sum()), int((d < 0).sum())
+    graded = clusters is not None or not np.isin((x, y), (0, 1)).all()
+    quoted = limits if graded else paired_share_interval(wins, losses, len(d), confidence)
     p = float(2 * stats.t.sf(abs(t.estimate) / error, freedom)) if error else None
     return PairedComparison(
         n=len(d),
         mean_a=float(x.mean()),
         mean_b=float(y.mean()),
         difference=t.estimate,
+        low=quoted[0],
+        high=quoted[1],
         t_low=t.low,
         t_high=t.high,
         t_p=p,
-        bca_low=bca.low if bca.low is not None else t.estimate,
-        bca_high=bca.high if bca.high is not None else t.estimate,
+        bca_low=limits[0],
+        bca_high=limits[1],
         sign_flip_p=sign_flip_p(d, rng, clusters),
-        wins=int((d > 0).sum()),
-        ties=int((d == 0).sum()),
-        losses=int((d < 0).sum()),
+        wins=wins,
+        ties=len(d) - wins - losses,
+        losses=losses,
         minimum_detectable=minimum_detectable(error, freedom) if error else None,
         n_needed=questions_needed(t.estimate, error * np.sqrt(len(d))) if error else None,
     )
+
+
+def paired_share_interval(wins: int, losses: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Limits of the difference of two shares on the same `n` questions: Tango's score interval (1998).
+
+    Wide where few questions are asked, also when every one of them ends in a tie, where resampling sees no spread.
+    """
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+
+    def score(difference: float) -> float:
+        """How many standard errors the observed difference lies above this one, if this one held."""
+        b = -wins - losses + (2 * n - wins + losses) * difference
+        c = -losses * difference * (1 - difference)
+        lost = (np.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)  # likeliest chance of a loss
+        variance = max(n * (2 * lost + difference * (1 - difference)), TINY)
+        return float(np.clip((wins - losses - n * difference) / np.sqrt(variance), -2 * z, 2 * z))
+
+    estimate, edge = (wins - losses) / n, 1 - 1e-12
+    low = optimize.brentq(lambda d: score(d) - z, -edge, estimate) if estimate > -edge else -1.0
+    high = optimize.brentq(lambda d: score(d) + z, estimate, edge) if estimate < edge else 1.0
+    return float(low), float(high)
 
 
 def sign_flip_p(

@@ -108,7 +108,7 @@ def statement(got: PairedComparison, p: float) -> str:
         word = "higher" if got.difference > 0 else "lower"
         return f"{figures}: {word} (difference {got.difference:+.2f}, {_limits(got)}, p = {p:.2g})"
     if got.difference == 0:
-        return f"{figures}: no difference seen{_detectable(got)}"
+        return f"{figures}: no difference seen ({_limits(got)}){_detectable(got)}"
     need = f" (needs about {got.n_needed:,} questions)" if got.n_needed and got.n_needed > got.n else ""
     return f"{figures}: not distinguishable{need}, p = {p:.2g}{_detectable(got)}"
 
@@ -148,7 +148,7 @@ def _warnings(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 
 
 def _limits(got: PairedComparison) -> str:
-    return f"95% {got.bca_low:+.2f} to {got.bca_high:+.2f}"
+    return f"95% {got.low:+.2f} to {got.high:+.2f}"
 
 
 def _detectable(got: PairedComparison) -> str:

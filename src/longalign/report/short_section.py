@@ -78,16 +78,16 @@ def short_section(evaluated: dict[str, list[Stage]], reference: str | None = Non
 
 def judge_drop(got: PairedComparison, p: float) -> tuple[str, bool | None]:
     """What may be said of a model against its reference. True: dropped; False: no drop worth naming; None: open."""
-    change = (
-        f"{100 * got.difference:+.0f} points, 95% {100 * got.bca_low:+.0f} to {100 * got.bca_high:+.0f}, p = {p:.2g}"
-    )
+    change = _change(got, p)
     if p < ALPHA and got.difference < 0:
         return f"dropped ({change})", True
     if p < ALPHA:
         return f"not dropped: better ({change})", False
-    if got.bca_low > -HARMLESS_DROP:
+    if got.mean_a < HARMLESS_DROP:
+        return f"cannot tell: the reference has too little to lose ({change})", None
+    if got.low > -HARMLESS_DROP:
         return f"not dropped ({change})", False
-    return f"no drop shown, but {got.n} questions cannot rule one out ({change})", None
+    return f"cannot tell: {got.n} questions cannot rule out a drop of {100 * HARMLESS_DROP:.0f} points ({change})", None
 
 
 def judge_distance(got: PairedComparison, p: float) -> tuple[str, None]:
@@ -97,7 +97,7 @@ def judge_distance(got: PairedComparison, p: float) -> tuple[str, None]:
 
 
 def _change(got: PairedComparison, p: float) -> str:
-    points = f"{100 * got.difference:+.0f} points, 95% {100 * got.bca_low:+.0f} to {100 * got.bca_high:+.0f}"
+    points = f"{100 * got.difference:+.0f} points, 95% {100 * got.low:+.0f} to {100 * got.high:+.0f}"
     return f"{points}, p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
 
 

@@ -51,7 +51,11 @@ def _short(section: ShortSection | None) -> str | None:
     row = section.rows[-1]
     if row.verdict is None:
         return f"short skills: {several([_figure(each) for each in section.rows])}"
-    word = {True: "short skills dropped", False: "short skills did not drop", None: "no drop of short skills was shown"}
+    word = {
+        True: "short skills dropped",
+        False: "short skills did not drop",
+        None: "whether short skills dropped cannot be told",
+    }
     reference = next(r for r in section.rows if r.label == section.reference)
     return f"{word[row.dropped]} ({_figure(row)} against {_figure(reference)})"
 

@@ -58,7 +58,7 @@ class Groups:
         return cls(
             tuple(length_band(1 << (int(exponent) - 1)) for exponent in exponents),
             tuple(sources[number] for number in order),
-            np.searchsorted(exponents, exponent_N).astype(np.int8),
+            np.asarray(np.searchsorted(exponents, exponent_N), dtype=np.int8),
             np.argsort(order).astype(np.int32)[source_N],
             targets_N,
         )

@@ -27,13 +27,12 @@ from longalign.config import LoopSettings
 from longalign.errors import RunError
 from longalign.run import append_jsonl
 from longalign.train import checkpoint, ranks
-from longalign.train.attention import pack_kwargs
 from longalign.train.collate import Microbatch, StepBatch, StepLoader
 from longalign.train.heldout import HeldOut
 from longalign.train.metrics import NamesOf, NllSums, StepMeter, forget_after
 from longalign.train.optimizer import build_optimizer, build_schedule
 from longalign.train.parallel import compute_dtype
-from longalign.train.sequence_parallel import SequenceParallel, shard_inputs
+from longalign.train.sequence_parallel import SequenceParallel, model_inputs
 from longalign.train.shard import is_sharded
 
 logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
@@ -113,21 +112,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     def model_inputs(self, microbatch: Microbatch) -> dict[str, Any]:
         """Keyword arguments of the model for one microbatch, on its device."""
-        inputs: dict[str, Any] = {
-            "input_ids": microbatch.input_ids_1T,
-            "position_ids": microbatch.position_ids_1T,
-            "target_ids": microbatch.target_ids_1T,
-            "loss_weights": microbatch.weights_1T,
-            **pack_kwargs(microbatch.cu_seqlens_S1),
-        }
-        if self.sequence_parallel:
-            inputs = shard_inputs(inputs, self.sequence_parallel)
-        device = self.args.device
-
-        def moved(value: Tensor) -> Tensor:  # from pageable memory a copy would wait for everything queued on the GPU
-            return (value.pin_memory() if device.type == "cuda" else value).to(device, non_blocking=True)
-
-        return {k: moved(v) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        return model_inputs(microbatch, self.args.device, self.sequence_parallel)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Autocast, where weights are float32 in the forward pass; FSDP2 and DeepSpeed cast them by themselves."""

@@ -5,12 +5,12 @@ Keys follow `transformers.TrainingArguments` and the `messages` convention where
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Strategy = Literal["padded", "sorted", "packed", "balanced"]
-Weighting = Literal["token", "sequence", "sqrt"]
+Weighting = Literal["token", "sequence", "sqrt", "plain_packing"]
 Overlong = Literal["truncate_middle_of_document", "truncate_right", "split", "drop"]
 
 
@@ -67,7 +67,10 @@ class LoopSettings(OptimizerSettings):
 
     window: int = Field(65536, gt=1, description="maximum context in tokens")
     strategy: Strategy = Field("balanced", description="how sequences become steps, ranks and microbatches")
-    weighting: Weighting = Field("sequence", description="what counts once: a sequence (Eq. 2), a token, or between")
+    weighting: Weighting = Field(
+        "sequence",
+        description="what counts once: a sequence (Eq. 2), a token, `sqrt` between; `plain_packing` is Eq. 3, to compare",
+    )
     token_weighting_steps: int = Field(
         0, ge=0, description="schedule: this many first steps weigh by token, then by `weighting`"
     )
@@ -103,6 +106,14 @@ class LoopSettings(OptimizerSettings):
     logging_steps: int = Field(1, gt=0, description="optimizer steps between rows of metrics.jsonl")
     eval_steps: int | None = Field(None, gt=0, description="steps between held-out losses; default: only at the end")
     report_to: tuple[str, ...] = Field((), description="Trainer trackers: wandb, tensorboard, mlflow")
+
+    @model_validator(mode="after")
+    def _packs_must_be_fixed_to_weigh_by_them(self) -> Self:
+        if self.weighting == "plain_packing" and self.strategy != "packed":
+            raise ValueError(
+                f"weighting plain_packing needs strategy packed: the packs of {self.strategy!r} depend on the ranks"
+            )
+        return self
 
 
 class ExtendSettings(LoopSettings):
@@ -241,7 +252,7 @@ class PlanSettings(Settings):
     )
     machine: str = Field("a100-80g", description="a100-80g (the paper's), h100-80g, h200 or cpu")
     sharding: Literal["full", "none"] = Field("full", description="full: FSDP2 or ZeRO-3; none: whole copies (DDP)")
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field("bfloat16", description="precision of compute")
+    dtype: Literal["float32", "bfloat16", "float64"] = Field("bfloat16", description="precision of compute")
     gradient_checkpointing: bool = Field(True, description="recompute activations in the backward pass")
     activation_offload: bool = Field(False, description="keep checkpointed activations in CPU memory")
     mlp_tile_tokens: int | None = Field(

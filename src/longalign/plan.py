@@ -92,7 +92,7 @@ def _machine(name: str) -> Machine:
 
 def _execution(settings: PlanSettings) -> Execution:
     given = {name: getattr(settings, name) for name in Execution.__dataclass_fields__ if name != "half"}
-    return Execution(**given, half=settings.dtype in ("bfloat16", "float16") and settings.machine != "cpu")
+    return Execution(**given, half=settings.dtype == "bfloat16" and settings.machine != "cpu")
 
 
 def _plan(

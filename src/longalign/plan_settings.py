@@ -21,7 +21,9 @@ def plan_settings(
     parallel: none, ddp, fsdp2 or deepspeed; by default the settings', or what training would choose.
     """
     on_gpu = machine != "cpu"
-    how = parallel or settings.parallel or ("fsdp2" if on_gpu and ranks > 1 else "ddp")
+    quantize = settings.quantize if isinstance(settings, TrainSettings) else None
+    sharded = settings.cpu_offload or (on_gpu and ranks > 1 and not quantize)
+    how = parallel or settings.parallel or ("fsdp2" if sharded else "ddp")
     checkpointing = settings.gradient_checkpointing
     return PlanSettings(
         data=data,
@@ -44,7 +46,7 @@ def plan_settings(
         cpu_offload=settings.cpu_offload,
         optimizer=settings.optimizer,
         lora_rank=settings.lora_rank if isinstance(settings, TrainSettings) else None,
-        quantize=settings.quantize if isinstance(settings, TrainSettings) else None,
+        quantize=quantize,
         loss_chunk_tokens=settings.loss_chunk_tokens,
         seed=settings.seed,
     )

@@ -198,7 +198,7 @@ def test_tiles_cost_one_more_forward_pass_of_the_mlp():
 def test_states_count_what_is_kept_of_each_weight():
     shape, bytes_of = SHAPES["8b"], lambda ranks=1, **kw: rank_memory(shape, Execution(**kw), ranks=ranks, tokens=1)
     assert bytes_of().states == 16 * shape.parameters
-    assert bytes_of().weights_in_use == 2 * shape.parameters, "autocast's copies"
+    assert bytes_of().weights_in_use == 2 * (shape.layer_parameters() + shape.head_parameters), "autocast's copies"
     assert bytes_of(half=False).weights_in_use == 0
     assert bytes_of(ranks=8, sharding="none").states == 20 * shape.parameters, "DDP's buckets"
     matrices = shape.layers * shape.layer_parameters()

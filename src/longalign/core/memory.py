@@ -1,8 +1,8 @@
 """Memory of a rank, part by part, and the largest window that fits: an estimate, with its parts shown.
 
 It follows what the training code does. Weights that train are float32 with a float32 gradient and the optimizer's
-moments. Sharded layers are gathered in the precision of compute, two at a time; whole weights are copied to it by
-autocast, and then the residual stream stays float32. Frozen weights under LoRA are stored in it, or in 4 bits.
+moments. Sharded layers are gathered in the precision of compute, two at a time; of whole weights autocast makes copies
+as they are used, and then the residual stream stays float32. Frozen weights under LoRA are stored in it, or in 4 bits.
 tests/train/test_memory.py compares the activation part with the live tensors of a real step.
 """
 
@@ -90,7 +90,8 @@ def _states(shape: ModelShape, execution: Execution, ranks: int) -> float:
 
 def _weights_in_use(shape: ModelShape, execution: Execution, ranks: int) -> float:
     """Sharded: two layers whole and a third on its way, gradients of one and their float32 copy to be reduced; head and
-    embedding whole, and the head's gradient. Whole: autocast's copies. 4 bits: one matrix at a time at full width.
+    embedding whole, and the head's gradient. Whole: autocast's copies of a layer and of the head. In 4 bits: one matrix
+    at full width.
     """
     size, trains = execution.compute_bytes, execution.lora_rank is None
     ends = (1 if shape.tied else 2) * shape.head_parameters
@@ -99,7 +100,7 @@ def _weights_in_use(shape: ModelShape, execution: Execution, ranks: int) -> floa
         return layer + size * (ends + (shape.head_parameters if trains else 0))
     if execution.quantize:
         return float(size) * shape.hidden * max(shape.intermediate, shape.attention_width)
-    return float(size) * shape.parameters if trains and execution.half else 0.0
+    return float(size) * (shape.layer_parameters() + shape.head_parameters) if trains and execution.half else 0.0
 
 
 def _layer_bytes_per_token(shape: ModelShape, execution: Execution, stream: int, tokens: int) -> tuple[float, float]:

@@ -40,6 +40,7 @@ def build_model(
         dtype=weight_dtype(settings, frozen=lora),
         init=_source(settings, init),
         seed=settings.seed,
+        quantize=settings.quantize if isinstance(settings, TrainSettings) else None,
     )
     attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
     isolation = _check(model, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -46,6 +47,7 @@ def has_adapters(model: nn.Module) -> bool:
 
 
 def _peft() -> Any:
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it where it is; it misses CPU kernels
     try:
         import peft
     except ImportError:

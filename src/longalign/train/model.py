@@ -8,8 +8,10 @@ ignores later changes. Attention that packing cannot honour exactly is refused h
 `--plan-only` on a laptop already says no.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -22,6 +24,7 @@ from longalign.config import RopeSettings
 from longalign.core import rope as rope_core
 from longalign.errors import ModelError
 from longalign.train import attention as packed_attention
+from longalign.train import ranks
 
 _DROPOUT = "is not 0, so that a packed and a separate run differ; set it to 0.0 in config.json"
 PACKABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
@@ -52,11 +55,13 @@ def load_model(
     attention: str = packed_attention.NAME,
     init: Literal["weights", "random", "meta"] = "weights",
     seed: int = 0,
+    quantize: Literal["4bit"] | None = None,
 ) -> tuple[nn.Module, ModelReport]:
     """Build a transformers causal LM with packed attention; returns it with a report.
 
     `rope` stretches RoPE to `window` tokens (both are needed together). `init`: the stored `weights`; `random` from the
-    config, keyed by `seed`; `meta` for planning, without memory. Raises `ModelError` for what cannot be loaded or
+    config, keyed by `seed`; `meta` for planning, without memory. `quantize` reads matrices of layers into 4 bits
+    (embedding, norms and head stay as they are) on this rank's device. Raises `ModelError` for what cannot be loaded or
     trained exactly: see `check_supported`.
     """
     from transformers import AutoModelForCausalLM
@@ -74,8 +79,12 @@ def load_model(
     options: dict[str, Any] = {"dtype": _dtype(dtype), "attn_implementation": attention}
     if _dtype(dtype) == torch.float64:
         options["experts_implementation"] = "eager"  # grouped matrix products exist up to float32
+    if quantize:
+        options |= _in_4_bits(_dtype(dtype))
     if init == "weights":
         model = _with_weights(path_or_id, config, options)
+        if quantize:
+            _keep_differentiable(model)
     elif init == "random":
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -86,7 +95,7 @@ def load_model(
     report = ModelReport(
         source=str(path_or_id),
         model_class=type(model).__name__,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=model.num_parameters(),
         layers=int(config.num_hidden_layers),
         vocabulary=int(config.vocab_size),
         dtype=str(_dtype(dtype)).removeprefix("torch."),
@@ -274,6 +283,28 @@ def _with_weights(path_or_id: str | Path, config: Any, options: dict[str, Any]) 
         shown = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         raise ModelError(f"{path_or_id}: {len(absent)} weights are missing or of another shape ({shown})")
     return model
+
+
+def _in_4_bits(compute: torch.dtype) -> dict[str, Any]:
+    """Options of `from_pretrained` for QLoRA's weights: NF4, its constants quantised too, computed in `compute`."""
+    if find_spec("bitsandbytes") is None:
+        raise ModelError("quantize needs the `bitsandbytes` package: pip install 'longalign[qlora]'")
+    from transformers import BitsAndBytesConfig
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses optional CPU kernels
+    how = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+    )
+    return {"quantization_config": how, "device_map": {"": ranks.this_device()}}
+
+
+def _keep_differentiable(model: nn.Module) -> None:
+    """On a CPU with bfloat16 bitsandbytes would pack weights for inference at the first evaluation, and from then on
+    pass no gradient through them, with a mere warning.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            cast(Any, module).support_avx512bf16_for_cpu = False
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from longalign.config import LoopSettings
+from longalign.config import LoopSettings, TrainSettings
 from longalign.errors import ConfigError
 from longalign.plan_settings import microbatch_tokens
 from longalign.train import ranks
@@ -65,7 +65,8 @@ def parallel_mode(settings: LoopSettings) -> str:
     """`settings.parallel`, or what suits the machine. Raises `ConfigError` for settings that exclude each other."""
     several = ranks.count() > 1
     how = settings.parallel
-    if how is None and (settings.cpu_offload or (several and torch.cuda.is_available())):
+    quantised = isinstance(settings, TrainSettings) and settings.quantize is not None
+    if how is None and (settings.cpu_offload or (several and torch.cuda.is_available() and not quantised)):
         how = "fsdp2"
     elif how is None:
         how = "ddp" if several else "none"
@@ -73,6 +74,8 @@ def parallel_mode(settings: LoopSettings) -> str:
         raise ConfigError(f"parallel: none, but {ranks.count()} processes were started; use ddp, fsdp2 or deepspeed")
     if settings.cpu_offload and how in ("none", "ddp"):
         raise ConfigError(f"cpu_offload: parallel {how} cannot offload; use fsdp2 (also on one GPU) or deepspeed")
+    if quantised and how in ("fsdp2", "deepspeed"):
+        raise ConfigError(f"quantize: {how} cannot split 4-bit weights over ranks; use ddp, without cpu_offload")
     if how == "ddp" and not several:
         return "none"
     if ranks.count() % settings.sequence_parallel:

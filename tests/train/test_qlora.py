@@ -1,0 +1,135 @@
+"""QLoRA: adapters train beside 4-bit weights, and go into the weights that were never quantised."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from longalign.config import TrainSettings
+from longalign.errors import ConfigError, ModelError
+from longalign.run import read_jsonl
+from longalign.train import checkpoint
+from longalign.train.build import build_model
+from longalign.train.isolation import check_isolation
+from longalign.train.parallel import parallel_mode
+from longalign.train.sft import train
+from tests.data.chat_templates import CHATML, tokenizer
+from tests.oracles.plain_loss import relative_error
+from tests.train.test_stages import make_rows
+from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config
+
+pytest.importorskip("bitsandbytes", reason="the extra `qlora` is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """model/ whose matrices fill whole blocks of 64 weights, and rows.jsonl."""
+    folder = tmp_path_factory.mktemp("qlora")
+    tok = tokenizer(CHATML)
+    torch.manual_seed(0)
+    config = tiny_config(LlamaConfig, vocab_size=len(tok), hidden_size=64, intermediate_size=128)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
+    tok.save_pretrained(folder / "model")
+    make_rows(folder / "rows.jsonl")
+    return folder
+
+
+def settings(place: Path, **more: object) -> TrainSettings:
+    values = {
+        "model": str(place / "model"), "data": {str(place / "rows.jsonl"): None}, "window": 96, "lora_rank": 4,
+        "sequences_per_step": 8, "learning_rate": 2e-2, "num_train_epochs": 4, "quantize": "4bit",
+        "gradient_checkpointing": True, "mlp_tile_tokens": 64, "save_steps": 100,
+    }  # fmt: skip
+    return TrainSettings(**(values | more))
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained")
+    train(settings(place), out)
+    return out
+
+
+def losses(out: Path) -> list[float]:
+    return [row["loss"] for row in read_jsonl(out / "metrics.jsonl") if "loss" in row]
+
+
+def test_the_base_is_in_4_bits_except_embedding_norms_and_head_and_packs_stay_apart(place: Path) -> None:
+    model, report = build_model(settings(place), str(place / "model"))
+    stored = {name: p for name, p in model.named_parameters() if "lora" not in name}
+    packed = {name for name, p in stored.items() if p.dtype == torch.uint8}
+    assert len(packed) == 2 * 7
+    assert all(name.endswith("proj.base_layer.weight") for name in packed)
+    assert all(p.dtype == torch.float32 for name, p in stored.items() if name not in packed)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
+        name for name, _ in model.named_parameters() if "lora" in name
+    }
+    whole = AutoModelForCausalLM.from_pretrained(place / "model")
+    assert report.parameters == sum(p.numel() for p in whole.parameters())
+    assert check_isolation(model).equal_error < 1e-4
+
+
+def test_gradients_are_the_same_after_an_evaluation_as_before(place: Path) -> None:
+    """bitsandbytes repacks weights for inference on some CPUs and then passes no gradient through them."""
+    model, _ = build_model(settings(place), str(place / "model"))
+    before = gradients_of(model.train(), packed_inputs(sequences_of([13, 1, 22, 9])))[1]
+    with torch.no_grad():
+        model.eval()(input_ids=torch.arange(12)[None])
+    after = gradients_of(model.train(), packed_inputs(sequences_of([13, 1, 22, 9])))[1]
+    assert relative_error(after, before) < 1e-6
+
+
+def test_the_loss_falls_and_only_adapters_are_saved(trained: Path) -> None:
+    found = losses(trained)
+    assert sum(found[-3:]) < 0.8 * sum(found[:3])
+    newest = checkpoint.newest_good(trained / "checkpoints")
+    assert newest is not None
+    names = checkpoint.read_json(newest, "manifest.json")["files"]
+    assert sum(f["bytes"] for n, f in names.items() if n.startswith("weights")) < 200_000
+
+
+def test_adapters_are_merged_into_the_weights_that_were_never_quantised(place: Path, trained: Path) -> None:
+    base, merged = (AutoModelForCausalLM.from_pretrained(f) for f in (place / "model", trained / "final"))
+    assert not hasattr(merged.config, "quantization_config")
+    before, after = dict(base.named_parameters()), dict(merged.named_parameters())
+    assert before.keys() == after.keys()
+    for name, weight in after.items():
+        change = (weight - before[name]).double()
+        if name.endswith("proj.weight"):
+            singular = torch.linalg.svdvals(change)
+            assert singular[0] > 1e-3
+            assert singular[4:].max() < 1e-5 * singular[0], f"{name}: more than the adapter's rank has changed"
+        else:
+            assert torch.equal(weight, before[name])
+
+
+@pytest.mark.slow
+def test_two_ranks_end_where_one_does(place: Path, trained: Path, tmp_path: Path) -> None:
+    given = settings(place).model_dump(include={"window", "lora_rank", "sequences_per_step", "learning_rate",
+                                                "num_train_epochs", "quantize", "model"})  # fmt: skip
+    more = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "longalign"]
+    command = [*start, "train", "--data", str(place / "rows.jsonl"), "--out", str(tmp_path), *more]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(tmp_path) == pytest.approx(losses(trained), rel=1e-3)
+
+
+def test_what_4_bits_do_not_allow_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="add lora_rank"):
+        settings(place, lora_rank=None)
+    for how in ({"parallel": "fsdp2"}, {"cpu_offload": True}):
+        with pytest.raises(ConfigError, match="quantize: fsdp2 cannot split 4-bit weights"):
+            parallel_mode(settings(place, **how))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ModelError, match=r"pip install 'longalign\[qlora\]'"):
+        build_model(settings(place), str(place / "model"))

@@ -29,6 +29,16 @@ check: setup
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu" --cov --cov-report=term:skip-covered
 
+# On a machine with a GPU, with the python that has CUDA's torch; each target below stays under ten minutes. No downloads.
+.PHONY: gpu gpu-tests gpu-speed gpu-windows gpu-reach
+gpu: gpu-tests gpu-speed gpu-windows gpu-reach
+
+gpu-tests:
+	PYTHONPATH=src $(PYTHON) -m pytest -m gpu -W default -p no:cacheprovider
+
+gpu-speed gpu-windows gpu-reach: gpu-%:
+	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu_training $*
+
 tiny-base: setup
 	@$(BIN)/python recipes/tiny_base.py --out runs/tiny-base --install src/longalign/demo/tiny-base
 

@@ -26,12 +26,12 @@ def timed(call: Callable[[], Any], repeats: int = 3) -> tuple[Any, dict[str, flo
     return result, {"wall_s": round(min(walls), 4), "cpu_s": round(min(cpus), 4), "repeats": repeats}
 
 
-def write_result(name: str, claim: str, rows: object, **more: object) -> None:
-    """`results/NAME.json`: the claim, the rows, and machine, versions, commit, load and date."""
+def write_result(name: str, claim: str, rows: object, *, folder: Path = RESULTS, **more: object) -> None:
+    """`NAME.json` in `folder`: the claim, the rows, and machine, versions, commit, load and date."""
     measured_on: Mapping[str, Any] = describe_machine() | {
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "date": datetime.now(UTC).date().isoformat(),
     }
-    path = RESULTS / f"{name}.json"
+    path = folder / f"{name}.json"
     atomic_write_json(path, {"claim": claim, "rows": rows, **more, "measured_on": measured_on})
     print(f"wrote {path}")

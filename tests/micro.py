@@ -14,6 +14,7 @@ import yaml
 from longalign.data.facts import word_pool
 from tests.data.chat_templates import CHATML_MARKED
 from tests.data.conftest import prose
+from tests.tiny_models import byte_bpe, save_llama
 
 WINDOW = 256
 LONG_WINDOW = 512
@@ -35,42 +36,21 @@ def make_documents(folder: Path) -> Path:
 
 def make_base(folder: Path) -> Path:
     """A model directory: random weights, window 256, and a tokenizer that knows the words of register entries."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    from transformers.utils import logging
+    from transformers import PreTrainedTokenizerFast
 
-    logging.disable_progress_bar()
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
     texts = [prose(0, 80), prose(50, 80, "zh"), " ".join(word_pool("en")), " ".join(word_pool("zh"))]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(
-        texts * 2,
-        trainers.BpeTrainer(vocab_size=2000, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False),
-    )
+    core = byte_bpe(texts * 2, vocabulary=2000, control=SPECIAL)
     fast = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=SPECIAL[0], eos_token=SPECIAL[2])
     fast.chat_template = CHATML_MARKED
-    fast.save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(fast),
-        hidden_size=32,
+    return save_llama(
+        folder,
+        fast,
         intermediate_size=48,
         num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
         max_position_embeddings=WINDOW,
         tie_word_embeddings=True,
         initializer_range=0.1,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=2,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 def recipe(base: Path, documents: Path) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from tests.tiny_models import byte_bpe
 
 CONTROL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
@@ -66,13 +67,7 @@ _TEXT = [
 
 def tokenizer(template: str, *, eos: str = "<|endoftext|>", bos: str | None = None) -> Any:
     """A byte-level BPE tokenizer trained on a few sentences, with `template`."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(
-        _TEXT * 4, trainers.BpeTrainer(vocab_size=420, special_tokens=list(CONTROL), initial_alphabet=alphabet)
-    )
+    core = byte_bpe(_TEXT * 4, vocabulary=420, control=CONTROL)
     made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=eos, pad_token=eos, bos_token=bos)
     made.chat_template = template
     return made

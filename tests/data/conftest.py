@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from tests.tiny_models import byte_bpe
 
 NOUNS = ("harbour", "garden", "engine", "letter", "museum", "river", "orchard", "violin", "station", "glacier")
 VERBS = ("repaired", "painted", "measured", "described", "abandoned", "inherited", "photographed", "restored")
@@ -37,13 +38,7 @@ def prose(seed: int, sentences: int, language: str = "en") -> str:
 @pytest.fixture(scope="session")
 def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        [prose(0, 40), prose(1, 40, "zh")], trainers.BpeTrainer(vocab_size=900, initial_alphabet=alphabet)
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
+    byte_bpe([prose(0, 40), prose(1, 40, "zh")], vocabulary=900).save(str(folder / "tokenizer.json"))
     return folder
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.tiny_models import byte_bpe, save_llama
+
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -31,21 +33,15 @@ def filler(sentences: int, offset: int = 0, language: str = "en") -> str:
 
 def build_tokenizer(kind: str) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     text = [filler(300), filler(60, language="zh"), "Register entry: Which entry does the register hold for?"]
+    if kind == "bytes":
+        return with_template(byte_bpe(text, vocabulary=500, control=SPECIALS))
     trainer: Any
     if kind == "word":
         raw = Tokenizer(models.WordLevel(unk_token="<unk>"))
         raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         trainer = trainers.WordLevelTrainer(special_tokens=SPECIALS, vocab_size=600)
-    elif kind == "bytes":
-        raw = Tokenizer(models.BPE())
-        raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        raw.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            special_tokens=SPECIALS, vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-        )
     elif kind == "unigram":
         raw = Tokenizer(models.Unigram())
         raw.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -56,6 +52,12 @@ def build_tokenizer(kind: str) -> Any:
         raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         trainer = trainers.WordLevelTrainer(special_tokens=SPECIALS, vocab_size=600)
     raw.train_from_iterator(text, trainer)
+    return with_template(raw)
+
+
+def with_template(raw: Any) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<pad>", unk_token="<unk>")
     tokenizer.chat_template = TEMPLATE
     return tokenizer
@@ -76,27 +78,9 @@ def tokenizers() -> Callable[[str], Any]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tokenizers: Callable[[str], Any]) -> Path:
     """A random Llama with the byte-level tokenizer, window 256."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    tokenizer = tokenizers("bytes")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    shape = {"intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 256}
+    return save_llama(folder, tokenizers("bytes"), **shape)
 
 
 @pytest.fixture(scope="session")

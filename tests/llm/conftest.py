@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers.utils import logging
+from transformers import PreTrainedTokenizerFast
+
+from tests.tiny_models import byte_bpe, save_llama
 
 torch.set_num_threads(1)  # two threads on a busy machine are many times slower
 
@@ -20,37 +20,19 @@ TEXT = "the quick brown fox jumps over the lazy dog while user assistant and sys
 
 
 def make_model(folder: Path, *, template: str | None = TEMPLATE) -> Path:
-    logging.disable_progress_bar()
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        [TEXT] * 4, trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
-    )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|endoftext|>")
+    control = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+    core = byte_bpe([TEXT] * 4, vocabulary=400, control=control)
+    fast = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<|pad|>", eos_token="<|endoftext|>")
     fast.chat_template = template
-    fast.save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(fast),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                max_position_embeddings=2048,
-                initializer_range=0.3,
-                bos_token_id=None,
-                eos_token_id=fast.eos_token_id,
-                pad_token_id=fast.pad_token_id,
-            )
-        )
-    model.save_pretrained(folder)
-    return folder
+    return save_llama(
+        folder,
+        fast,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=2048,
+        initializer_range=0.3,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def finished(paths: Paths, stamp: str) -> dict[str, Any] | None:
     report = _read_report(paths)
     if report and report.get("finished") and report.get("fingerprint") == stamp and paths.rows.exists():
         if report["rows_sha256"] == sha256(paths.rows):
-            return report
+            return report | {"out": str(paths.rows)}  # where they lie now; a folder may be moved
         say(f"{paths.rows} was changed since it was built; it is set aside and built again")
     return None
 

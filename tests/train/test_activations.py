@@ -134,3 +134,11 @@ def test_the_setting_reaches_the_model(tmp_path: Path, capfd: pytest.CaptureFixt
     settings = TrainSettings(model=str(tmp_path / "model"), mlp_tile_tokens=16, lora_rank=2)
     build_model(settings, settings.model)
     assert "2 of 2 layers in tiles of 16 tokens" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a CUDA device")
+def test_liger_kernels_are_refused_where_they_cannot_run(tmp_path: Path) -> None:
+    tiny_model(dtype=torch.float32).save_pretrained(tmp_path / "model")
+    settings = TrainSettings(model=str(tmp_path / "model"), liger_kernels=True)
+    with pytest.raises(ModelError, match=r"liger_kernels: .* need a CUDA device"):
+        build_model(settings, settings.model)

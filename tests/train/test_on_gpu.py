@@ -14,6 +14,7 @@ from longalign.errors import ModelError
 from longalign.train.attention import pack_kwargs
 from longalign.train.attention_kernels import attend
 from longalign.train.isolation import check_isolation
+from longalign.train.liger import use_liger_kernels
 from longalign.train.loss import weighted_nll
 from tests.oracles.plain_loss import plain_gradients, relative_error
 from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model
@@ -127,3 +128,38 @@ def test_packed_gradients_equal_the_plain_definition_within_bf16() -> None:
     assert relative_error(gradients_of(exact, inputs)[1], expected) < 1e-5
     found = {name: gradient.double() for name, gradient in gradients_of(half, inputs)[1].items()}
     assert relative_error(found, expected) < 0.1
+
+
+def _with_liger(_: int, name: str) -> None:
+    """In a process of its own, since Liger replaces classes of transformers' modules."""
+    import transformers
+
+    fields = {"sliding_window": 32} if name == "MistralConfig" else {}
+    config = tiny_config(
+        getattr(transformers, name),
+        hidden_size=128,
+        intermediate_size=192,
+        num_attention_heads=4,
+        head_dim=32,
+        **fields,
+    )
+    inputs = packed_inputs(sequences_of([90, 1, 230, 140]), device="cuda")
+    inputs = {name: value.cuda() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    plain = tiny_model(config, dtype=torch.float32).to("cuda").train()
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        loss, expected = gradients_of(plain, inputs)
+        fused = tiny_model(config, dtype=torch.float32).to("cuda").train()
+        use_liger_kernels(fused, tiled_mlp=False)
+        check_isolation(fused)
+        found_loss, found = gradients_of(fused.train(), inputs)
+    assert "Liger" in repr(fused)
+    assert found_loss.item() == pytest.approx(loss.item(), rel=1e-2)
+    assert relative_error(found, expected) < 0.1
+    with pytest.raises(ModelError, match="no kernels for glm models"):
+        use_liger_kernels(tiny_model(tiny_config(transformers.GlmConfig, head_dim=8)), tiled_mlp=False)
+
+
+@pytest.mark.parametrize("name", ["LlamaConfig", "Qwen3Config", "MistralConfig"])
+def test_liger_kernels_change_gradients_by_rounding_only(name: str) -> None:
+    pytest.importorskip("liger_kernel", reason="the extra `liger` is not installed")
+    torch.multiprocessing.spawn(_with_liger, (name,), nprocs=1)

@@ -17,6 +17,7 @@ from longalign.progress import say
 from longalign.train import ranks
 from longalign.train.attention import NAME
 from longalign.train.isolation import IsolationReport, check_isolation
+from longalign.train.liger import use_liger_kernels
 from longalign.train.lora import add_adapters
 from longalign.train.loss import attach_loss
 from longalign.train.model import ModelReport, load_model
@@ -43,6 +44,8 @@ def build_model(
         quantize=settings.quantize if isinstance(settings, TrainSettings) else None,
     )
     attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
+    if settings.liger_kernels:
+        use_liger_kernels(model, tiled_mlp=settings.mlp_tile_tokens is not None)
     isolation = _check(model, settings)
     if ranks.is_first():
         say(f"model: {report.model_class}, {report.parameters / 1e6:,.1f}M parameters, {report.dtype}, from {name}")

@@ -16,6 +16,7 @@ from longalign.errors import ConfigError, ModelError
 from longalign.run import read_jsonl
 from longalign.train import checkpoint
 from longalign.train.build import build_model
+from longalign.train.fit import model_cost
 from longalign.train.isolation import check_isolation
 from longalign.train.parallel import parallel_mode
 from longalign.train.sft import train
@@ -73,6 +74,7 @@ def test_the_base_is_in_4_bits_except_embedding_norms_and_head_and_packs_stay_ap
     }
     whole = AutoModelForCausalLM.from_pretrained(place / "model")
     assert report.parameters == sum(p.numel() for p in whole.parameters())
+    assert model_cost(model).linear == pytest.approx(model_cost(whole).linear * 2 / 3), "frozen: no gradient of weights"
     assert check_isolation(model).equal_error < 1e-4
 
 

@@ -34,6 +34,7 @@ def build_model(
     Every rank calls it, after `ranks.start`. Raises `ModelError` if segments would mix.
     """
     lora = isinstance(settings, TrainSettings) and settings.lora_rank is not None
+    quantize = settings.quantize if isinstance(settings, TrainSettings) else None
     model, report = load_model(
         model_dir(name),
         rope=rope,
@@ -41,14 +42,15 @@ def build_model(
         dtype=weight_dtype(settings, frozen=lora),
         init=_source(settings, init),
         seed=settings.seed,
-        quantize=settings.quantize if isinstance(settings, TrainSettings) else None,
+        quantize=quantize,
     )
     attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
     if settings.liger_kernels:
         use_liger_kernels(model, tiled_mlp=settings.mlp_tile_tokens is not None)
     isolation = _check(model, settings)
     if ranks.is_first():
-        say(f"model: {report.model_class}, {report.parameters / 1e6:,.1f}M parameters, {report.dtype}, from {name}")
+        stored = f"layers in 4 bits, {report.dtype}" if quantize else report.dtype
+        say(f"model: {report.model_class}, {report.parameters / 1e6:,.1f}M parameters, {stored}, from {name}")
         for line in report.rope:
             say(f"rope: {line}")
         say(f"isolation: packed = separate within {isolation.equal_error:.1e}, leak {isolation.isolated_error:.1e}")

@@ -17,7 +17,7 @@ def model_card(what: str, settings: LoopSettings, summary: Mapping[str, Any], *,
     values = settings.model_dump(mode="json")
     shown = [
         "window", "strategy", "weighting", "sequences_per_step", "optimizer", "learning_rate", "lr_scheduler_type",
-        "warmup_ratio", "num_train_epochs", "seed", "dtype", "overlong", "train_on", "lora_rank",
+        "warmup_ratio", "num_train_epochs", "seed", "dtype", "overlong", "train_on", "lora_rank", "quantize",
     ]  # fmt: skip
     recipe = "\n".join(f"| {key} | {values[key]} |" for key in shown if values.get(key) is not None)
     rows = "\n".join(f"| {name} | {count} |" for name, count in sources.items())

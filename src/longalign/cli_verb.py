@@ -19,7 +19,7 @@ Out = Annotated[Path, typer.Option("--out", help="folder (or file) to write to")
 Model = Annotated[str | None, typer.Option("--model", help="model directory or hub id")]
 Window = Annotated[int | None, typer.Option("--window", help="maximum context in tokens")]
 Strategy = Annotated[str | None, typer.Option("--strategy", help="padded, sorted, packed or balanced")]
-Weighting = Annotated[str | None, typer.Option("--weighting", help="sequence (the paper), token or sqrt")]
+Weighting = Annotated[str | None, typer.Option("--weighting", help="sequence (the paper), token, sqrt, plain_packing")]
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="stop after this many optimizer steps")]
 Seed = Annotated[int | None, typer.Option("--seed", help="seed of every random choice")]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", hidden=True)]  # JSON, from `longalign run`

@@ -69,7 +69,7 @@ class LoopSettings(OptimizerSettings):
     strategy: Strategy = Field("balanced", description="how sequences become steps, ranks and microbatches")
     weighting: Weighting = Field(
         "sequence",
-        description="what counts once: a sequence (Eq. 2), a token, `sqrt` between; `plain_packing` is Eq. 3, to compare",
+        description="what counts once: a sequence (Eq. 2), a token, or between; plain_packing is Eq. 3, to compare",
     )
     token_weighting_steps: int = Field(
         0, ge=0, description="schedule: this many first steps weigh by token, then by `weighting`"

@@ -10,6 +10,7 @@ import sympy
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from longalign.core.batching import plan_steps, replan
 from longalign.core.weighting import WEIGHTING_MODES, WeightSchedule, sequence_weights
 from longalign.errors import ConfigError
 from tests.oracles import planning as oracle
@@ -62,9 +63,25 @@ def test_plain_packing_is_another_objective():
     assert oracle.equation_3(losses, targets, packs) == Fraction(29, 20)
 
 
-@given(COUNTS, st.sampled_from(WEIGHTING_MODES))
-def test_weights_times_targets_sum_to_one_and_rows_without_targets_weigh_nothing(counts, mode):
-    weights = sequence_weights(counts, mode)
+@given(packed_losses())
+def test_plain_packing_computes_equation_3(case):
+    targets, losses, packs = case
+    number_of = {i: k for k, pack in enumerate(packs) for i in pack}
+    numbers = [number_of[i] for i in range(len(targets))]
+    weights = sequence_weights(targets, "plain_packing", numbers)
+    with_targets = [pack for pack in packs if any(targets[i] for i in pack)]
+    expected = oracle.equation_3(losses, targets, with_targets)
+    assert float(weights @ np.array(losses, dtype=float)) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_plain_packing_without_packs_is_refused():
+    with pytest.raises(ConfigError, match="depends on packs"):
+        sequence_weights([1, 2], "plain_packing")
+
+
+@given(COUNTS, st.sampled_from(WEIGHTING_MODES), st.integers(1, 5))
+def test_weights_times_targets_sum_to_one_and_rows_without_targets_weigh_nothing(counts, mode, packs):
+    weights = sequence_weights(counts, mode, np.arange(len(counts)) % packs)
     assert weights.dtype == np.float64
     assert weights.shape == (len(counts),)
     assert (weights[np.array(counts) == 0] == 0).all()
@@ -110,3 +127,14 @@ def test_an_unknown_weighting_is_refused(text):
 def test_counts_below_zero_are_refused():
     with pytest.raises(ConfigError, match=">= 0"):
         sequence_weights([3, -1], "token")
+
+
+def test_plain_packing_weighs_alike_on_any_number_of_ranks():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 60, 40)
+    plan = plan_steps(lengths, lengths // 2, window=64, ranks=1, sequences_per_step=10, strategy="packed", seed=3)
+    for ranks in (2, 4):
+        other = replan(plan, ranks=ranks)
+        for step, same in zip(plan, other, strict=True):
+            assert step.sequences == same.sequences
+            assert step.weights("plain_packing") == pytest.approx(same.weights("plain_packing"), rel=1e-12)

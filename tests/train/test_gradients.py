@@ -123,18 +123,25 @@ def step_gradients(trainer: PlanTrainer, index: int, change: Callable[[Microbatc
 
 
 def expected_gradients(sequences: list[TokenSequence], plan: StepPlan, index: int, weighting: str) -> Any:
-    """The plain definition, with weights written out again from Eq. 2."""
-    chosen = [sequences[row] for row in plan[index].sequences]
+    """The plain definition, with weights written out again from Eq. 2 and 3."""
+    step = plan[index]
+    chosen = [sequences[row] for row in step.sequences]
     counts = [s.target_count for s in chosen]
     trained = sum(count > 0 for count in counts)
+    packs = [pack for rank in step.ranks for pack in rank.packs]
+    totals = {row: sum(sequences[other].target_count for other in pack) for pack in packs for row in pack}
+    with_targets = sum(any(sequences[row].target_count for row in pack) for pack in packs)
     weight = {
-        "sequence": lambda n: 1 / (n * trained),
-        "token": lambda n: 1 / sum(counts),
-        "sqrt": lambda n: n**-0.5 / sum(c**0.5 for c in counts if c),
+        "sequence": lambda n, row: 1 / (n * trained),
+        "token": lambda n, row: 1 / sum(counts),
+        "sqrt": lambda n, row: n**-0.5 / sum(c**0.5 for c in counts if c),
+        "plain_packing": lambda n, row: 1 / (with_targets * totals[row]),
     }[weighting]
     plain = [
-        PlainSequence(torch.from_numpy(s.ids_T.astype(np.int64)), torch.from_numpy(s.target_T), weight(n) if n else 0.0)
-        for s, n in zip(chosen, counts, strict=True)
+        PlainSequence(
+            torch.from_numpy(s.ids_T.astype(np.int64)), torch.from_numpy(s.target_T), weight(n, row) if n else 0.0
+        )
+        for row, s, n in zip(step.sequences, chosen, counts, strict=True)
     ]
     return plain_gradients(tiny_model(), plain)
 
@@ -207,7 +214,8 @@ STRATEGIES = ("padded", "sorted", "packed", "balanced")
 
 
 @pytest.mark.parametrize(
-    ("strategy", "weighting"), [*((s, "sequence") for s in STRATEGIES), ("balanced", "token"), ("packed", "sqrt")]
+    ("strategy", "weighting"),
+    [*((s, "sequence") for s in STRATEGIES), ("balanced", "token"), ("packed", "sqrt"), ("packed", "plain_packing")],
 )
 def test_one_process_equals_the_plain_definition(strategy: str, weighting: str, tmp_path: Path) -> None:
     with DoubleThroughout():

@@ -29,9 +29,8 @@ def _short(tokens: int) -> str:
 def gradient_shares(plan: StepPlan, group_N: IntArray, groups: int) -> Mapping[str, FloatArray]:
     """Share of the loss (and so of the gradient, at equal loss a target) that each group of rows has, mean over steps.
 
-    group_N: group of each row, 0..groups-1. Keys: the weighting modes, and for packed layouts `plain_packing`, the
-    mean over packs of each pack's target mean (Eq. 3), which no mode here computes. Steps without targets are left
-    out; each value sums to 1.
+    group_N: group of each row, 0..groups-1. Keys: the weighting modes, `plain_packing` (Eq. 3) for packed layouts only.
+    Steps without targets are left out; each value sums to 1.
     """
     targets_X = plan.targets_N[plan.rows_X].astype(np.float64)
     group_X = group_N[plan.rows_X]

@@ -98,6 +98,13 @@ class Step:
         return self.plan.targets_N[self.rows].astype(np.int64)
 
     @property
+    def pack_numbers(self) -> NDArray[np.int64]:
+        """Number of the pack or microbatch that holds each sequence, in the order of `sequences`."""
+        first, last = self.plan.step_rows_S1[self.index : self.index + 2]
+        numbers = np.searchsorted(self.plan.pack_rows_P1, np.arange(first, last), side="right")
+        return numbers[np.argsort(self.plan.rows_X[first:last], kind="stable")].astype(np.int64)
+
+    @property
     def sequence_count(self) -> int:
         """M of Eq. 2: sequences with at least one target, over all ranks and microbatches."""
         return int(self.plan.sequence_counts_S[self.index])
@@ -109,7 +116,7 @@ class Step:
 
     def weights(self, mode: str = "sequence") -> NDArray[np.float64]:
         """`sequence_weights` of the step, in the order of `sequences`."""
-        return sequence_weights(self.target_counts, mode)
+        return sequence_weights(self.target_counts, mode, self.pack_numbers)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -22,11 +22,16 @@ K cancels: which pack, micro-batch, accumulation step or rank holds a sequence n
 
     loss = sum over all targets t of the step of w(sequence of t) * nll_t
 
-with one weight a sequence that depends on the target counts of the whole step and on nothing else:
+with one weight a sequence that depends on the target counts of the whole step and, but for the last mode below, on
+nothing else:
 
     sequence   w_i = 1 / (N_i * M)                    Eq. 2 = Eq. 4, the paper's choice
     token      w_i = 1 / sum_j N_j                    mean over the step's targets
     sqrt       w_i = N_i^(-1/2) / sum_j N_j^(1/2)     between the two
+
+The rival itself can be had for comparison, with the packs of a plan whose packs are fixed:
+
+    plain_packing   w_i = 1 / (K * sum_{j in pack of i} N_j)     Eq. 3; K counts packs with targets
 
 Each mode satisfies sum_i w_i * N_i = 1, so a mixture of two modes does as well and needs no further division. All
 counts are in the step plan before the step runs: no collective is needed. Ranks whose gradients are averaged over R
@@ -45,18 +50,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from longalign.errors import ConfigError
 
-WeightingMode = Literal["token", "sequence", "sqrt"]
+WeightingMode = Literal["token", "sequence", "sqrt", "plain_packing"]
 WEIGHTING_MODES: Sequence[str] = get_args(WeightingMode)
 
 _SCHEDULE = re.compile(r"(?P<first>\w+)->(?P<last>\w+)(@(?P<begin>\d+)-(?P<end>\d+))?")
 
 
-def sequence_weights(target_counts: ArrayLike, mode: WeightingMode | str = "sequence") -> NDArray[np.float64]:
+def sequence_weights(
+    target_counts: ArrayLike, mode: WeightingMode | str = "sequence", packs: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """One loss weight a sequence, from the target counts of one whole optimizer step (all ranks, all packs).
 
     The step's loss is `sum_i weights[i] * sum_t nll_t` over the targets t of sequence i (Eq. 2-4 above).
-    `target_counts` has shape [sequences]; so has the result. Entries with no targets get exactly 0; if no sequence
-    has targets all weights are 0. Raises ConfigError for an unknown mode or a negative count.
+    `target_counts` has shape [sequences]; so has the result, and `packs`, the number of each sequence's pack, which
+    `plain_packing` needs. Entries with no targets get exactly 0; if no sequence has targets all weights are 0. Raises
+    ConfigError for an unknown mode, a negative count or missing packs.
     """
     counts = np.asarray(target_counts)
     if counts.ndim != 1 or (counts.size and counts.min() < 0):
@@ -70,6 +78,12 @@ def sequence_weights(target_counts: ArrayLike, mode: WeightingMode | str = "sequ
     elif mode == "sqrt":
         roots = np.sqrt(counts_f)
         weights = 1.0 / (roots * max(float(roots[has_targets].sum()), 1.0))
+    elif mode == "plain_packing":
+        if packs is None:
+            raise ConfigError("weighting: plain_packing depends on packs; give the number of each sequence's pack")
+        numbers = np.unique(np.asarray(packs), return_inverse=True)[1]
+        totals = np.bincount(numbers, weights=counts, minlength=1)
+        weights = 1.0 / (max(int((totals > 0).sum()), 1) * np.maximum(totals, 1.0)[numbers])
     else:
         raise ConfigError(f"weighting: unknown mode {mode!r}; choose one of {', '.join(WEIGHTING_MODES)}")
     return np.where(has_targets, weights, 0.0)
@@ -113,10 +127,10 @@ class WeightSchedule:
             return 0.0
         return (step - self.begin) / (self.end - self.begin)
 
-    def weights(self, target_counts: ArrayLike, step: int) -> NDArray[np.float64]:
+    def weights(self, target_counts: ArrayLike, step: int, packs: ArrayLike | None = None) -> NDArray[np.float64]:
         """`sequence_weights` of the mixture in force at `step`."""
         share = self.last_share(step)
-        weights = sequence_weights(target_counts, self.last) * share
+        weights = sequence_weights(target_counts, self.last, packs) * share
         if share < 1.0:
-            weights += sequence_weights(target_counts, self.first) * (1.0 - share)
+            weights += sequence_weights(target_counts, self.first, packs) * (1.0 - share)
         return weights

@@ -119,7 +119,7 @@ class StepLoader:
     def batch(self, index: int) -> StepBatch:
         """Step `index`, without looking at any other."""
         step = self.plan[index]
-        weights = self.weighting.weights(step.target_counts, index) * self.averaged_ranks
+        weights = self.weighting.weights(step.target_counts, index, step.pack_numbers) * self.averaged_ranks
         weight_of = dict(zip(step.sequences, weights.tolist(), strict=True))
         packs = step.ranks[self.data_rank].packs
         packs += ((),) * (step.microbatches - len(packs))

@@ -109,7 +109,7 @@ def test_the_7b_arms_have_the_papers_steps(seven: dict[str, Any]) -> None:
     assert 1500 <= steps["naive"] <= 2000
     assert rows["5k"] == rows["0k"] + 5000
     assert rows["10k"] == rows["0k"] + 10000
-    assert seven["arms"]["packing"]["weighting"] == "token"
+    assert seven["arms"]["packing"]["weighting"] == "plain_packing"
     assert seven["arms"]["naive"]["tokens"] == seven["arms"]["10k"]["tokens"]
 
 

@@ -47,7 +47,7 @@ def fit(
     """Train `model` (from `build_model`) on all steps of the plan, resuming from the newest whole checkpoint.
 
     `sequence_parallel` is this rank's group where a stage has started it already; `before` is called with the model as
-    it lies on its devices, before the first step. Writes plan.npz, metrics.jsonl and checkpoints/ into `folder`.
+    it will train, on its devices, before the first step. Writes plan.npz, metrics.jsonl and checkpoints/ into `folder`.
     Returns the trainer, whose `model` is trained, and a summary.
     """
     resumed = ranks.by_first(partial(checkpoint.newest_good, folder / "checkpoints", say))
@@ -94,13 +94,13 @@ def fit(
             heldout=heldout,
             sequence_parallel=sequence_parallel,
             on_step=on_step,
+            before=before,
         )
         if resumed:
             trainer.resume(resumed)
         else:
             if ranks.is_first():
                 (folder / "metrics.jsonl").unlink(missing_ok=True)
-            before(trainer.model)
             trainer.train()
     return trainer, summarise(folder, plan, steps)
 

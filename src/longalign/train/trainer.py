@@ -54,17 +54,19 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         heldout: HeldOut | None = None,
         sequence_parallel: SequenceParallel | None = None,
         on_step: Callable[[dict[str, Any]], None] = lambda row: None,
+        before: Callable[[nn.Module], None] = lambda model: None,
     ) -> None:
         self.sharded = is_sharded(model)
         self.optimizer: torch.optim.Optimizer | None = None
         self.lr_scheduler: Any = None
         self.control: Any = None
-        super().__init__(model=model, args=args, callbacks=[_Schedule(settings, on_step, self.evaluate)])
+        super().__init__(model=model, args=args, callbacks=[_Schedule(settings, on_step, self.begin)])
         self.remove_callback(PrinterCallback)
         self.loss_is_scaled_for_ga = True
         self.settings, self.loader, self.meter, self.heldout = settings, loader, meter, heldout
         self.checkpoints, self.names_of = checkpoints, names_of
         self.sequence_parallel = sequence_parallel
+        self.before = before
         self.part = (sequence_parallel.rank, sequence_parallel.degree) if sequence_parallel else (0, 1)
         self.sums = NllSums(meter.groups, self.part)
         self.current: StepBatch | None = None
@@ -164,6 +166,11 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
                 logs |= {f"loss_{kind}/{k}": v for k, v in self.last_row[f"loss_by_{kind}"].items()}
         super().log(logs, start_time)
 
+    def begin(self) -> None:
+        """What is measured before the first step."""
+        self.before(self.model)
+        self.evaluate()
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Held-out losses: a row of metrics.jsonl with `heldout` in it, and Trainer's trackers."""
         if self.heldout is None:
@@ -233,13 +240,13 @@ class _Schedule(TrainerCallback):  # type: ignore[misc]
     """When to measure held-out losses, save, and report progress."""
 
     def __init__(
-        self, settings: LoopSettings, on_step: Callable[[dict[str, Any]], None], measure: Callable[[], object]
+        self, settings: LoopSettings, on_step: Callable[[dict[str, Any]], None], begin: Callable[[], object]
     ) -> None:
-        self.settings, self.on_step, self.measure = settings, on_step, measure
+        self.settings, self.on_step, self.begin = settings, on_step, begin
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 0:  # not earlier: trackers open their files when training begins
-            self.measure()
+        if state.global_step == 0:  # not earlier: ZeRO-3 has the model now, and trackers have opened their files
+            self.begin()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         last = state.global_step >= state.max_steps

@@ -70,6 +70,15 @@ def test_a_mistake_ends_with_exit_code_2_and_a_short_message_that_names_it(
     assert len(message.strip().splitlines()) <= 2
 
 
+def test_ask_prints_the_answer_and_says_on_stderr_what_was_cut(tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("The gate is northern. " * 400, encoding="utf-8")
+    how = "--model offline --window 300 --max-new-tokens 20".split()
+    done = longalign("ask", "Which gate?", "--document", str(tmp_path / "long.txt"), *how)
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert done.stderr.startswith("note: document cut in the middle: ")
+
+
 def test_config_show_tells_value_and_source_of_every_setting(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("name: x\ntrain: {window: 4096}\n")
     result = longalign("config", "show", "r.yaml", "--train.seed", "7", "--json", cwd=tmp_path)

@@ -228,6 +228,8 @@ def ask(
     from longalign.ask import ask as stage
 
     answer = stage(model, document, question, max_new_tokens=max_new_tokens, window=window)
+    if answer["notice"]:
+        print(f"note: {answer['notice']}", file=sys.stderr)
     print(json.dumps(answer, ensure_ascii=False) if as_json else answer["answer"])
 
 

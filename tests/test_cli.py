@@ -72,7 +72,7 @@ def test_a_mistake_ends_with_exit_code_2_and_a_short_message_that_names_it(
 
 def test_ask_prints_the_answer_and_says_on_stderr_what_was_cut(tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text("The gate is northern. " * 400, encoding="utf-8")
-    how = "--model offline --window 300 --max-new-tokens 20".split()
+    how = ["--model", "offline", "--window", "300", "--max-new-tokens", "20"]
     done = longalign("ask", "Which gate?", "--document", str(tmp_path / "long.txt"), *how)
     assert done.returncode == 0
     assert done.stdout.strip()

@@ -97,10 +97,12 @@ class LoopSettings(OptimizerSettings):
         None, gt=0, description="targets whose logits are held at once; default: by device and vocabulary"
     )
     parallel: Literal["none", "ddp", "fsdp2", "deepspeed"] | None = Field(
-        None, description="default: none on one rank, fsdp2 on several GPUs, ddp on several CPU ranks"
+        None, description="default: none on one rank, fsdp2 on several GPUs or to offload, ddp on several CPU ranks"
     )
     sequence_parallel: int = Field(1, gt=0, description="ranks that share one pack (Ulysses)")
-    cpu_offload: bool = Field(False, description="parameters and optimizer states in CPU memory (fsdp2, deepspeed)")
+    cpu_offload: bool = Field(
+        False, description="parameters and optimizer states in CPU memory (fsdp2, also on one GPU; deepspeed)"
+    )
     save_steps: int = Field(100, gt=0, description="optimizer steps between checkpoints")
     save_total_limit: int = Field(2, gt=0, description="good checkpoints kept")
     logging_steps: int = Field(1, gt=0, description="optimizer steps between rows of metrics.jsonl")

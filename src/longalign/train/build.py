@@ -22,6 +22,7 @@ from longalign.train.lora import add_adapters
 from longalign.train.loss import attach_loss
 from longalign.train.model import ModelReport, load_model
 from longalign.train.parallel import compute_dtype, parallel_mode
+from longalign.train.seeded import seeded
 from longalign.train.shard import shard
 from longalign.train.tiled_mlp import tile_mlps
 
@@ -89,14 +90,13 @@ def _check(model: nn.Module, settings: LoopSettings) -> IsolationReport:
     """
     device = ranks.this_device()
     whole = parallel_mode(settings) in ("none", "ddp")
-    with torch.random.fork_rng(), compute_dtype(device, settings):
-        checked = model.to(device) if whole else _shallow(model, device, settings.seed)
+    with seeded(settings.seed), compute_dtype(device, settings):
+        checked = model.to(device) if whole else _shallow(model, device)
         return check_isolation(checked, seed=settings.seed)
 
 
-def _shallow(model: nn.Module, device: torch.device, seed: int) -> nn.Module:
+def _shallow(model: nn.Module, device: torch.device) -> nn.Module:
     """Random weights in the first layers of the same config, at least one layer of each kind."""
-    torch.manual_seed(seed)
     config = copy.deepcopy(cast(Any, model).config)
     kinds = list(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
     config.num_hidden_layers = 1 + max(kinds.index(kind) for kind in set(kinds))

@@ -7,11 +7,11 @@ import warnings
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from longalign.config import TrainSettings
 from longalign.errors import ModelError
+from longalign.train.seeded import seeded
 
 
 def add_adapters(model: nn.Module, settings: TrainSettings) -> nn.Module:
@@ -26,9 +26,8 @@ def add_adapters(model: nn.Module, settings: TrainSettings) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        with warnings.catch_warnings(), torch.random.fork_rng():
+        with warnings.catch_warnings(), seeded(settings.seed):  # every rank draws the same adapters
             warnings.simplefilter("ignore", FutureWarning)  # peft reads a property that transformers renamed
-            torch.manual_seed(settings.seed)  # every rank draws the same adapters
             wrapped = peft.get_peft_model(model, config)
     except ValueError as error:
         raise ModelError(f"lora_target_modules: {error}") from None

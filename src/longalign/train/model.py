@@ -25,6 +25,7 @@ from longalign.core import rope as rope_core
 from longalign.errors import ModelError
 from longalign.train import attention as packed_attention
 from longalign.train import ranks
+from longalign.train.seeded import seeded
 
 _DROPOUT = "is not 0, so that a packed and a separate run differ; set it to 0.0 in config.json"
 PACKABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
@@ -86,8 +87,7 @@ def load_model(
         if quantize:
             _keep_differentiable(model)
     elif init == "random":
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             model = AutoModelForCausalLM.from_config(config, **options)
     else:
         with torch.device("meta"):

@@ -19,6 +19,7 @@ from longalign.train.build import build_model
 from longalign.train.fit import model_cost
 from longalign.train.isolation import check_isolation
 from longalign.train.parallel import parallel_mode
+from longalign.train.ranks import this_device
 from longalign.train.sft import train
 from tests.data.chat_templates import CHATML, tokenizer
 from tests.oracles.plain_loss import relative_error
@@ -47,6 +48,7 @@ def settings(place: Path, **more: object) -> TrainSettings:
         "model": str(place / "model"), "data": {str(place / "rows.jsonl"): None}, "window": 96, "lora_rank": 4,
         "sequences_per_step": 8, "learning_rate": 2e-2, "num_train_epochs": 4, "quantize": "4bit",
         "gradient_checkpointing": True, "mlp_tile_tokens": 64, "save_steps": 100,
+        "dtype": "float32",
     }  # fmt: skip
     return TrainSettings(**(values | more))
 
@@ -81,10 +83,14 @@ def test_the_base_is_in_4_bits_except_embedding_norms_and_head_and_packs_stay_ap
 def test_gradients_are_the_same_after_an_evaluation_as_before(place: Path) -> None:
     """bitsandbytes repacks weights for inference on some CPUs and then passes no gradient through them."""
     model, _ = build_model(settings(place), str(place / "model"))
-    before = gradients_of(model.train(), packed_inputs(sequences_of([13, 1, 22, 9])))[1]
+    device = this_device()
+    inputs = packed_inputs(sequences_of([13, 1, 22, 9]), device=device)
+    inputs = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    model.to(device)
+    before = gradients_of(model.train(), inputs)[1]
     with torch.no_grad():
-        model.eval()(input_ids=torch.arange(12)[None])
-    after = gradients_of(model.train(), packed_inputs(sequences_of([13, 1, 22, 9])))[1]
+        model.eval()(input_ids=torch.arange(12, device=device)[None])
+    after = gradients_of(model.train(), inputs)[1]
     assert relative_error(after, before) < 1e-6
 
 
@@ -114,7 +120,7 @@ def test_adapters_are_merged_into_the_weights_that_were_never_quantised(place: P
 
 @pytest.mark.slow
 def test_two_ranks_end_where_one_does(place: Path, trained: Path, tmp_path: Path) -> None:
-    given = settings(place).model_dump(include={"window", "lora_rank", "sequences_per_step", "learning_rate",
+    given = settings(place).model_dump(include={"window", "lora_rank", "dtype", "sequences_per_step", "learning_rate",
                                                 "num_train_epochs", "quantize", "model"})  # fmt: skip
     more = [word for key, value in given.items() for word in (f"--{key}", str(value))]
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "longalign"]

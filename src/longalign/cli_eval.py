@@ -11,9 +11,7 @@ from longalign.cli_verb import EXTRA, Json, Out, Seed, given, settings, show
 from longalign.cli_verb import Model as LocalModel
 from longalign.errors import ConfigError
 
-app = typer.Typer(
-    help="Measure a model: needle, chat, short, leaderboard; compare two; test the judge.", no_args_is_help=True
-)
+app = typer.Typer(help="Measure a model, compare two, test the judge.", no_args_is_help=True)
 
 Model = Annotated[str | None, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")]
 FewShots = Annotated[str | None, typer.Option("--few-shots", help="human-scored examples")]

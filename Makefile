@@ -36,8 +36,14 @@ gpu: gpu-tests gpu-speed gpu-windows gpu-reach
 gpu-tests:
 	PYTHONPATH=src $(PYTHON) -m pytest -m gpu -W default -p no:cacheprovider
 
-gpu-speed gpu-windows gpu-reach: gpu-%:
-	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu_training $*
+gpu-speed:
+	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu_training speed
+
+gpu-windows:
+	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu_training windows
+
+gpu-reach:
+	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu_training reach
 
 tiny-base: setup
 	@$(BIN)/python recipes/tiny_base.py --out runs/tiny-base --install src/longalign/demo/tiny-base

@@ -28,7 +28,7 @@ from longalign.train.heldout import HeldOut
 from longalign.train.lora import has_adapters
 from longalign.train.metrics import Groups, StepMeter
 from longalign.train.parallel import parallel_mode, token_limit, training_arguments
-from longalign.train.preview import machine_name
+from longalign.train.preview import known_accelerator
 from longalign.train.sequence_parallel import SequenceParallel
 from longalign.train.trainer import PlanTrainer
 
@@ -149,8 +149,9 @@ def model_cost(model: nn.Module) -> SequenceCost:
 
 
 def peak_flops() -> float | None:
-    """What one GPU could reach, for MFU; None on a CPU."""
-    return MACHINES[machine_name()].peak_flops if torch.cuda.is_available() else None
+    """What one GPU could reach, for MFU; None where that is not known, and on a CPU."""
+    name = known_accelerator()
+    return MACHINES[name].peak_flops if name else None
 
 
 def start_sequence_parallel(config: Any, settings: LoopSettings) -> SequenceParallel | None:

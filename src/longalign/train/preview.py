@@ -42,8 +42,14 @@ def headline(report: dict[str, Any]) -> str:
 
 
 def machine_name() -> str:
-    """The planner's name of this machine's accelerator."""
+    """The planner's name of this machine's accelerator; of one it does not know, the paper's stands in."""
+    return known_accelerator() or ("a100-80g" if torch.cuda.is_available() else "cpu")
+
+
+def known_accelerator() -> str | None:
+    """The planner's name of this machine's GPU; None for others (PCIe cards are slower) and on a CPU."""
     if not torch.cuda.is_available():
-        return "cpu"
+        return None
     name = torch.cuda.get_device_name().lower()
-    return "h200" if "h200" in name else "h100-80g" if "h100" in name else "a100-80g"
+    names = {"h200": "h200", "h100": "h100-80g", "a100": "a100-80g"}
+    return next((ours for theirs, ours in names.items() if theirs in name and "pcie" not in name), None)

@@ -70,6 +70,8 @@ def tokenize_texts(
     key = fingerprint(stamp, bundled, list(texts), encoder, dict(rows), seed)
     if finished_store(folders[0], key):
         return
+    if texts:
+        say("text: reading it once, to choose what is held out")
     lengths_N = np.array(array("q", (len(document["text"]) for document in read_texts(texts))), dtype=np.int64)
     if texts and not len(lengths_N):
         raise DataError(f"{', '.join(texts)}: no documents found; give .txt, .md, .jsonl or .parquet files")

@@ -92,7 +92,7 @@ def make_trainer(
     dtype = torch.float64 if case.dtype == "float64" else torch.float32
     loader = StepLoader(sequences, plan, weight_schedule(settings), rank // case.sequence_parallel, ranks, dtype=dtype)
     groups = Groups.of(plan.lengths_N, plan.targets_N, np.zeros(len(sequences), dtype=np.int32), ["any"])
-    model = tiny_model().to(dtype)
+    model = tiny_model() if dtype == torch.float64 else tiny_model().to(dtype)  # rotary tables stay float32
     if case.mlp_tile_tokens:
         tile_mlps(model, case.mlp_tile_tokens)
     if ranks > 1 and case.parallel == "fsdp2":

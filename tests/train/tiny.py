@@ -58,9 +58,10 @@ def tiny_model(config: Any = None, *, dtype: torch.dtype = torch.float64, seed: 
             dtype=dtype,
             attn_implementation=NAME,
             experts_implementation="eager",
-        ).to(dtype)  # some models keep their router in float32
+        )
         with torch.no_grad():  # zero biases and unit norms would hide mistakes
             for name, parameter in model.named_parameters():
+                parameter.data = parameter.data.to(dtype)  # some models keep their router in float32
                 if parameter.ndim == 1:
                     parameter += 0.2 * torch.randn_like(parameter)
                 assert bool(parameter.isfinite().all()), name

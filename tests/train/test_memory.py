@@ -94,16 +94,14 @@ def test_live_tensors_of_a_step_are_what_the_plan_says(change: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize(("layers", "width"), [(8, 512), (2, 2048)])
-def test_live_tensors_of_other_shapes_are_what_the_plan_says(layers: int, width: int, change: str) -> None:
+def test_live_tensors_with_a_wide_mlp_are_what_the_plan_says(change: str) -> None:
     execution = replace(PLANNED, **CHANGES[change])
-    measured, predicted = measured_and_predicted(execution, tokens=8192, layers=layers, width=width)
+    measured, predicted = measured_and_predicted(execution, tokens=8192, layers=2, width=2048)
     assert 0.8 < measured / predicted < 1.25
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["checkpointed", "checkpointed, MLP in tiles"])
-def test_live_tensors_of_a_pack_of_32k_tokens_are_what_the_plan_says(change: str) -> None:
-    execution = replace(PLANNED, **CHANGES[change])
-    measured, predicted = measured_and_predicted(execution, tokens=32768, layers=4, width=768)
+def test_live_tensors_of_a_pack_of_16k_tokens_are_what_the_plan_says() -> None:
+    execution = replace(PLANNED, **CHANGES["checkpointed, MLP in tiles"])
+    measured, predicted = measured_and_predicted(execution, tokens=16384, layers=4, width=768)
     assert 0.8 < measured / predicted < 1.25

@@ -29,6 +29,11 @@ class Settings(BaseModel):
         return {k: (v,) if k in several and isinstance(v, str | int | float) else v for k, v in values.items()}
 
 
+def _check_quantised(quantize: str | None, lora_rank: int | None) -> None:
+    if quantize and lora_rank is None:
+        raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
+
+
 class RopeSettings(Settings):
     """How position encoding is stretched before the model is built (paper section 4.1: base x 200)."""
 
@@ -218,9 +223,8 @@ class TrainSettings(LoopSettings):
     )
 
     @model_validator(mode="after")
-    def _only_frozen_weights_are_quantised(self) -> TrainSettings:
-        if self.quantize and self.lora_rank is None:
-            raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
+    def _only_frozen_weights_are_quantised(self) -> Self:
+        _check_quantised(self.quantize, self.lora_rank)
         return self
 
 
@@ -269,6 +273,11 @@ class PlanSettings(Settings):
         None, gt=0, description="targets whose logits are held at once; default: by device and vocabulary"
     )
     seed: int = Field(0, ge=0, description="of every random choice of the stage")
+
+    @model_validator(mode="after")
+    def _only_frozen_weights_are_quantised(self) -> Self:
+        _check_quantised(self.quantize, self.lora_rank)
+        return self
 
 
 class NeedleSettings(Settings):

@@ -34,7 +34,7 @@ check: setup
 gpu: gpu-tests gpu-speed gpu-windows gpu-reach
 
 gpu-tests:
-	PYTHONPATH=src $(PYTHON) -m pytest -m gpu -W default -p no:cacheprovider
+	PYTHONPATH=src $(PYTHON) -m pytest tests/train -m gpu -W default -p no:cacheprovider
 
 gpu-speed:
 	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu_training speed

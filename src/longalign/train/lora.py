@@ -13,6 +13,8 @@ from longalign.config import TrainSettings
 from longalign.errors import ModelError
 from longalign.train.seeded import seeded
 
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on a CPU it says at import what it misses
+
 
 def add_adapters(model: nn.Module, settings: TrainSettings) -> nn.Module:
     """Wrap `model` so that only adapters of rank `settings.lora_rank` train; they are float32."""
@@ -46,7 +48,6 @@ def has_adapters(model: nn.Module) -> bool:
 
 
 def _peft() -> Any:
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it where it is; it misses CPU kernels
     try:
         import peft
     except ImportError:

@@ -8,7 +8,6 @@ ignores later changes. Attention that packing cannot honour exactly is refused h
 `--plan-only` on a laptop already says no.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -291,7 +290,6 @@ def _in_4_bits(compute: torch.dtype) -> dict[str, Any]:
         raise ModelError("quantize needs the `bitsandbytes` package: pip install 'longalign[qlora]'")
     from transformers import BitsAndBytesConfig
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses optional CPU kernels
     how = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
     )

@@ -115,6 +115,12 @@ class LoopSettings(OptimizerSettings):
     report_to: tuple[str, ...] = Field((), description="Trainer trackers: wandb, tensorboard, mlflow")
 
     @model_validator(mode="after")
+    def _only_checkpointed_activations_are_offloaded(self) -> Self:
+        if self.activation_offload and self.gradient_checkpointing is False:
+            raise ValueError("activation_offload keeps what gradient_checkpointing saves, which is off; turn it on")
+        return self
+
+    @model_validator(mode="after")
     def _packs_must_be_fixed_to_weigh_by_them(self) -> Self:
         if self.weighting == "plain_packing" and self.strategy != "packed":
             raise ValueError(

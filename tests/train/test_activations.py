@@ -142,3 +142,8 @@ def test_liger_kernels_are_refused_where_they_cannot_run(tmp_path: Path) -> None
     settings = TrainSettings(model=str(tmp_path / "model"), liger_kernels=True)
     with pytest.raises(ModelError, match=r"liger_kernels: .* need a CUDA device"):
         build_model(settings, settings.model)
+
+
+def test_offload_without_checkpoints_to_offload_is_refused() -> None:
+    with pytest.raises(ValueError, match="activation_offload keeps what gradient_checkpointing saves, which is off"):
+        TrainSettings(activation_offload=True, gradient_checkpointing=False)

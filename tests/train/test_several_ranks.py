@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -128,15 +127,16 @@ def test_other_ranks_wait_for_the_first_beyond_the_limit_of_collectives(tmp_path
 
 def train_until(step: int, inputs: Path, out: Path, count: int, *more: str) -> None:
     """Killed once the checkpoint of `step` is there; what came after it is lost."""
-    process = subprocess.Popen(
-        command(inputs, out, count, *more), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = subprocess.Popen(command(inputs, out, count, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     folder = out / "checkpoints"
     while not (folder / f"checkpoint-{step}").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    family = psutil.Process(process.pid).children(recursive=True)  # torchrun starts ranks in sessions of their own
+    process.kill()
+    for child in family:
+        child.kill()
+    psutil.wait_procs(family)
     process.wait()
     for later in checkpoint.all_checkpoints(folder):
         if checkpoint.step_of(later) > step:
@@ -176,3 +176,6 @@ def test_zero_3_resumes_itself_and_hands_over_to_one_process(inputs: Path, alone
     train(inputs, out, 1)
     assert_continued(out, alone)
     assert_same(out, alone)
+    adapters, merged = ("--lora_rank", "2"), tmp_path / "lora"  # which the first rank alone merges and exports
+    train(inputs, merged, 2, "--parallel", "deepspeed", *adapters)
+    assert_same(merged, train(inputs, tmp_path / "lora-alone", 1, *adapters))

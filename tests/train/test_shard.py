@@ -24,7 +24,7 @@ from longalign.train.lora import add_adapters
 from longalign.train.loss import attach_loss
 from longalign.train.model import load_model
 from longalign.train.optimizer import build_optimizer
-from longalign.train.parallel import parallel_mode
+from longalign.train.parallel import parallel_mode, training_arguments
 from longalign.train.shard import is_sharded, like
 from tests.train.runs import DOUBLE, in_process, on_ranks, run
 from tests.train.tiny import packed_inputs, sequences_of, tiny_config, tiny_model
@@ -120,6 +120,8 @@ def test_offload_that_would_not_happen_is_refused(monkeypatch: pytest.MonkeyPatc
     assert parallel_mode(LoopSettings(cpu_offload=True)) == "fsdp2"
     assert parallel_mode(LoopSettings(parallel="fsdp2")) == "fsdp2"
     assert parallel_mode(LoopSettings(parallel="ddp")) == "none"
+    with pytest.raises(ConfigError, match="deepspeed is started by torchrun, one process too"):
+        training_arguments(LoopSettings(parallel="deepspeed"), Path(), 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert parallel_mode(LoopSettings()) == "ddp"
     with pytest.raises(ConfigError, match="parallel: none, but 2 processes were started"):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from longalign.builtin import model_dir
 from longalign.config import LoopSettings, RopeSettings
 from longalign.run import atomic_path
-from longalign.train import ranks
+from longalign.train import ranks, zero
 from longalign.train.checkpoint import whole
 from longalign.train.lora import has_adapters, merge_adapters
 from longalign.train.model import load_config, load_model
@@ -43,6 +43,7 @@ def export(
         if has_adapters(model):
             with atomic_path(folder / "adapter") as temporary:
                 plain.save_pretrained(str(temporary), state_dict=state)
+            zero.build_plainly()
             fresh, _ = load_model(
                 model_dir(base), rope=rope, window=settings.window if rope else None, dtype=torch.float32
             )

@@ -64,3 +64,10 @@ def make_state(optimizer: Any, kinds: Mapping[str, Tensor]) -> None:
             key: torch.zeros_like(flat) if value.ndim else value.to(flat.device, copy=True)
             for key, value in kinds.items()
         }
+
+
+def build_plainly() -> None:
+    """Training is over: transformers would spread every model that is built over all ranks, and wait for them."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()

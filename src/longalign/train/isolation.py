@@ -5,9 +5,12 @@ Three questions, on a few hundred random tokens:
 2. *isolated*: when one segment's tokens change, do the logits of all others stay?
 3. *loss*: is the chunked loss (`loss.attach_loss`) the cross-entropy of the model's own logits?
 
-Answers are errors relative to the spread of the logits, compared with a tolerance by dtype (`TOLERANCES`). In half
-precision the first takes the median over positions: rounding may send a token of a mixture-of-experts model to
-another expert. The second runs the same shapes twice, hence is nearly free of rounding, and takes the maximum.
+Answers are errors relative to the spread of the logits, compared with a tolerance by dtype (`TOLERANCES`). A position's
+error is the root mean square over the vocabulary: by chance the worst of 150,000 logits is off by five times that, and
+two kernels in half precision differ by a few percent after 36 layers. In half precision the first takes the median over
+positions: rounding may send a token of a mixture-of-experts model to another expert. The second runs the same shapes
+twice, hence is nearly free of rounding, and takes the maximum. The third is relative to the largest logit, which half
+precision rounds by as much as a loss may be off.
 """
 
 from dataclasses import dataclass
@@ -37,8 +40,8 @@ TOLERANCES = {
         equal=1e-6, isolated=1e-9, loss=1e-6
     ),  # norms and rotary tables stay float32 in transformers
     torch.float32: Tolerance(equal=2e-3, isolated=1e-4, loss=1e-3),
-    torch.float16: Tolerance(equal=2e-2, isolated=5e-3, loss=2e-2),
-    torch.bfloat16: Tolerance(equal=1e-1, isolated=3e-2, loss=1e-1),
+    torch.float16: Tolerance(equal=2e-2, isolated=5e-3, loss=5e-3),
+    torch.bfloat16: Tolerance(equal=1e-1, isolated=3e-2, loss=2e-2),
 }
 
 
@@ -86,14 +89,14 @@ def check_isolation(
             logits_TV = _logits(model, ids_T, **packed)
             separate_TV = _separate_logits(model, plain, ids_T, bounds)
             spread = float(separate_TV.std())
-            error_T = (logits_TV - separate_TV).abs().amax(dim=1) / spread
+            error_T = _difference(logits_TV, separate_TV) / spread
             half = dtype in (torch.float16, torch.bfloat16)
             equal = float(max(error_T[a:b].median() if half else error_T[a:b].max() for a, b in bounds))
 
             start, end = bounds[2]
             changed_T = ids_T.clone()
             changed_T[start:end] = (ids_T[start:end] + 1) % plain.config.vocab_size
-            moved_T = (_logits(model, changed_T, **packed) - logits_TV).abs().amax(dim=1) / spread
+            moved_T = _difference(_logits(model, changed_T, **packed), logits_TV) / spread
             isolated = float(torch.cat([moved_T[:start], moved_T[end:]]).max())
             loss = _loss_error(model, ids_T, logits_TV, packed) if hasattr(plain, "loss_chunk_rows") else None
     finally:
@@ -113,8 +116,8 @@ def check_isolation(
         )
     if loss is not None and not loss <= limits.loss:
         raise ModelError(
-            f"{name}: the chunked loss differs from the cross-entropy of the model's logits by {loss:.2g} nats "
-            f"(limit {limits.loss:g}): its head does more than a linear layer, a scale and a soft cap"
+            f"{name}: the chunked loss differs from the cross-entropy of the model's logits by {loss:.2g} of the "
+            f"largest logit (limit {limits.loss:g}): its head does more than a linear layer, a scale and a soft cap"
         )
     return report
 
@@ -125,6 +128,10 @@ def _segments(config: Any) -> tuple[int, ...]:
     if 0 < window <= 1024:
         return (SEGMENTS[0], SEGMENTS[1], max(SEGMENTS[2], window + window // 4 + 3), SEGMENTS[3])
     return SEGMENTS
+
+
+def _difference(a_TV: Tensor, b_TV: Tensor) -> Tensor:
+    return (a_TV - b_TV).square().mean(dim=1).sqrt()
 
 
 def _logits(model: nn.Module, ids_T: Tensor, **kwargs: Any) -> Tensor:
@@ -146,4 +153,5 @@ def _loss_error(model: nn.Module, ids_T: Tensor, logits_TV: Tensor, packed: dict
     targets_T = ids_T.roll(-1)
     weights_T = torch.ones_like(targets_T, dtype=torch.float32)
     nll = model(input_ids=ids_T[None], target_ids=targets_T[None], loss_weights=weights_T[None], **packed).nll[0]
-    return float((nll - cross_entropy(logits_TV, targets_T, reduction="none")).abs().max())
+    off_T = (nll - cross_entropy(logits_TV, targets_T, reduction="none")).abs()
+    return float((off_T / logits_TV.abs().amax(dim=1).clamp_min(1.0)).max())

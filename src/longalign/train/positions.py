@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from longalign.data.store import TokenStore
+from longalign.train import ranks
 from longalign.train.collate import collate
 from longalign.train.metrics import length_band
 from longalign.train.sequence_parallel import SequenceParallel, model_inputs
-from longalign.train.shard import reshard
+from longalign.train.shard import is_sharded, reshard
 
 FIRST_BAND_TOKENS = 32
 LARGEST_NLL = 700.0
@@ -28,7 +29,7 @@ def perplexity_by_position(
     a rank's part of one with `sequence_parallel` (every rank of the group calls this and gets the result).
     A band whose perplexity is beyond a float (a model that has never met text) is None.
     """
-    device = next(model.parameters()).device
+    device = ranks.this_device() if is_sharded(model) else next(model.parameters()).device  # shards may be offloaded
     training = model.training
     model.eval()
     longest = np.argsort(-store.lengths, kind="stable")

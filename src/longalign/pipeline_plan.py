@@ -202,8 +202,8 @@ def _notes(summary: dict[str, Any], source: RowSource) -> list[str]:
     notes += summary["eval"]["notes"]
     return [
         *notes,
-        "hours: FLOPs at half of peak, and traffic between accelerators; the optimizer's update, cpu_offload's traffic "
-        "to the host and generated tokens of evaluations are not in them",
+        "hours: FLOPs at half of peak, traffic between accelerators and, under cpu_offload, to the host with the update "
+        "there; updates on accelerators and generated tokens of evaluations are not in them",
     ]
 
 

@@ -202,7 +202,7 @@ def _notes(summary: dict[str, Any], source: RowSource) -> list[str]:
     notes += summary["eval"]["notes"]
     return [
         *notes,
-        "hours: FLOPs at half of peak, traffic between accelerators and, under cpu_offload, to the host with the update "
+        "hours: FLOPs at half of peak, traffic between accelerators and, under cpu_offload, to the host with updates "
         "there; updates on accelerators and generated tokens of evaluations are not in them",
     ]
 

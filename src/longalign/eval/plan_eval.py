@@ -38,11 +38,10 @@ def plan_eval(settings: EvalSettings, *, models: int, window: int) -> dict[str, 
     notes = []
     for name, part in judged.items():
         questions, (shortest, longest) = ASSUMED[name]
-        notes += [
-            f"{path}: not here yet, taken for {questions} questions of {shortest:,}-{longest:,} tokens"
-            for path in part.cases
-            if not Path(path).exists()
-        ]
+        if absent := [path for path in part.cases if not Path(path).exists()]:
+            others = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            taken = f"taken for {questions} questions of {shortest:,}-{longest:,} tokens{' each' if others else ''}"
+            notes.append(f"{absent[0]}{others}: not here yet, {taken}")
     if settings.leaderboard:
         notes.append("eval.leaderboard: lm-evaluation-harness fetches its own tasks; not counted here")
     return {"models": models, "parts": parts, "judge": judge, "notes": notes, "prompt_lengths": lengths}

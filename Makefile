@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 
-.PHONY: setup demo test check tiny-base reference clean
+.PHONY: setup demo test check lint slow coverage tiny-base reference clean
 
 setup: $(STAMP)
 
@@ -23,11 +23,18 @@ demo: setup
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-check: setup
+check: test lint slow
+
+lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu" --cov --cov-report=term:skip-covered
+
+slow: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "slow and not gpu"
+
+coverage: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu" --cov --cov-report=term:skip-covered
 
 # On a machine with a GPU, with the python that has CUDA's torch; each target below stays under ten minutes. No downloads.
 .PHONY: gpu gpu-tests gpu-speed gpu-windows gpu-reach

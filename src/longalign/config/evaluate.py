@@ -1,0 +1,114 @@
+"""Settings of stage `eval` and its parts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from longalign.config.base import Settings
+
+
+class NeedleSettings(Settings):
+    """Needle retrieval over lengths x depths (paper section 4.2)."""
+
+    lengths: tuple[int, ...] = Field((1024, 4096, 16384, 32768, 65536), description="prompt lengths in tokens")
+    depths: int = Field(10, gt=0, description="depths from the start (0) to the end (1) of the haystack")
+    needles: int = Field(1, gt=0, description="needles per length and depth")
+    distractors: int = Field(3, ge=0, description="other register entries in the same haystack")
+    haystack: tuple[str, ...] = Field((), description="documents to hide needles in; default: bundled text")
+    language: Literal["en", "zh"] = Field("en", description="language of entries, question and bundled text")
+    max_new_tokens: int = Field(32, gt=0, description="cap of one answer")
+    forced_tokens: bool = Field(
+        False, description="also token accuracy with the right answer fed in (local models; one more reading a prompt)"
+    )
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
+
+
+class ShortSettings(Settings):
+    """Short skills: held-out short instructions, scored exactly, so that a loss of skill shows."""
+
+    rows: str | None = Field(None, description="held-out short rows (.jsonl); default: the bundled generator")
+    questions: int = Field(140, gt=0, description="questions asked; the generator's kinds take turns")
+    language: Literal["en", "zh"] = Field("en", description="language of the bundled generator")
+    max_new_tokens: int = Field(48, gt=0, description="cap of one answer")
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
+
+
+class ChatSettings(Settings):
+    """Judged answers, LongBench-Chat's way: open questions, each answer judged twice (paper section 4.2)."""
+
+    cases: tuple[str, ...] = Field(
+        (), description="LongBench-Chat, LongCite, LongBench or MT-Bench files (.json, .jsonl); default: built-in cases"
+    )
+    references: str | None = Field(None, description="MT-Bench: reference answers (reference_answer/gpt-4.jsonl)")
+    few_shots: str | None = Field(None, description="human-scored examples, aligned with the cases (few_shots.json)")
+    rubric: Literal["auto", "chat", "qa", "summary"] = Field(
+        "auto", description="scale: chat 1-10, qa 1-3, summary 1-5; `auto` goes by the case's data set"
+    )
+    questions: int = Field(20, gt=0, description="built-in cases made")
+    case_tokens: int = Field(1024, gt=0, description="length of a built-in case's document, at 4 characters a token")
+    documents: tuple[str, ...] = Field((), description="held-out documents for built-in cases; default: bundled text")
+    judge: str = Field("offline", description="`offline`, `openai:MODEL@BASE_URL`, or `anthropic:MODEL`")
+    judge_prompt: str | None = Field(None, description="judge prompt of your own, or LongBench-Chat's prompt_fs.txt")
+    judge_max_new_tokens: int = Field(512, gt=0, description="cap of one verdict")
+    judge_concurrency: int = Field(8, gt=0, description="verdicts asked for at once")
+    judge_price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")
+    judge_max_cost_usd: float | None = Field(None, ge=0, description="stop judging before spending more")
+    scorings: int = Field(2, gt=0, description="times each answer is judged; examples are shuffled each time")
+    max_new_tokens: int = Field(1024, gt=0, description="cap of one answer")
+    window: int | None = Field(
+        None, gt=1, description="longer inputs are cut in the middle, with room for the answer; default: the model's"
+    )
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
+
+
+class LeaderboardSettings(Settings):
+    """ARC, HellaSwag, TruthfulQA and MMLU by lm-evaluation-harness (extra `leaderboard`; it fetches its own data)."""
+
+    tasks: dict[str, int | None] = Field(
+        {"arc_challenge": 25, "hellaswag": 10, "truthfulqa_mc2": 0, "mmlu": 5},
+        description="task -> examples shown (Open LLM Leaderboard, as in the paper)",
+    )
+    limit: int | None = Field(
+        None, gt=0, description="only so many questions of each task: for trials, not for results"
+    )
+    batch_size: int = Field(8, gt=0, description="sequences a batch")
+    dtype: str = Field("auto", description="precision the model is loaded in")
+    include_path: str | None = Field(None, description="folder of task files of your own")
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
+
+
+class EvalSettings(Settings):
+    """Stage `eval`: which parts run on which model."""
+
+    model: str = Field(
+        "builtin:tiny-base", description="model directory, hub id, `openai:MODEL@BASE_URL` or `anthropic:MODEL`"
+    )
+    label: str | None = Field(None, description="what tables call the model; default: its directory or name")
+    model_seed: int | None = Field(
+        None, description="seed the model was trained with; models of one label are averaged"
+    )
+    tokenizer: str | None = Field(None, description="tokenizer for an endpoint; default: characters / 4, stated")
+    chat_template: str | None = Field(
+        None, description="Jinja file that renders conversations; default: the tokenizer's own (base models have none)"
+    )
+    batch_tokens: int = Field(16384, gt=0, description="prompt tokens a local model takes at once")
+    concurrency: int = Field(8, gt=0, description="calls under way at once (endpoints)")
+    price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")
+    max_cost_usd: float | None = Field(None, ge=0, description="stop asking the model before spending more")
+    trust_remote_code: bool = Field(False, description="run code that ships with the model; only if you trust it")
+    needle: NeedleSettings | None = Field(None, description="needles over lengths and depths")
+    short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
+    chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")
+    longbench: ChatSettings | None = Field(None, description="LongBench's questions and summaries")
+    mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
+    leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
+
+    @model_validator(mode="after")
+    def _only_chat_has_questions_of_its_own(self) -> EvalSettings:
+        for part in ("longbench", "mt_bench"):
+            judged: ChatSettings | None = getattr(self, part)
+            if judged is not None and not judged.cases:
+                raise ValueError(f"{part} needs `cases`, the files of its questions; only chat has built-in ones")
+        return self

@@ -81,6 +81,11 @@ def test_two_processes_end_where_one_ends_and_are_not_run_again(values: dict[str
     assert (tmp_path / "2" / "train" / "long-seed0" / "stage.json").stat().st_mtime_ns == finished
 
 
+def heed_interrupts() -> None:
+    """A shell starts what it puts into the background deaf to Ctrl-C, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_a_failing_process_is_told_and_an_interrupt_leaves_none_behind(values: dict[str, Any], tmp_path: Path) -> None:
     broken = {**values, "processes_per_node": 2, "extend": {**values["extend"], "sequence_parallel": 3}}
@@ -95,7 +100,9 @@ def test_a_failing_process_is_told_and_an_interrupt_leaves_none_behind(values: d
         "extend": {**values["extend"], "max_steps": 2000, "num_train_epochs": 900},
     }
     file, run = write_recipe(tmp_path / "slow.yaml", slow), tmp_path / "slow"
-    process = subprocess.Popen(command("run", file, "--out", run), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("run", file, "--out", run), stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     deadline = time.monotonic() + 120
     while not (run / "extend" / "checkpoints" / "checkpoint-2").exists() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -26,7 +26,14 @@ class PlanError(LongAlignError):
 
 
 class EndpointError(LongAlignError):
-    """A language-model endpoint cannot be reached, refuses us, or answers in no known form."""
+    """A language-model endpoint cannot be reached, refuses us, or answers in no known form.
+
+    `maybe_billed`: calls under way may be charged though nothing came back.
+    """
+
+    def __init__(self, message: str, *, maybe_billed: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_billed = maybe_billed
 
 
 class RunError(LongAlignError):

@@ -28,7 +28,8 @@ class Endpoint:
 
 
 @contextmanager
-def serve(answer: Callable[[dict[str, Any]], str | int]) -> Iterator[Endpoint]:
+def serve(answer: Callable[[dict[str, Any]], str | int], complaint: str = "") -> Iterator[Endpoint]:
+    """`complaint` is the message of a reply that fails."""
     endpoint = Endpoint(answer)
     lock = threading.Lock()
 
@@ -41,7 +42,7 @@ def serve(answer: Callable[[dict[str, Any]], str | int]) -> Iterator[Endpoint]:
                 endpoint.seen.append(body)
             said = endpoint.answer(body)
             if isinstance(said, int):
-                self.reply(said, {"error": {"message": f"status {said}", "code": None, "type": None}})
+                self.reply(said, {"error": {"message": complaint or f"status {said}", "code": None, "type": None}})
                 return
             prompt = sum(len(message["content"].split()) for message in body["messages"])
             self.reply(

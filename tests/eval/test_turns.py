@@ -121,3 +121,32 @@ def test_the_report_shows_turns_beside_the_papers_table_and_compare_pairs_them(t
     assert len(set(cells[:4] + cells[5:9])) == 1  # what was not measured stays empty
     text = compare(tmp_path / "a", tmp_path / "b")["text"]
     assert "dataset turn 2: 5.00 vs 5.00" in text
+
+
+def test_a_turn_without_room_in_the_window_is_counted_as_failed(tmp_path: Path) -> None:
+    def long_winded(body: dict[str, Any]) -> str:
+        return "word " * 400 if body["messages"][-1]["content"] == "First 3?" else "short"
+
+    with serve(long_winded) as model, serve(lambda body: "[[5]]") as judging:
+        wanted = settings(model.spec, judging.spec, tmp_path)
+        assert wanted.mt_bench is not None
+        part = wanted.mt_bench.model_copy(update={"window": 200})
+        got = chat(wanted.model_copy(update={"mt_bench": part}), tmp_path / "out", "mt_bench")
+    assert (got["overall"]["questions"], got["overall"]["failed"], got["overall"]["scored"]) == (8, 1, 7)
+    (row,) = [r for r in read_jsonl(tmp_path / "out" / "scores.jsonl") if r["answer"] is None]
+    assert (row["key"], row["failure"]) == ("3.2", "not asked: the conversation so far fills the window")
+    report([tmp_path / "out"], tmp_path / "page.html")
+    ours = (tmp_path / "page.html").read_text(encoding="utf-8").split("Our models in the same columns")[1]
+    assert '<td class="number">5.00*</td>' in ours  # a star: not every question has a score
+
+
+def test_a_judge_that_fixes_its_temperature_is_not_said_to_be_at_zero(tmp_path: Path) -> None:
+    def choosy(body: dict[str, Any]) -> str | int:
+        return 400 if "temperature" in body else "[[7]]"
+
+    with serve(answer) as model, serve(choosy, complaint="temperature is not supported") as judging:
+        got = chat(settings(model.spec, judging.spec, tmp_path), tmp_path / "out", "mt_bench")
+    assert got["judge"]["temperature"] is None
+    assert got["overall"]["mean"] == 7
+    report([tmp_path / "out"], tmp_path / "page.html")
+    assert "at a temperature of its own" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -198,3 +198,31 @@ def test_a_served_body_is_what_the_key_covers(tmp_path: Path) -> None:
         "seed": 3,
         "stop": ["s"],
     }
+
+
+def test_every_attempt_that_may_be_charged_is_counted(tmp_path: Path) -> None:
+    """Two attempts run into the time limit, the third is answered: two worst cases and what the answer cost."""
+    with ChatServer(lambda body, times: Answer("fine", delay_s=1.0 if times < 3 else 0.0)) as server:
+        model = open_model(server.spec, ledger=tmp_path / "l.sqlite", price_usd_per_million=(10.0, 20.0), timeout_s=0.2)
+        (outcome,) = complete_all(model, [ask("one two three")])
+        assert isinstance(outcome, Reply)
+        assert outcome.lost_attempts == 2
+        worst = model.worst_usd(ask("one two three"))  # type: ignore[attr-defined]
+        assert outcome.cost_usd == pytest.approx(2 * worst + (3 * 10 + 2 * 20) / 1e6)
+        assert model.ledger.spent_usd() == pytest.approx(outcome.cost_usd)  # type: ignore[attr-defined]
+
+
+def test_under_a_cap_an_attempt_that_may_be_charged_is_not_repeated(tmp_path: Path) -> None:
+    with ChatServer(lambda body, times: Answer("late", delay_s=1.0)) as server:
+        model = open_model(
+            server.spec,
+            ledger=tmp_path / "l.sqlite",
+            price_usd_per_million=(10.0, 20.0),
+            max_cost_usd=1.0,
+            timeout_s=0.2,
+        )
+        (outcome,) = complete_all(model, [ask("one two three")])
+        assert isinstance(outcome, Failure)
+        assert outcome.kind == "unavailable"
+        assert len(server.bodies) == 1
+        assert model.ledger.spent_usd() == pytest.approx(model.worst_usd(ask("one two three")))  # type: ignore[attr-defined]

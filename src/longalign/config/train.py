@@ -94,7 +94,6 @@ class LoopSettings(OptimizerSettings):
     )
     save_steps: int = Field(100, gt=0, description="optimizer steps between checkpoints")
     save_total_limit: int = Field(2, gt=0, description="good checkpoints kept")
-    logging_steps: int = Field(1, gt=0, description="optimizer steps between rows of metrics.jsonl")
     eval_steps: int | None = Field(None, gt=0, description="steps between held-out losses; default: only at the end")
     report_to: tuple[str, ...] = Field((), description="Trainer trackers: wandb, tensorboard, mlflow")
 

@@ -95,9 +95,9 @@ def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def _characters(value: Mapping[str, Any]) -> int:
-    if "text" in value:
-        return len(value["text"])
-    return sum(len(str(message.get("content") or "")) for message in value["messages"])
+    if "messages" in value:
+        return sum(len(str(message.get("content") or "")) for message in value["messages"])
+    return len(value["text"])
 
 
 def draw(path: str, wanted: int | None, seed: int) -> Sequence[int] | NDArray[np.int64]:

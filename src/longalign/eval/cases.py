@@ -129,7 +129,7 @@ def _written_references(path: Path) -> dict[str, Sequence[str]]:
 
 def _case(path: Path, prefix: str, number: int, row: dict[str, Any], shots: Sequence[Any] | None, rubric: str) -> Case:
     where = f"{path}: case {number}"
-    dataset = str(row.get("dataset") or "longbench-chat")
+    dataset = str(row.get("dataset") or ("longbench-chat" if "idx" in row else path.stem))
     name = _rubric(where, row, dataset, rubric)
     reference = _reference(where, row)
     query = str(row.get("query") or row.get("input") or "")
@@ -170,7 +170,7 @@ def _rubric(where: str, row: Mapping[str, Any], dataset: str, asked: str) -> Rub
         if row["rubric"] not in SCALES:
             raise DataError(f"{where}: rubric {row['rubric']!r} is unknown; there are {', '.join(SCALES)}")
         return cast(RubricName, row["rubric"])
-    if dataset == "longbench-chat":
+    if dataset == "longbench-chat" or "dataset" not in row:
         return "chat"
     return "summary" if dataset.startswith(SUMMARY_SETS) else "qa"
 

@@ -81,8 +81,13 @@ def cases_of(settings: ChatSettings) -> list[Case]:
     return read_cases([Path(name) for name in settings.cases], few_shots, settings.rubric, references)
 
 
-def fit(prompt: str, subject: Subject, settings: ChatSettings, before: Sequence[Message] = ()) -> tuple[str, int]:
-    """The prompt as the window allows it after the messages `before`, and how many tokens were cut from its middle."""
+def fit(
+    prompt: str, subject: Subject, settings: ChatSettings, before: Sequence[Message] = ()
+) -> tuple[str, int] | None:
+    """The prompt as the window allows it after the messages `before`, and how many tokens were cut from its middle.
+
+    None where the conversation so far leaves no room. Raises `ConfigError` if even a first question has none.
+    """
     window = settings.window or subject.window
     view = subject.view
 
@@ -93,6 +98,8 @@ def fit(prompt: str, subject: Subject, settings: ChatSettings, before: Sequence[
         return prompt, 0
     room = window - settings.max_new_tokens
     if room <= count(""):
+        if before:
+            return None
         raise ConfigError(
             f"a window of {window} tokens leaves no room for a question beside {settings.max_new_tokens} new tokens; "
             "lower --max-new-tokens or raise --window"

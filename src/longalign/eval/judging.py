@@ -90,7 +90,7 @@ def describe_judge(judge: Judge, verdicts: Sequence[Answer], scores: Sequence[di
         "reported_models": sorted({verdict.model for verdict in verdicts if verdict.model}),
         "prompt_hash": {name: judge.rubrics[name].prompt_hash for name in used},
         "scorings": judge.scorings,
-        "temperature": 0.0,
+        "temperature": None if any(verdict.own_temperature for verdict in verdicts) else 0.0,
         "verdicts": len(ratings),
         "unreadable": sum(rating is None for rating in ratings) - sum(v.text is None for v in verdicts),
         "failed": sum(verdict.text is None for verdict in verdicts),

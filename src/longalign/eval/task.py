@@ -57,6 +57,7 @@ class Answer:
     completion_tokens: int | None
     cost_usd: float | None
     model: str
+    own_temperature: bool = False
 
     @classmethod
     def of(cls, key: str, outcome: Outcome) -> Answer:
@@ -76,6 +77,7 @@ class Answer:
             outcome.completion_tokens,
             outcome.cost_usd,
             outcome.model,
+            outcome.own_temperature,
         )
 
 

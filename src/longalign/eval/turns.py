@@ -10,8 +10,8 @@ from longalign.eval.subject import Subject
 from longalign.eval.task import Answer, Item
 from longalign.llm.base import Message
 
-Fit = Callable[[str, Sequence[Message]], tuple[str, int]]
-"""(prompt, messages before it) -> the prompt as the window allows it, and the tokens cut from it."""
+Fit = Callable[[str, Sequence[Message]], tuple[str, int] | None]
+"""(prompt, messages before it) -> the prompt as the window allows it, and the tokens cut from it; None: no room."""
 
 
 def ask_in_turns(
@@ -19,7 +19,7 @@ def ask_in_turns(
 ) -> tuple[dict[str, Answer], dict[str, int]]:
     """Answers and cut tokens by case: all first turns, then all second ones, and so on.
 
-    A turn after one without an answer is not asked; its failure says so.
+    A turn after one without an answer, or without room in the window, is not asked; its failure says so.
     """
     asked: dict[str, tuple[Message, ...]] = {}
     answers: dict[str, Answer] = {}
@@ -32,9 +32,16 @@ def ask_in_turns(
                 continue
             before = _before(case, asked, answers)
             if before is None:
-                answers[case.key] = _not_asked(case.key, answers[str(case.follows)])
+                previous = answers[str(case.follows)]
+                why = f"the turn before has no answer ({previous.failure})"
+                answers[case.key] = _not_asked(case.key, previous, why, final=previous.final)
                 continue
-            prompt, cut_tokens[case.key] = fit(case.prompt, before)
+            fitted = fit(case.prompt, before)
+            if fitted is None:
+                why = "the conversation so far fills the window"
+                answers[case.key] = _not_asked(case.key, answers[str(case.follows)], why, final=True)
+                continue
+            prompt, cut_tokens[case.key] = fitted
             asked[case.key] = (*before, {"role": "user", "content": prompt})
             items.append(Item(case.key, asked[case.key], max_new_tokens))
         if items:
@@ -63,6 +70,5 @@ def _before(
     return None if said is None else (*asked[case.follows], {"role": "assistant", "content": said})
 
 
-def _not_asked(key: str, previous: Answer) -> Answer:
-    why = f"not asked: the turn before has no answer ({previous.failure})"
-    return Answer(key, None, why, previous.final, "not_asked", None, None, None, previous.model)
+def _not_asked(key: str, previous: Answer, why: str, *, final: bool) -> Answer:
+    return Answer(key, None, f"not asked: {why}", final, "not_asked", None, None, None, previous.model)

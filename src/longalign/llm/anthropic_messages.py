@@ -6,6 +6,7 @@ reading it again costs a tenth, writing it a quarter more, and both are metered.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,14 +57,21 @@ class AnthropicModel(Endpoint):
 
     def _adapt(self, error: Any, sent: Mapping[str, Any]) -> bool:
         """Newer models fix their temperature."""
-        if error.status_code != 400 or "extra_body" not in sent or "temperature" not in str(error.message):
+        refused = re.search(
+            r"temperature.*(support|deprecated|not permitted|not allowed)", str(error.message), re.DOTALL
+        )
+        if error.status_code != 400 or "extra_body" not in sent or not refused:
             return False
         self._send_temperature = False
         return True
 
     def _read(self, answered: Any, wall_s: float) -> Outcome:
         usage, blocks = getattr(answered, "usage", None), getattr(answered, "content", None)
-        facts: dict[str, Any] = {"model": getattr(answered, "model", None) or self.name, "wall_s": wall_s}
+        facts: dict[str, Any] = {
+            "model": getattr(answered, "model", None) or self.name,
+            "own_temperature": not self._send_temperature,
+            "wall_s": wall_s,
+        }
         if usage is not None:
             written = getattr(usage, "cache_creation_input_tokens", None) or 0
             read = getattr(usage, "cache_read_input_tokens", None) or 0

@@ -56,12 +56,16 @@ class Call:
     """What is known of a call however it ended. Counts are None where nobody reports them (missing is not zero).
 
     `priced_prompt_tokens`: what the prompt costs, in tokens at the plain price, where a cache makes the two differ.
+    `own_temperature`: the endpoint refuses ours and samples at one of its own. `lost_attempts`: earlier attempts at the
+    same call that got no answer and may be charged all the same.
     """
 
     prompt_tokens: int | None = None
     priced_prompt_tokens: float | None = None
     completion_tokens: int | None = None
     model: str = ""
+    own_temperature: bool = False
+    lost_attempts: int = 0
     wall_s: float = 0.0
     cost_usd: float | None = None
     cached: bool = False

@@ -38,7 +38,7 @@ class Breaker:
         self._clock = clock
         self._sleep = sleep
         self._stopped = threading.Event()
-        self._reason = ""
+        self._reason, self._maybe_billed = "", False
         self._lock = threading.Lock()
         self._failures = 0
         self._failing_since: float | None = None
@@ -56,7 +56,7 @@ class Breaker:
         while True:
             with self._lock:
                 if self._stopped.is_set():
-                    raise EndpointError(self._reason)
+                    raise EndpointError(self._reason, maybe_billed=self._maybe_billed)
                 if self._failures < self.threshold:
                     return
                 left_s = self._open_until - self._clock()
@@ -72,14 +72,15 @@ class Breaker:
         else:
             self._stopped.wait(seconds)
         if self._stopped.is_set():
-            raise EndpointError(self._reason)
+            raise EndpointError(self._reason, maybe_billed=self._maybe_billed)
 
-    def stop(self, reason: str) -> EndpointError:
+    def stop(self, reason: str, *, maybe_billed: bool = False) -> EndpointError:
         """Give the endpoint up for all threads; returns the error to raise."""
         with self._lock:
             self._reason = self._reason or reason
+            self._maybe_billed = self._maybe_billed or maybe_billed
             self._stopped.set()
-        return EndpointError(self._reason)
+        return EndpointError(self._reason, maybe_billed=self._maybe_billed)
 
     def success(self) -> None:
         """The endpoint answered; the circuit closes."""
@@ -105,7 +106,8 @@ class Breaker:
         if failing_s > self.give_up_s:
             raise self.stop(
                 f"{reason}; failing for {failing_s:.0f} s. Replies so far are kept: "
-                "run the same command again when the endpoint is back"
+                "run the same command again when the endpoint is back",
+                maybe_billed=True,
             )
 
 

@@ -15,6 +15,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from typing import Any
 
 from longalign.errors import EndpointError
@@ -35,6 +36,8 @@ class Endpoint(ABC):
     """Environment variable that the key comes from; it is read from nowhere else."""
     hosted: str
     """Address at which nothing is answered without a key."""
+    retry_unanswered = True
+    """Whether to try again after an attempt that got no answer but may be charged; off under a cap on money."""
 
     def __init__(
         self,
@@ -100,11 +103,12 @@ class Endpoint(ABC):
     def _answer(self, request: Request) -> Outcome:
         """One request through all its attempts."""
         pause_s = self.first_pause_s
-        last, maybe_billed = "", False
+        last, lost = "", 0
         attempt = 0
         while attempt < self.attempts:
             self.breaker.wait()
             asked_s: float | None = None
+            unanswered = False
             start = time.monotonic()
             sent: dict[str, Any] = {}
             try:
@@ -113,19 +117,19 @@ class Endpoint(ABC):
                     sent = self._arguments(request)
                     answered = self._send(sent)
                 self.breaker.success()
-                return self._read(answered, time.monotonic() - start)
+                return replace(self._read(answered, time.monotonic() - start), lost_attempts=lost)
             except self._sdk.APIStatusError as error:
                 if self._adapt(error, sent):
                     continue
                 outcome = self._refused(error, time.monotonic() - start)
                 if outcome is not None:
-                    return outcome
+                    return replace(outcome, lost_attempts=lost)
                 last = f"HTTP {error.status_code}: {self._clean(error.message)}"
                 asked_s = retry_after_s(error.response.headers)
             except self._sdk.APITimeoutError:
-                last, maybe_billed = f"no answer within {time.monotonic() - start:.0f} s", True
+                last, unanswered = f"no answer within {time.monotonic() - start:.0f} s", True
             except self._sdk.APIConnectionError as error:
-                last, maybe_billed = self._clean(str(error.__cause__ or error)), self.breaker.ever_answered
+                last, unanswered = self._clean(str(error.__cause__ or error)), self.breaker.ever_answered
                 often = attempt >= 2 or self.breaker.failures_in_a_row >= self.breaker.threshold // 2
                 if not self.breaker.ever_answered and often:
                     raise self.breaker.stop(
@@ -133,15 +137,24 @@ class Endpoint(ABC):
                     ) from None
             except (self._sdk.APIResponseValidationError, ValueError) as error:
                 self.breaker.success()
-                return Failure(kind="malformed", message=self._clean(str(error)), maybe_billed=True, model=self.name)
+                message = self._clean(str(error))
+                return Failure(
+                    kind="malformed", message=message, maybe_billed=True, lost_attempts=lost, model=self.name
+                )
             self.breaker.failure(f"{self.base_url}: {last}")
             attempt += 1
+            if unanswered and (attempt == self.attempts or not self.retry_unanswered):
+                message = f"{last} ({attempt} attempts)"
+                return Failure(
+                    kind="unavailable", message=message, maybe_billed=True, lost_attempts=lost, model=self.name
+                )
+            lost += unanswered
             if attempt < self.attempts:
                 jitter = random.SystemRandom().uniform(0.5, 1.0)  # spreads retries in time; no result depends on it
                 self.breaker.sleep(max(asked_s or 0.0, pause_s * jitter))
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         message = f"{last} ({self.attempts} attempts)"
-        return Failure(kind="unavailable", message=message, maybe_billed=maybe_billed, model=self.name)
+        return Failure(kind="unavailable", message=message, lost_attempts=lost, model=self.name)
 
     def _refused(self, error: Any, wall_s: float) -> Failure | None:
         """A failure that no retry can mend, or None; errors that hit every request are raised."""

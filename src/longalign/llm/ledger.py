@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from longalign.errors import LongAlignError, RunError
 from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request, close_model
+from longalign.llm.endpoint import Endpoint
 from longalign.run import fingerprint
 
 SCHEMA = """
@@ -128,6 +129,19 @@ class Ledger:
         with self._lock:
             self._db.executemany("DELETE FROM open_calls WHERE id = ?", [(call,) for call in calls])
 
+    def lose(self, calls: Iterable[int]) -> None:
+        """Count calls at their worst case that were given up and may have been sent."""
+        with self._lock:
+            for call in calls:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute(
+                    "INSERT INTO lost_calls (key, cost_usd, reason) "
+                    "SELECT key, worst_usd, 'endpoint given up' FROM open_calls WHERE id = ?",
+                    (call,),
+                )
+                self._db.execute("DELETE FROM open_calls WHERE id = ?", (call,))
+                self._db.execute("COMMIT")
+
     def spent_usd(self) -> float:
         """Money spent by all runs on this ledger, lost calls at their worst case included."""
         with self._lock:
@@ -182,6 +196,8 @@ class LedgeredModel:
         self.batched = model.batched
         self.price = price
         self.max_cost_usd = max_cost_usd
+        if max_cost_usd is not None and isinstance(model, Endpoint):
+            model.retry_unanswered = False  # one reservation, one attempt that may be charged
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """See `LanguageModel.complete`; remembered replies come first and cost nothing."""
@@ -212,8 +228,9 @@ class LedgeredModel:
                 self.ledger.end(calls.pop(key), key, request, outcome, cost_usd)
                 for index in misses[key]:
                     yield index, outcome
-        except LongAlignError:
-            self.ledger.release(calls.values())
+        except LongAlignError as error:
+            give_back = self.ledger.lose if getattr(error, "maybe_billed", False) else self.ledger.release
+            give_back(calls.values())
             raise
 
     def close(self) -> None:
@@ -233,6 +250,10 @@ class LedgeredModel:
     def _cost_usd(self, request: Request, outcome: Outcome) -> float | None:
         if self.price is None:
             return None
+        return self._own_cost_usd(request, outcome) + outcome.lost_attempts * self.worst_usd(request)
+
+    def _own_cost_usd(self, request: Request, outcome: Outcome) -> float:
+        assert self.price is not None
         if outcome.prompt_tokens is not None and outcome.completion_tokens is not None:
             priced = outcome.priced_prompt_tokens
             prompt = outcome.prompt_tokens if priced is None else priced

@@ -87,6 +87,7 @@ class OpenAICompatibleModel(Endpoint):
             "prompt_tokens": getattr(usage, "prompt_tokens", None),
             "completion_tokens": getattr(usage, "completion_tokens", None),
             "model": getattr(completion, "model", None) or self.name,
+            "own_temperature": not self._send_temperature,
             "wall_s": wall_s,
         }
         choices = getattr(completion, "choices", None)

@@ -92,7 +92,8 @@ def _row(label: str, results: Sequence[dict[str, Any]], categories: Sequence[str
 
 def _judge(judge: dict[str, Any]) -> str:
     hashes = ", ".join(f"{name} {value}" for name, value in judge["prompt_hash"].items())
-    return f"{judge['model']}, {judge['scorings']} scorings an answer at temperature 0, prompt {hashes}"
+    temperature = "temperature 0" if judge["temperature"] == 0 else "a temperature of its own"
+    return f"{judge['model']}, {judge['scorings']} scorings an answer at {temperature}, prompt {hashes}"
 
 
 def _cost(results: Sequence[dict[str, Any]]) -> str:

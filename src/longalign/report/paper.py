@@ -25,5 +25,6 @@ CAUTION = (
 )
 OTHER_JUDGE = (
     "Judged columns depend on the judge and its prompt, and shares of a scale count from its lowest rating (a 1 on 1-3 "
-    "is 0): compare our rows with each other, and with the paper's only in their order."
+    "is 0): compare our rows with each other, and with the paper's only in their order. "
+    "* without the questions that have no score. Parts of a benchmark are not shown."
 )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from longalign.eval.parts import EVAL_PARTS
-from longalign.report.chat_section import category_means
 from longalign.report.collect import Findings
 from longalign.report.words import MISSING, decimal
 
@@ -27,20 +26,30 @@ def ours_as_in_table_2(findings: Findings) -> tuple[tuple[str, tuple[str, ...]],
             by_part[part].get(label, []) for part in ("chat", "longbench", "mt_bench", "leaderboard")
         )
         cells = [
-            _mean([r["by_dataset"].get("longbench-chat", {}).get("mean") for r in chat]),
-            *(category_means(longbench, name, "share") if longbench else None for name in GROUPS),
-            _mean([r["overall"]["mean"] for r in turns]),
-            *(_percent(_mean([r["tasks"].get(name, {}).get("accuracy") for r in harness])) for name in HARNESS),
+            _judged([r["by_dataset"].get("longbench-chat") for r in chat], "mean"),
+            *(_judged([r.get("by_category", {}).get(name) for r in longbench], "share") for name in GROUPS),
+            _judged([r["overall"] for r in turns], "mean"),
+            *(_tasks([r["tasks"].get(name) for r in harness if not r["limit"]]) for name in HARNESS),
         ]
-        if any(cell is not None for cell in cells):
-            rows.append((label, tuple(MISSING if cell is None else decimal(cell) for cell in cells)))
+        if any(cell != MISSING for cell in cells):
+            rows.append((label, tuple(cells)))
     return tuple(rows)
+
+
+def _judged(groups: Sequence[dict[str, Any] | None], field: str) -> str:
+    """A mean over seeds on the paper's scale, with a star where some questions have no score."""
+    found = [row for row in groups if row and (field == "share" or row["scale"] == [1, 10])]
+    mean = _mean([row[field] for row in found])
+    if mean is None:
+        return MISSING
+    return decimal(mean) + ("*" if any(row["scored"] < row["questions"] for row in found) else "")
+
+
+def _tasks(rows: Sequence[dict[str, Any] | None]) -> str:
+    mean = _mean([row["accuracy"] for row in rows if row])
+    return MISSING if mean is None else decimal(100 * mean)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share

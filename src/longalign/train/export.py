@@ -49,7 +49,7 @@ def export(
             )
             plain, weights = merge_adapters(fresh, folder / "adapter"), None
         _write_plain(plain, weights, tokenizer, final, dtype=_stored_dtype(base), card=card, end_ids=end_ids)
-    ranks.barrier()
+    ranks.wait_for_first()
     return final
 
 
@@ -104,6 +104,9 @@ def write_earlier_rope(path: Path) -> None:
     config["rope_scaling"] = scaling if scaling.get("rope_type", "default") != "default" else None
     if "partial_rotary_factor" in parameters:
         config["partial_rotary_factor"] = parameters["partial_rotary_factor"]
+    if config.get("model_type") == "gpt_neox":  # names of its own, which win in transformers 4
+        config["rotary_emb_base"] = parameters["rope_theta"]
+        config["rotary_pct"] = parameters.get("partial_rotary_factor", 1.0)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -81,7 +81,7 @@ def fit(
         def on_step(row: dict[str, Any]) -> None:
             if ranks.is_first():
                 note = f"loss {row['loss']:.3f}, {row['target_tokens_per_s']:.0f} targets/s"
-                bar.advance(settings.logging_steps, note)
+                bar.advance(1, note)
 
         trainer = PlanTrainer(
             model,

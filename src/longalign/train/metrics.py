@@ -119,7 +119,7 @@ class NllSums:
             names = ", ".join(f"{row} ({name})" for row, name in zip(bad, names_of(bad[:8]), strict=False))
             raise RunError(
                 f"step {step}: the loss is {float(loss)} in microbatch {number} of rank {ranks.this()}, row {names}; "
-                "weights are unchanged since the step before: lower the learning rate or look at that row"
+                "the last checkpoint is untouched: lower the learning rate or look at that row"
             )
 
     def take(self) -> NDArray[np.float64]:

@@ -80,6 +80,10 @@ def parallel_mode(settings: LoopSettings) -> str:
         return "none"
     if ranks.count() % settings.sequence_parallel:
         raise ConfigError(f"sequence_parallel: {settings.sequence_parallel} does not divide {ranks.count()} ranks")
+    if how == "deepspeed" and settings.mlp_tile_tokens:
+        raise ConfigError(
+            "mlp_tile_tokens: ZeRO-3 gathers weights at each call, and ranks have different numbers of tiles; use fsdp2"
+        )
     if how == "deepspeed" and settings.optimizer == "muon":
         raise ConfigError("optimizer: muon needs whole gradients, which ZeRO-3 does not have; use adamw, or fsdp2")
     return how

@@ -74,7 +74,7 @@ def share(value: Any) -> Any:
 
 def by_first(work: Callable[[], T]) -> T:
     """What `work()` returns on the first rank, everywhere. The others wait as long as it takes: hashing and tokenising
-    a corpus takes hours, while collectives of training should fail after minutes."""
+    a corpus, reading and writing weights take hours, while collectives of training should fail after minutes."""
     if not _running():
         return work()
     patient = dist.new_group(backend="gloo", timeout=LONGEST_WORK)
@@ -82,6 +82,11 @@ def by_first(work: Callable[[], T]) -> T:
     dist.broadcast_object_list(box, src=0, group=patient)
     dist.destroy_process_group(patient)
     return cast(T, box[0])
+
+
+def wait_for_first() -> None:
+    """Meet where the first rank may come hours later."""
+    by_first(lambda: None)
 
 
 def gather(value: Any) -> list[Any]:

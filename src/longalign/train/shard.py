@@ -30,6 +30,7 @@ def shard(model: nn.Module, settings: LoopSettings) -> nn.Module:
 
     Weights keep their dtype; on GPUs layers compute in `settings.dtype`. Every rank calls it, after `ranks.start`.
     """
+    ranks.wait_for_first()  # it has read the weights by now
     device = ranks.this_device()
     how: dict[str, Any] = {"mesh": init_device_mesh(device.type, (ranks.count(),))}
     if device.type == "cuda" and settings.dtype == "bfloat16":

@@ -148,8 +148,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         if value != value or value in (float("inf"), float("-inf")):
             step = self.current.step.index + 1 if self.current else 0
             raise RunError(
-                f"step {step}: the gradient norm is {value} though the loss is finite; weights are unchanged since "
-                "the step before: lower the learning rate, or use dtype float32"
+                f"step {step}: the gradient norm is {value} though the loss is finite; the last checkpoint is "
+                "untouched: lower the learning rate, or use dtype float32"
             )
         return value
 
@@ -167,9 +167,11 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def begin(self) -> None:
-        """What is measured before the first step."""
-        self.before(self.model)
-        self.evaluate()
+        """What is measured before the first step; its time and that of building are no part of it."""
+        if self.state.global_step == 0:
+            self.before(self.model)
+            self.evaluate()
+        self.meter.started_s = time.monotonic()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Held-out losses: a row of metrics.jsonl with `heldout` in it, and Trainer's trackers."""
@@ -190,6 +192,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.state.log_history = []  # metrics.jsonl has it
+        start_s = time.monotonic()
         checkpoint.save(
             self.checkpoints,
             self.state.global_step,
@@ -201,6 +204,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             },
             keep=self.settings.save_total_limit,
         )
+        self.meter.started_s += time.monotonic() - start_s  # no part of the next step
 
     def resume(self, folder: Path) -> None:
         """Train from a checkpoint; metrics of steps after it are measured again."""
@@ -245,14 +249,13 @@ class _Schedule(TrainerCallback):  # type: ignore[misc]
         self.settings, self.on_step, self.begin = settings, on_step, begin
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 0:  # not earlier: ZeRO-3 has the model now, and trackers have opened their files
-            self.begin()
+        self.begin()  # not earlier: ZeRO-3 has the model now, and trackers have opened their files
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         last = state.global_step >= state.max_steps
         every = self.settings.eval_steps
         control.should_evaluate = last or (every is not None and state.global_step % every == 0)
-        control.should_log = last or state.global_step % self.settings.logging_steps == 0
+        control.should_log = True  # a step's sums are read once, before the next step adds to them
         control.should_save = last or state.global_step % self.settings.save_steps == 0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:

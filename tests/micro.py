@@ -101,8 +101,9 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """One thread: many are slower on busy machines, and a resumed run must add in the same order."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+    """One thread: many are slower on busy machines, and a resumed run must add in the same order. No keys."""
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    return {**kept, "OMP_NUM_THREADS": "1"}
 
 
 def longalign(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -194,6 +194,14 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
     "documents that are not there": ({"extend": {"text": ["gone"]}}, ["gone: no such file or folder"]),
     "no haystack": ({"eval": {"needle": {"haystack": ["gone.txt"]}}}, ["gone.txt: no such file or folder"]),
     "no cases": ({"eval": {"chat": {"cases": "gone.json"}}}, ["eval.chat.cases: gone.json: no such file"]),
+    "a judge without its key": (
+        {"eval": {"chat": {"judge": "openai:gpt-4o@https://api.openai.com/v1"}}},
+        ["OPENAI_API_KEY is not set"],
+    ),
+    "a maker without its key": (
+        {"data": {"long": {"llm": "openai:gpt-4o@https://api.openai.com/v1"}}},
+        ["OPENAI_API_KEY is not set"],
+    ),
     "a window smaller than its rows": (
         {"train": {"window": 256}},
         ["data.long.max_length_tokens = 512", "train.arms.long (256)", "overlong"],

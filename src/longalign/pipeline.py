@@ -12,6 +12,7 @@ setting reaches.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[st
     check(settings, out)
     out.mkdir(parents=True, exist_ok=True)
     with lock(out):
+        check_inputs(settings, evaluated=_evaluated(settings, out))
         atomic_write_json(out / "run.json", settings.model_dump(mode="json") | {"machine": describe_machine()})
-        check_inputs(settings)
         start = time.monotonic()
         window_model = _extend(settings, out)
         built = _build_data(settings, out)
@@ -52,6 +53,14 @@ def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[st
         _measure_throughput(settings, out, window_model)
         results = _evaluate(settings, out, {"base": settings.model, "extended": window_model}, models)
         return _report(settings, out, results, notes, wall_s=round(time.monotonic() - start, 1))
+
+
+def _evaluated(settings: RunSettings, out: Path) -> bool:
+    """Whether this very recipe has been through its evaluations before."""
+    if not (out / "run.json").exists() or not (out / "results.json").exists():
+        return False
+    before = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    return bool(settings.model_dump(mode="json").items() <= before.items())
 
 
 def check(settings: RunSettings, out: Path) -> None:

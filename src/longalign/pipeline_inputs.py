@@ -13,8 +13,9 @@ from longalign.eval.parts import JUDGED_PARTS
 JUDGED_FILES = ("few_shots", "references", "judge_prompt")
 
 
-def check_inputs(settings: RunSettings) -> None:
-    """Raise `DataError` for documents and files that are not there, `ModelError` for a model that cannot be used.
+def check_inputs(settings: RunSettings, *, evaluated: bool = False) -> None:
+    """Raise `DataError` for documents and files that are not there, `ModelError` for a model that cannot be used, and
+    what the endpoints of data and judges would raise at once (unless a run has been `evaluated`: it needs no keys).
 
     Of documents the first one is read. Finished stages are not touched before this has passed.
     """
@@ -27,6 +28,20 @@ def check_inputs(settings: RunSettings) -> None:
         if not is_builtin(path) and not Path(path).exists():
             raise DataError(f"{key}: {path}: no such file or folder")
     check_model(settings, model_dir(settings.model))
+    if not evaluated:
+        check_endpoints(settings)
+
+
+def check_endpoints(settings: RunSettings) -> None:
+    """Raise for a missing key, an SDK that is not installed, or a judge prompt without slots; nothing is called."""
+    from longalign.eval.judging import check_judge
+    from longalign.llm import base
+
+    for wanted in settings.data.values():
+        base.check_model(wanted.llm)
+    for part in JUDGED_PARTS:
+        if (judged := getattr(settings.eval, part)) is not None:
+            check_judge(judged)
 
 
 def check_model(settings: RunSettings, source: str) -> None:

@@ -139,7 +139,7 @@ def _stated(settings: PlanSettings) -> PlanLengths:
     for row in _rows(settings.data, counts):
         length = row.get("length_tokens") or row.get("length")
         if not isinstance(length, int) or length < 1:
-            where = f"{settings.data[0]}: row {row['id']}"
+            where = f"{row['_file']}: row {row['id']}"
             raise DataError(f"{where}: no `length_tokens`; add --tokenizer to count them")
         sizes = [(message["role"] == "assistant", len(message["content"] or "")) for message in row["messages"]]
         share = sum(size for answer, size in sizes if answer) / max(sum(size for _, size in sizes), 1)
@@ -157,7 +157,8 @@ def _rows(paths: Sequence[str], counts: Counter[str]) -> Iterator[dict[str, Any]
 
     left_out: Counter[str] = Counter()
     for path in paths:
-        yield from read_rows(path, left_out=left_out)
+        for row in read_rows(path, left_out=left_out):
+            yield row | {"_file": path}
     counts["dropped"] += left_out.total()
     counts.update({f"no usable answer: {reason}": number for reason, number in left_out.items()})
 

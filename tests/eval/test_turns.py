@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from longalign.config import ChatSettings, EvalSettings
-from longalign.eval.chat import chat
+from longalign.errors import DataError, LongAlignError
+from longalign.eval.chat import chat, load_cases
 from longalign.eval.compare import compare
 from longalign.eval.evaluate import readable
 from longalign.report.page import report
@@ -150,3 +151,36 @@ def test_a_judge_that_fixes_its_temperature_is_not_said_to_be_at_zero(tmp_path: 
     assert got["overall"]["mean"] == 7
     report([tmp_path / "out"], tmp_path / "page.html")
     assert "at a temperature of its own" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_files_of_another_part_are_refused(tmp_path: Path) -> None:
+    file = str(questions(tmp_path))
+    with pytest.raises(DataError, match="has `turns`, as MT-Bench's questions"):
+        load_cases(ChatSettings(cases=(file,)), "longbench")
+    other = tmp_path / "c.json"
+    other.write_text(json.dumps([{"idx": 1, "prompt": "T.\n\nQ?", "query": "Q?", "answer": "A."}]), encoding="utf-8")
+    with pytest.raises(DataError, match="case 1 has no `turns`"):
+        load_cases(ChatSettings(cases=(str(other),)), "mt_bench")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"judge": "openai:gpt-4o@https://api.openai.com/v1"}, "OPENAI_API_KEY is not set"),
+        ({"judge": "gpt-4o"}, "no such model directory; endpoints are written"),
+        ({"judge_prompt": "PROMPT"}, "a judge prompt needs"),
+    ],
+)
+def test_a_judge_that_cannot_be_used_is_found_before_any_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], complaint: str
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (tmp_path / "PROMPT").write_text("no slots", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with serve(answer) as model:
+        wanted = settings(model.spec, "offline", tmp_path)
+        assert wanted.mt_bench is not None
+        part = wanted.mt_bench.model_copy(update=changes)
+        with pytest.raises(LongAlignError, match=complaint):
+            chat(wanted.model_copy(update={"mt_bench": part}), tmp_path / "out", "mt_bench")
+        assert model.seen == []

@@ -39,7 +39,7 @@ class ChatSettings(Settings):
     """Judged answers, LongBench-Chat's way: open questions, each answer judged twice (paper section 4.2)."""
 
     cases: tuple[str, ...] = Field(
-        (), description="LongBench-Chat, LongCite, LongBench or MT-Bench files (.json, .jsonl); default: built-in cases"
+        (), description="LongBench-Chat, LongCite, LongBench or MT-Bench files; `chat` alone has built-in ones"
     )
     references: str | None = Field(None, description="MT-Bench: reference answers (reference_answer/gpt-4.jsonl)")
     few_shots: str | None = Field(None, description="human-scored examples, aligned with the cases (few_shots.json)")

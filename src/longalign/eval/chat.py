@@ -14,11 +14,11 @@ from typing import Any
 
 from longalign.config import ChatSettings, EvalSettings
 from longalign.data.documents import documents_fingerprint
-from longalign.errors import ConfigError
+from longalign.errors import ConfigError, DataError
 from longalign.eval.builtin_cases import builtin_cases
 from longalign.eval.cases import Case, read_cases
 from longalign.eval.chat_score import score_row, summarize
-from longalign.eval.judging import describe_judge, judge_answers, open_judge
+from longalign.eval.judging import check_judge, describe_judge, judge_answers, open_judge
 from longalign.eval.needle import DEFAULT_HAYSTACK, read_texts
 from longalign.eval.parts import JudgedPart
 from longalign.eval.subject import Subject, alone, files_fingerprint, model_fingerprint, open_subject
@@ -39,8 +39,9 @@ def chat(settings: EvalSettings, out: Path, part: JudgedPart = "chat") -> dict[s
     with open_stage(out, part, settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.done:
             return stage.summary
+        check_judge(wanted)
+        cases = load_cases(wanted, part)
         with open_subject(settings, out) as subject:
-            cases = load_cases(wanted)
             answers, cut_tokens = ask_in_turns(
                 subject,
                 cases,
@@ -67,10 +68,15 @@ def chat(settings: EvalSettings, out: Path, part: JudgedPart = "chat") -> dict[s
         return results if waiting else stage.finish(results)
 
 
-def load_cases(settings: ChatSettings) -> list[Case]:
-    """The user's cases, or built-in ones over held-out text."""
+def load_cases(settings: ChatSettings, part: JudgedPart = "chat") -> list[Case]:
+    """The user's cases, or built-in ones over held-out text. Raises `DataError` for those of another part."""
     if settings.cases:
-        return cases_of(settings)
+        cases = cases_of(settings)
+        if part == "mt_bench" and (odd := next((case for case in cases if case.rubric != "dialogue"), None)):
+            raise DataError(f"{', '.join(settings.cases)}: case {odd.key} has no `turns`; it is none of MT-Bench's")
+        if part != "mt_bench" and any(case.rubric == "dialogue" for case in cases):
+            raise DataError(f"{', '.join(settings.cases)}: has `turns`, as MT-Bench's questions; use `eval mt-bench`")
+        return cases
     texts = read_texts(_documents(settings))
     return builtin_cases(texts, count=settings.questions, tokens=settings.case_tokens, seed=settings.seed)
 

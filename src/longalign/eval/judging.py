@@ -13,7 +13,7 @@ from longalign.eval.cases import Case
 from longalign.eval.judge import SCALES, Rubric, RubricName, judge_prompt, read_verdict, rubric, shuffled
 from longalign.eval.task import Answer, Item, ask, spend
 from longalign.eval.turns import transcript
-from longalign.llm.base import LanguageModel, close_model, is_endpoint, open_model
+from longalign.llm.base import LanguageModel, check_model, close_model, is_endpoint, open_model
 
 BATCH_TOKENS = 16384  # of a local judge
 
@@ -50,6 +50,14 @@ class Judge:
             text = verdict.text if verdict and whole else None
             ratings.append(None if text is None else read_verdict(text, self.rubrics[rubric]))
         return ratings
+
+
+def check_judge(settings: ChatSettings) -> None:
+    """Raise what `open_judge` would, before any answer is asked for: a prompt without slots, no key, no such model."""
+    template = Path(settings.judge_prompt) if settings.judge_prompt else None
+    for name in SCALES:
+        rubric(name, template)
+    check_model(settings.judge)
 
 
 @contextmanager

@@ -149,6 +149,16 @@ def is_endpoint(spec: str) -> bool:
     return spec.startswith(("openai:", "anthropic:"))
 
 
+def check_model(spec: str) -> None:
+    """Raise for a spec that cannot be opened, without a call and without loading weights."""
+    if is_endpoint(spec):
+        close_model(open_model(spec))
+    elif not spec.startswith(("offline", "builtin:", "hf:")) and "/" not in spec and not Path(spec).is_dir():
+        raise ModelError(
+            f"{spec}: no such model directory; endpoints are written openai:MODEL@BASE_URL or anthropic:MODEL"
+        )
+
+
 def open_model(
     spec: str,
     *,

@@ -20,7 +20,7 @@ from longalign.core.shapes import ModelShape
 from longalign.core.step_plan import StepPlan
 
 FloatArray = NDArray[np.float64]
-BYTES = 2  # bf16 weights and activations on the wire
+GRADIENT_BYTES = 4  # reduced in float32; weights and activations travel in the precision of compute
 UPDATE_BYTES = 28  # AdamW reads weight, gradient and two moments and writes all but the gradient, float32
 
 
@@ -87,18 +87,20 @@ def plan_time(plan: StepPlan, shape: ModelShape, machine: Machine, execution: Ex
     busy_MSG = compute_MSG.copy()
     busy_MSG.reshape(len(busy_MSG), -1)[round_P, slot_P] += exchange_P
 
-    weights_s = shape.parameters * BYTES * (plan.ranks - 1) / plan.ranks / machine.bandwidth(plan.ranks)
+    element_s = (plan.ranks - 1) / plan.ranks / machine.bandwidth(plan.ranks)  # for a byte an element
     trained = shape.parameters if execution.lora_rank is None else shape.lora_parameters(execution.lora_rank)
     offloaded = execution.cpu_offload and execution.sharded(plan.ranks)
     round_s_MS = busy_MSG.max(2)
     by_round_S, by_step_S = round_s_MS.sum(0), busy_MSG.sum(0).max(1)
     if execution.sync == "microbatch":  # gathered for forward and for backward, gradients scattered
         link_s = _host_link_s(shape, machine, execution, trained, plan.ranks) if offloaded else 0.0
-        moved_MS = np.where(round_s_MS > 0, 3.0 * weights_s + link_s, 0.0)
+        gathered_s = 2.0 * execution.compute_bytes * shape.parameters * element_s
+        moved_MS = np.where(round_s_MS > 0, gathered_s + GRADIENT_BYTES * trained * element_s + link_s, 0.0)
         exposed_S = np.maximum(moved_MS - compute_MSG.max(2), 0.0).sum(0)
         step_s_S = by_round_S + exposed_S
     else:  # one all-reduce of the gradients, beside the backward pass of the last microbatch
-        exposed_S = np.maximum(2.0 * weights_s * trained / shape.parameters - compute_MSG[0].max(1) * 2 / 3, 0.0)
+        reduced_s = 2.0 * GRADIENT_BYTES * trained * element_s
+        exposed_S = np.maximum(reduced_s - compute_MSG[0].max(1) * 2 / 3, 0.0)
         step_s_S = by_step_S + exposed_S
     if offloaded:
         update_s = UPDATE_BYTES * trained / plan.ranks / machine.host_memory_bandwidth
@@ -142,7 +144,7 @@ def _exchange_s_per_token(shape: ModelShape, machine: Machine, execution: Execut
     if sp > 1:
         kv_width = max(shape.kv_heads, sp) * shape.head_dim
         passes = 3 if execution.gradient_checkpointing else 2
-        sent = shape.layers * passes * 2 * (shape.attention_width + kv_width) * BYTES * (sp - 1) / sp
+        sent = shape.layers * passes * 2 * (shape.attention_width + kv_width) * execution.compute_bytes * (sp - 1) / sp
         seconds += sent / sp / machine.bandwidth(sp)
     if execution.activation_offload and execution.gradient_checkpointing:
         seconds += 2 * shape.layers * shape.hidden * execution.stream_bytes(ranks) / sp / machine.host_link

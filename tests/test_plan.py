@@ -19,6 +19,7 @@ from longalign.data.store import Encoded, Item, build_store
 from longalign.data.tokenize import TokenSequence
 from longalign.errors import ConfigError, DataError, PlanError
 from longalign.plan import model_shape, plan
+from longalign.recipe import build
 from tests.core.mixes import longalign_mix, targets_for
 
 CONTRACT = (
@@ -212,6 +213,36 @@ def test_what_would_hold_a_longer_window_is_shown_with_what_it_asks_of_the_host(
     offloaded = report(files, **asked, cpu_offload=True, activation_offload=True)
     assert offloaded["memory"]["parts"]["host"] > 16 * offloaded["parameters"]
     assert "GB of host memory" in offloaded["text"]
+
+
+def test_4_bit_weights_are_whole_on_each_rank_and_never_offloaded(files):
+    def windows(**asked):
+        memory = report(files, model_shape="8b", **asked)["memory"]
+        rows = {name: row["largest_window"]["dp8"] for name, row in memory["with"].items()}
+        return memory["largest_window"]["dp8"], rows
+
+    lora, quantised = {"lora_rank": 16}, {"lora_rank": 16, "quantize": "4bit"}
+    _, rows = windows(**lora)
+    asked, others = windows(**quantised)
+    assert asked == rows["QLoRA"]
+    assert others["QLoRA, tiles, activations on host"] == rows["QLoRA, tiles, activations on host"]
+    for name in ("LoRA, tiles, activations on host", "... and weights on the host"):
+        assert others[name] == rows[name], f"{name}: not in 4 bits"
+    assert others["LoRA"] == windows(**lora)[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"quantize": "4bit", "lora_rank": 4, "sharding": "full"}, "quantize: 4-bit weights cannot be split"),
+        ({"quantize": "4bit", "lora_rank": 4, "cpu_offload": True}, "quantize: 4-bit weights cannot be split"),
+        ({"cpu_offload": True, "sharding": "none"}, "cpu_offload: sharding none cannot offload"),
+        ({"weighting": "plain_packing"}, "weighting plain_packing needs strategy packed: the packs of 'balanced'"),
+    ],
+)
+def test_what_no_training_could_run_is_not_planned(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        build(PlanSettings, changes, "plan")
 
 
 def test_a_fixed_layout_is_kept_and_an_impossible_one_refused(files):

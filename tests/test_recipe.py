@@ -73,6 +73,34 @@ def test_a_wrong_key_or_value_is_one_line_with_the_nearest_name(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"cpu_offload": True, "parallel": "none"}, "cpu_offload: parallel none cannot offload; use fsdp2"),
+        ({"cpu_offload": True, "parallel": "ddp"}, "cpu_offload: parallel ddp cannot offload; use fsdp2"),
+        ({"optimizer": "muon", "parallel": "deepspeed"}, "optimizer: muon needs whole gradients"),
+        ({"mlp_tile_tokens": 64, "parallel": "deepspeed"}, "mlp_tile_tokens: ZeRO-3 gathers weights at each call"),
+        ({"quantize": "4bit", "lora_rank": 4, "parallel": "fsdp2"}, "quantize: fsdp2 cannot split 4-bit weights"),
+        ({"quantize": "4bit", "lora_rank": 4, "parallel": "deepspeed"}, "quantize: deepspeed cannot split 4-bit"),
+        ({"quantize": "4bit", "lora_rank": 4, "cpu_offload": True}, "quantize: fsdp2 cannot split 4-bit weights"),
+        ({"weighting": "plain_packing", "strategy": "sorted"}, "weighting plain_packing needs strategy packed"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused_while_the_recipe_is_read(
+    recipe: Path, changes: dict[str, object], complaint: str
+) -> None:
+    for section in ("train", "extend"):
+        if section == "extend" and "quantize" in changes:
+            continue
+        with pytest.raises(ConfigError) as error:
+            load_run(recipe, {f"{section}.{key}": value for key, value in changes.items()})
+        assert f"{recipe}: {section}: {complaint}" in str(error.value)
+        assert "\n" not in str(error.value)
+    run = load_run(recipe, {f"train.arms.short.{key}": value for key, value in changes.items()})[0]
+    with pytest.raises(ConfigError, match=rf"train\.arms\.short: {complaint}"):
+        arm_settings(run, "short")
+
+
 def test_an_unknown_key_of_an_arm_is_refused(recipe: Path) -> None:
     run = load_run(recipe, {"train.arms.short.windw": 7})[0]
     with pytest.raises(ConfigError, match=r"train\.arms\.short: unknown key `windw` \(did you mean `window`\?\)"):

@@ -92,6 +92,7 @@ def _machine(name: str) -> Machine:
 
 def _execution(settings: PlanSettings) -> Execution:
     given = {name: getattr(settings, name) for name in Execution.__dataclass_fields__ if name != "half"}
+    given["sharding"] = settings.sharding or ("none" if settings.quantize else "full")
     return Execution(**given, half=settings.dtype == "bfloat16" and settings.machine != "cpu")
 
 
@@ -210,7 +211,10 @@ def _savings(execution: Execution) -> dict[str, Execution]:
     """What could be set to fit a longer window, by name; the cheapest first."""
     tiles = {"mlp_tile_tokens": execution.mlp_tile_tokens or 4096}
     activations = tiles | {"activation_offload": True, "gradient_checkpointing": True}
-    host, adapters = {"cpu_offload": True, "sharding": "full"}, {"lora_rank": execution.lora_rank or 16}
+    # 4-bit weights can be neither split nor offloaded: what is asked without them returns to the usual layout
+    full: dict[str, Any] = {"quantize": None, "sharding": "full"} if execution.quantize else {}
+    host = full | {"cpu_offload": True, "sharding": "full"}
+    adapters = full | {"lora_rank": execution.lora_rank or 16}
     quantised = adapters | {"quantize": "4bit", "sharding": "none", "cpu_offload": False}
     changes: dict[str, dict[str, Any]] = {
         "MLP in tiles": tiles,

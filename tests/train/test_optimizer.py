@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from longalign.config import LoopSettings, OptimizerSettings
+from longalign.config import OptimizerSettings
 from longalign.errors import ConfigError
 from longalign.train.optimizer import MuonWithAdamW, build_optimizer, build_schedule
-from longalign.train.parallel import parallel_mode
 from longalign.train.threads import choose_threads, fastest
 from tests.train.tiny import tiny_config, tiny_model
 
@@ -94,9 +93,3 @@ def test_the_thread_count_is_chosen_once_and_kept(tmp_path: Any, monkeypatch: py
         assert fastest([1]) == 1
     finally:
         torch.set_num_threads(before)
-
-
-def test_zero_3_is_refused_what_its_gathering_cannot_pair() -> None:
-    for setting, reason in ({"optimizer": "muon"}, "whole gradients"), ({"mlp_tile_tokens": 64}, "numbers of tiles"):
-        with pytest.raises(ConfigError, match=reason):
-            parallel_mode(LoopSettings(parallel="deepspeed", **setting))

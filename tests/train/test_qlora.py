@@ -12,13 +12,12 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from longalign.config import TrainSettings
-from longalign.errors import ConfigError, ModelError
+from longalign.errors import ModelError
 from longalign.run import read_jsonl
 from longalign.train import checkpoint
 from longalign.train.build import build_model
 from longalign.train.fit import model_cost
 from longalign.train.isolation import check_isolation
-from longalign.train.parallel import parallel_mode
 from longalign.train.ranks import this_device
 from longalign.train.sft import train
 from tests.data.chat_templates import CHATML, tokenizer
@@ -135,9 +134,6 @@ def test_two_ranks_end_where_one_does(place: Path, trained: Path, tmp_path: Path
 def test_what_4_bits_do_not_allow_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="add lora_rank"):
         settings(place, lora_rank=None)
-    for how in ({"parallel": "fsdp2"}, {"cpu_offload": True}):
-        with pytest.raises(ConfigError, match="quantize: fsdp2 cannot split 4-bit weights"):
-            parallel_mode(settings(place, **how))
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ModelError, match=r"pip install 'longalign\[qlora\]'"):
         build_model(settings(place), str(place / "model"))

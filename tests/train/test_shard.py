@@ -113,10 +113,7 @@ def test_one_process_shards_too_and_ends_with_the_same_weights(tmp_path: Path) -
         torch.testing.assert_close(weights[name], wanted, rtol=0, atol=1e-10, msg=name)
 
 
-def test_offload_that_would_not_happen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for how in ("none", "ddp"):
-        with pytest.raises(ConfigError, match=f"cpu_offload: parallel {how} cannot offload; use fsdp2"):
-            parallel_mode(LoopSettings(cpu_offload=True, parallel=how))  # type: ignore[arg-type]
+def test_offload_shards_and_what_the_number_of_ranks_excludes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parallel_mode(LoopSettings(cpu_offload=True)) == "fsdp2"
     assert parallel_mode(LoopSettings(parallel="fsdp2")) == "fsdp2"
     assert parallel_mode(LoopSettings(parallel="ddp")) == "none"

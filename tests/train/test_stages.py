@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel, Qwen3Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, PreTrainedModel, Qwen3Config
 
 from longalign.config import ExtendSettings, RopeSettings, TrainSettings
 from longalign.core.plan_file import load_plan
 from longalign.data.store import TokenStore
-from longalign.errors import ConfigError, DataError, RunError
+from longalign.errors import ConfigError, DataError, ModelError, RunError
 from longalign.run import read_jsonl
 from longalign.train.extend import extend
 from longalign.train.sft import train
@@ -234,6 +234,32 @@ def test_mistakes_show_before_the_first_step(model: Path, rows: Path, tmp_path: 
         train(settings(model, rows, data={str(broken): None}), tmp_path / "d")
     with pytest.raises(DataError, match="no sequence with targets is left"):
         train(settings(model, rows, window=8, overlong="drop"), tmp_path / "e")
+
+
+def test_a_model_that_cannot_be_extended_is_refused_before_its_text_is_tokenised(
+    model: Path, rows: Path, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "gpt2"
+    AutoTokenizer.from_pretrained(model).save_pretrained(foreign)
+    GPT2Config(n_layer=1, n_embd=16, n_head=2).save_pretrained(foreign)
+    text = tmp_path / "text.txt"
+    text.write_text("words " * 500)
+    with pytest.raises(ModelError, match="gpt2 models have no rotary position encoding"):
+        extend(ExtendSettings(model=str(foreign), text=(str(text),), window=64), tmp_path / "a")
+    with pytest.raises(ModelError, match="gpt2 models: attn_pdrop"):
+        train(settings(foreign, rows), tmp_path / "b")
+    assert not [*tmp_path.glob("[ab]/*tokens")]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a CUDA device")
+def test_kernels_that_need_a_gpu_are_refused_before_tokenising_but_planned_anywhere(
+    model: Path, rows: Path, tmp_path: Path
+) -> None:
+    asked = settings(model, rows, liger_kernels=True)
+    with pytest.raises(ModelError, match=r"liger_kernels: .* need a CUDA device"):
+        train(asked, tmp_path)
+    assert not (tmp_path / "tokens").exists()
+    assert train(asked, tmp_path, plan_only=True)["steps"] == 3
 
 
 @pytest.mark.gpu

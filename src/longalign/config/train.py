@@ -18,6 +18,13 @@ def _check_quantised(quantize: str | None, lora_rank: int | None) -> None:
         raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
 
 
+def _check_weighting(weighting: Weighting, strategy: Strategy) -> None:
+    if weighting == "plain_packing" and strategy != "packed":
+        raise ValueError(
+            f"weighting plain_packing needs strategy packed: the packs of {strategy!r} depend on the ranks"
+        )
+
+
 class RopeSettings(Settings):
     """How position encoding is stretched before the model is built (paper section 4.1: base x 200)."""
 
@@ -105,10 +112,26 @@ class LoopSettings(OptimizerSettings):
 
     @model_validator(mode="after")
     def _packs_must_be_fixed_to_weigh_by_them(self) -> Self:
-        if self.weighting == "plain_packing" and self.strategy != "packed":
+        _check_weighting(self.weighting, self.strategy)
+        return self
+
+    @model_validator(mode="after")
+    def _only_split_weights_are_offloaded(self) -> Self:
+        if self.cpu_offload and self.parallel in ("none", "ddp"):
             raise ValueError(
-                f"weighting plain_packing needs strategy packed: the packs of {self.strategy!r} depend on the ranks"
+                f"cpu_offload: parallel {self.parallel} cannot offload; use fsdp2 (also on one GPU) or deepspeed"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _zero_3_gathers_whole_layers_at_equal_times(self) -> Self:
+        if self.parallel == "deepspeed" and self.mlp_tile_tokens:
+            raise ValueError(
+                "mlp_tile_tokens: ZeRO-3 gathers weights at each call, and ranks have different numbers of tiles; "
+                "use fsdp2"
+            )
+        if self.parallel == "deepspeed" and self.optimizer == "muon":
+            raise ValueError("optimizer: muon needs whole gradients, which ZeRO-3 does not have; use adamw, or fsdp2")
         return self
 
 
@@ -154,6 +177,13 @@ class TrainSettings(LoopSettings):
         _check_quantised(self.quantize, self.lora_rank)
         return self
 
+    @model_validator(mode="after")
+    def _quantised_weights_stay_whole(self) -> Self:
+        how = "fsdp2" if self.parallel is None and self.cpu_offload else self.parallel
+        if self.quantize and how in ("fsdp2", "deepspeed"):
+            raise ValueError(f"quantize: {how} cannot split 4-bit weights over ranks; use ddp, without cpu_offload")
+        return self
+
 
 class PlanSettings(Settings):
     """Verb `plan`: what a training run would do, before it runs."""
@@ -184,7 +214,9 @@ class PlanSettings(Settings):
         "7b", description="a named shape (tiny, 7b, qwen3-8b, ...), a model directory, a config.json or a hub id"
     )
     machine: str = Field("a100-80g", description="a100-80g (the paper's), h100-80g, h200 or cpu")
-    sharding: Literal["full", "none"] = Field("full", description="full: FSDP2 or ZeRO-3; none: whole copies (DDP)")
+    sharding: Literal["full", "none"] | None = Field(
+        None, description="full: FSDP2 or ZeRO-3; none: whole copies (DDP); default: full, with `quantize` none"
+    )
     dtype: Literal["float32", "bfloat16", "float64"] = Field("bfloat16", description="precision of compute")
     gradient_checkpointing: bool = Field(True, description="recompute activations in the backward pass")
     activation_offload: bool = Field(False, description="keep checkpointed activations in CPU memory")
@@ -204,4 +236,21 @@ class PlanSettings(Settings):
     @model_validator(mode="after")
     def _only_frozen_weights_are_quantised(self) -> Self:
         _check_quantised(self.quantize, self.lora_rank)
+        return self
+
+    @model_validator(mode="after")
+    def _quantised_weights_stay_whole(self) -> Self:
+        if self.quantize and (self.sharding == "full" or self.cpu_offload):
+            raise ValueError("quantize: 4-bit weights cannot be split over ranks; use sharding none, no cpu_offload")
+        return self
+
+    @model_validator(mode="after")
+    def _only_split_weights_are_offloaded(self) -> Self:
+        if self.cpu_offload and self.sharding == "none":
+            raise ValueError("cpu_offload: sharding none cannot offload; use sharding full (also on one GPU)")
+        return self
+
+    @model_validator(mode="after")
+    def _packs_must_be_fixed_to_weigh_by_them(self) -> Self:
+        _check_weighting(self.weighting, self.strategy)
         return self

@@ -17,14 +17,28 @@ from longalign.progress import say
 from longalign.train import ranks
 from longalign.train.attention import NAME
 from longalign.train.isolation import IsolationReport, check_isolation
-from longalign.train.liger import use_liger_kernels
+from longalign.train.liger import check_liger, use_liger_kernels
 from longalign.train.lora import add_adapters
 from longalign.train.loss import attach_loss
-from longalign.train.model import ModelReport, load_model
+from longalign.train.model import ModelReport, check_supported, check_vocabulary, load_config, load_model
 from longalign.train.parallel import compute_dtype, parallel_mode
 from longalign.train.seeded import seeded
 from longalign.train.shard import shard
 from longalign.train.tiled_mlp import tile_mlps
+
+
+def check_model(
+    settings: LoopSettings, source: str, tokenizer: Any, *, needs_rope: bool = False, plan_only: bool = False
+) -> None:
+    """Raise `ModelError` for what config, tokenizer and machine already exclude, before a corpus is tokenised.
+
+    With `plan_only` this need not be the machine that trains.
+    """
+    config = load_config(source)
+    check_supported(config, needs_rope=needs_rope)
+    check_vocabulary(config, tokenizer)
+    if settings.liger_kernels and not plan_only:
+        check_liger()
 
 
 def build_model(

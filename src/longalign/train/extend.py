@@ -25,10 +25,10 @@ from longalign.errors import ConfigError
 from longalign.progress import say
 from longalign.run import atomic_write_json, fingerprint
 from longalign.train import ranks
-from longalign.train.build import build_model, model_to_measure
+from longalign.train.build import build_model, check_model, model_to_measure
 from longalign.train.finish import finish_model, with_model
 from longalign.train.fit import fit, start_sequence_parallel
-from longalign.train.model import check_vocabulary, load_config, load_tokenizer
+from longalign.train.model import load_config, load_tokenizer
 from longalign.train.positions import perplexity_by_position, position_table
 from longalign.train.sequence_parallel import SequenceParallel
 from longalign.train.sft import announce
@@ -56,7 +56,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> d
         choose_threads(out)
         source = model_dir(settings.model)
         tokenizer = load_tokenizer(source)
-        check_vocabulary(load_config(source), tokenizer)
+        check_model(settings, source, tokenizer, needs_rope=True, plan_only=plan_only)
         store, heldout = _tokens(settings, out, source, stage.inputs)
         report = announce(settings, store, source, out)
         if plan_only:

@@ -20,11 +20,16 @@ def use_liger_kernels(model: nn.Module, *, tiled_mlp: bool) -> None:
 
     Raises `ModelError` without CUDA, without the package, and for models that Liger does not know.
     """
+    check_liger()
+    apply_kernels(model, tiled_mlp=tiled_mlp)
+
+
+def check_liger() -> None:
+    """Raise `ModelError` without CUDA and without the package."""
     if not torch.cuda.is_available():
         raise ModelError("liger_kernels: Liger's kernels are Triton and need a CUDA device; leave the setting out")
     if find_spec("liger_kernel") is None:
         raise ModelError("liger_kernels needs the `liger-kernel` package: pip install 'longalign[liger]'")
-    apply_kernels(model, tiled_mlp=tiled_mlp)
 
 
 def apply_kernels(model: nn.Module, *, tiled_mlp: bool = False) -> None:

@@ -62,7 +62,7 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
 
 
 def parallel_mode(settings: LoopSettings) -> str:
-    """`settings.parallel`, or what suits the machine. Raises `ConfigError` for settings that exclude each other."""
+    """`settings.parallel`, or what suits the machine. Raises `ConfigError` for what the number of ranks excludes."""
     several = ranks.count() > 1
     how = settings.parallel
     quantised = isinstance(settings, TrainSettings) and settings.quantize is not None
@@ -72,20 +72,10 @@ def parallel_mode(settings: LoopSettings) -> str:
         how = "ddp" if several else "none"
     if how == "none" and several:
         raise ConfigError(f"parallel: none, but {ranks.count()} processes were started; use ddp, fsdp2 or deepspeed")
-    if settings.cpu_offload and how in ("none", "ddp"):
-        raise ConfigError(f"cpu_offload: parallel {how} cannot offload; use fsdp2 (also on one GPU) or deepspeed")
-    if quantised and how in ("fsdp2", "deepspeed"):
-        raise ConfigError(f"quantize: {how} cannot split 4-bit weights over ranks; use ddp, without cpu_offload")
     if how == "ddp" and not several:
         return "none"
     if ranks.count() % settings.sequence_parallel:
         raise ConfigError(f"sequence_parallel: {settings.sequence_parallel} does not divide {ranks.count()} ranks")
-    if how == "deepspeed" and settings.mlp_tile_tokens:
-        raise ConfigError(
-            "mlp_tile_tokens: ZeRO-3 gathers weights at each call, and ranks have different numbers of tiles; use fsdp2"
-        )
-    if how == "deepspeed" and settings.optimizer == "muon":
-        raise ConfigError("optimizer: muon needs whole gradients, which ZeRO-3 does not have; use adamw, or fsdp2")
     return how
 
 

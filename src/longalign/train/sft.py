@@ -18,10 +18,10 @@ from longalign.errors import DataError
 from longalign.progress import say
 from longalign.run import fingerprint
 from longalign.train import ranks
-from longalign.train.build import build_model
+from longalign.train.build import build_model, check_model
 from longalign.train.finish import finish_model, with_model
 from longalign.train.fit import fit
-from longalign.train.model import check_vocabulary, load_config, load_tokenizer
+from longalign.train.model import load_tokenizer
 from longalign.train.preview import headline, preview
 from longalign.train.shared_stage import input_fingerprints, open_shared_stage
 from longalign.train.threads import choose_threads
@@ -46,7 +46,7 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False) -> dic
         source = model_dir(settings.model)
         reader = tokenizer_folder(source, settings, out / "tokenizer")
         tokenizer = load_tokenizer(reader)
-        check_vocabulary(load_config(source), tokenizer)
+        check_model(settings, source, tokenizer, plan_only=plan_only)
         store, heldout = _tokens(settings, out, reader, stage.inputs)
         report = announce(settings, store, source, out)
         if plan_only:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from longalign.cli import spread_lists
+from longalign.config import ShortSettings
+from longalign.run import open_stage
 
 
 def longalign(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -55,6 +57,8 @@ def test_plan_prints_one_json_object_and_nothing_else(tmp_path: Path) -> None:
         ("eval needle --lengths 64,x --out out", "whole numbers"),
         ("run none.yaml", "no such recipe"),
         ("report none --out page.html", "none"),
+        ("data build --price_usd_per_million [0.4 --out l.jsonl", "--price_usd_per_million: `[0.4` cannot be read"),
+        ("eval needle --plan-only --out out", "unknown key `needle.plan_only`"),
         ("ask why --document none.txt --model none", "none"),
     ],
 )
@@ -68,6 +72,40 @@ def test_a_mistake_ends_with_exit_code_2_and_a_short_message_that_names_it(
     assert result.stdout == ""
     message = result.stderr[result.stderr.find("error:") :] if "error:" in result.stderr else ""
     assert len(message.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("train --out afile", "afile: cannot be a folder, because afile is a file"),
+        ("train --out /proc/xx", "/proc/xx: cannot be written"),
+        ("plan --lengths lengths.npy --out afile/x", "afile/x: cannot be a folder, because afile is a file"),
+        ("report done --out done", "done: is a folder; name a file"),
+        ("report done --out afile/x.html", "afile: cannot be a folder, because afile is a file"),
+        ("data build --llm offline --rows 1 --out afile/l.jsonl", "because afile is a file"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named_and_left_as_it_was(
+    tmp_path: Path, arguments: str, complaint: str
+) -> None:
+    np.save(tmp_path / "lengths.npy", np.full(9, 64))
+    (tmp_path / "afile").write_text("mine")
+    with open_stage(tmp_path / "done", "short", settings=ShortSettings(), inputs={}, version=1) as stage:
+        stage.finish({})
+    result = longalign(*arguments.split(), cwd=tmp_path)
+    assert result.returncode == 2
+    assert complaint in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "afile").read_text() == "mine"
+    assert (tmp_path / "done" / "stage.json").exists()
+
+
+def test_help_shows_the_options_of_a_verb_and_where_the_others_are() -> None:
+    told = {"plan": "--tokenizer", "eval mt-bench": "--references", "data build": "anthropic:MODEL"}
+    for verb, words in told.items():
+        shown = longalign(*verb.split(), "--help").stdout
+        assert words in shown
+        assert "docs/reference/settings.md" in shown
 
 
 def test_ask_prints_the_answer_and_says_on_stderr_what_was_cut(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def test_every_value_knows_its_source(recipe: Path) -> None:
     assert sources["train.window"] == (4096, "--full")
     assert sources["extend.learning_rate"] == (1e-3, str(recipe))
     assert sources["extend.seed"] == (0, "default")
+    assert sources["full.train.window"] == (4096, str(recipe))
 
 
 def test_full_settings_stay_out_without_the_flag(recipe: Path) -> None:
@@ -54,13 +55,18 @@ def test_own_documents_replace_those_of_every_set_and_join_the_text(recipe: Path
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        (["--train.learning_rat", "1"], "unknown key `train.learning_rat` (did you mean `learning_rate`?)"),
-        (["--data.long.rowz", "1"], "unknown key `data.long.rowz` (did you mean `rows`?)"),
-        (["--extend.rope.methud", "yarn"], "(did you mean `method`?)"),
+        (["--train.learning_rat", "1"], "unknown key `train.learning_rat` (did you mean `train.learning_rate`?)"),
+        (["--data.long.rowz", "1"], "unknown key `data.long.rowz` (did you mean `data.long.rows`?)"),
+        (["--extend.rope.methud", "yarn"], "(did you mean `extend.rope.method`?)"),
         (["--train.strategy", "foo"], "`train.strategy` = 'foo'"),
         (["--eval.longbench.window", "9"], ": eval: longbench needs `cases`, the files of its questions"),
         (["--train.window", "-1"], "`train.window` = -1"),
-        (["--train.window"], "has no value"),
+        (["--train.window"], "train.window: needs a value, not true"),
+        (["--train.weighting", "--train.seed", "1"], "train.weighting: needs a value, not true"),
+        (["--train.window", "[0.4"], "--train.window: `[0.4` cannot be read"),
+        (["--trian.window", "4"], "command line: unknown key `trian` (did you mean `train`?)"),
+        (["--train.windw", "4"], "command line: unknown key `train.windw`"),
+        (["--eval.chat", "3"], "command line: `eval.chat` = 3: this is a section, a mapping of settings"),
         (["train.window"], "unexpected argument"),
     ],
 )
@@ -141,6 +147,12 @@ def test_rows_are_counted_by_the_models_tokenizer_unless_a_set_names_another(rec
     assert load_run(recipe, {"model": "a/b"})[0].data["long"].tokenizer == "a/b"
     assert load_run(recipe, {"model": "a/b", "data.long.tokenizer": "c/d"})[0].data["long"].tokenizer == "c/d"
     assert load_run(recipe, {})[0].data["long"].tokenizer == "builtin:tiny-base"
+
+
+def test_an_option_without_a_value_is_true() -> None:
+    typed = ["--train.activation_offload", "--train.window", "8", "--train.cpu-offload"]
+    wanted = {"train.activation_offload": True, "train.window": 8, "train.cpu_offload": True}
+    assert parse_overrides(typed) == wanted
 
 
 def test_dotted_keys_nest() -> None:

@@ -48,7 +48,7 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(config_app, name="config")
 
 
-@app.command(context_settings=EXTRA)
+@app.command(**EXTRA)
 def extend(
     context: typer.Context,
     out: Out,
@@ -73,12 +73,14 @@ def extend(
     show(stage(wanted, out, plan_only=plan_only), as_json)
 
 
-@data_app.command("build", context_settings=EXTRA)
+@data_app.command("build", **EXTRA)
 def data_build(
     context: typer.Context,
     out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write; its records lie beside it")],
     documents: Annotated[list[str] | None, typer.Option("--documents", help="files or folders")] = None,
-    llm: Annotated[str | None, typer.Option("--llm", help="offline | openai:MODEL@BASE_URL | model directory")] = None,
+    llm: Annotated[
+        str | None, typer.Option("--llm", help="offline | openai:MODEL@BASE_URL | anthropic:MODEL | model directory")
+    ] = None,
     rows: Annotated[int | None, typer.Option("--rows", help="accepted rows wanted")] = None,
     seed: Seed = None,
     plan_only: PlanOnly = False,
@@ -116,12 +118,13 @@ def data_ledger(
     show(export_calls(place, out), as_json)
 
 
-@app.command(context_settings=EXTRA)
+@app.command(**EXTRA)
 def plan(
     context: typer.Context,
     lengths: Annotated[str | None, typer.Option("--lengths", help=".npy of sequence lengths in tokens")] = None,
     targets: Annotated[str | None, typer.Option("--targets", help=".npy of target tokens per sequence")] = None,
     data: Annotated[list[str] | None, typer.Option("--data", help="row files to tokenise instead")] = None,
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="of --data; default: length_tokens")] = None,
     window: Window = None,
     ranks: Annotated[int | None, typer.Option("--ranks", help="accelerators")] = None,
     sequences_per_step: Annotated[int | None, typer.Option(help="sequences in one optimizer step")] = None,
@@ -139,6 +142,7 @@ def plan(
         "lengths": lengths,
         "targets": targets,
         "data": data,
+        "tokenizer": tokenizer,
         "window": window,
         "ranks": ranks,
         "sequences_per_step": sequences_per_step,
@@ -149,7 +153,7 @@ def plan(
     show(stage(settings(PlanSettings, context, short), out), as_json)
 
 
-@app.command(context_settings=EXTRA)
+@app.command(**EXTRA)
 def train(
     context: typer.Context,
     out: Out,
@@ -194,7 +198,7 @@ def report(
     show(stage(folders, out), as_json)
 
 
-@app.command(context_settings=EXTRA)
+@app.command(**EXTRA)
 def run(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="recipe YAML")],
@@ -219,7 +223,7 @@ def run(
 def ask(
     question: str,
     document: Annotated[Path, typer.Option("--document", help="file the question is about")],
-    model: Annotated[str, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")],
+    model: Annotated[str, typer.Option("--model", help="directory, hub id, openai:MODEL@BASE_URL or anthropic:MODEL")],
     max_new_tokens: Annotated[int, typer.Option(help="cap of the answer")] = 512,
     window: Window = None,
     as_json: Json = False,
@@ -233,7 +237,7 @@ def ask(
     print(json.dumps(answer, ensure_ascii=False) if as_json else answer["answer"])
 
 
-@config_app.command("show", context_settings=EXTRA)
+@config_app.command("show", **EXTRA)
 def config_show(
     context: typer.Context,
     recipe: Path,

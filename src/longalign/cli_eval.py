@@ -13,12 +13,14 @@ from longalign.errors import ConfigError
 
 app = typer.Typer(help="Measure a model, compare two, test the judge.", no_args_is_help=True)
 
-Model = Annotated[str | None, typer.Option("--model", help="directory, hub id or openai:MODEL@BASE_URL")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="directory, hub id, openai:MODEL@BASE_URL or anthropic:MODEL")
+]
 FewShots = Annotated[str | None, typer.Option("--few-shots", help="human-scored examples")]
-Judge = Annotated[str | None, typer.Option("--judge", help="offline | openai:MODEL@BASE_URL")]
+Judge = Annotated[str | None, typer.Option("--judge", help="offline | openai:MODEL@BASE_URL | anthropic:MODEL")]
 
 
-@app.command("needle", context_settings=EXTRA)
+@app.command("needle", **EXTRA)
 def eval_needle(
     context: typer.Context,
     out: Out,
@@ -35,25 +37,26 @@ def eval_needle(
     run_eval(context, "needle", model, part | {"haystack": haystack, "seed": seed}, out, as_json)
 
 
-@app.command("chat", context_settings=EXTRA, help="LongBench-Chat: answers over long documents, judged twice.")
-@app.command("longbench", context_settings=EXTRA, help="LongBench: questions and summaries, judged twice.")
-@app.command("mt-bench", context_settings=EXTRA, help="MT-Bench: short questions of two turns, judged twice.")
+@app.command("chat", **EXTRA, help="LongBench-Chat: answers over long documents, judged twice.")
+@app.command("longbench", **EXTRA, help="LongBench: questions and summaries, judged twice.")
+@app.command("mt-bench", **EXTRA, help="MT-Bench: short questions of two turns, judged twice.")
 def eval_judged(
     context: typer.Context,
     out: Out,
     model: Model = None,
     cases: Annotated[list[str] | None, typer.Option("--cases", help="files of questions (.json, .jsonl)")] = None,
+    references: Annotated[str | None, typer.Option("--references", help="MT-Bench: reference answers")] = None,
     few_shots: FewShots = None,
     judge: Judge = None,
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
     """The judged parts: one command for each."""
-    part = {"cases": cases, "few_shots": few_shots, "judge": judge, "seed": seed}
+    part = {"cases": cases, "references": references, "few_shots": few_shots, "judge": judge, "seed": seed}
     run_eval(context, str(context.info_name).replace("-", "_"), model, part, out, as_json)
 
 
-@app.command("short", context_settings=EXTRA)
+@app.command("short", **EXTRA)
 def eval_short(
     context: typer.Context,
     out: Out,
@@ -67,7 +70,7 @@ def eval_short(
     run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json)
 
 
-@app.command("leaderboard", context_settings=EXTRA)
+@app.command("leaderboard", **EXTRA)
 def eval_leaderboard(
     context: typer.Context,
     out: Out,
@@ -79,7 +82,7 @@ def eval_leaderboard(
     run_eval(context, "leaderboard", model, {"limit": limit}, out, as_json)
 
 
-@app.command("judge", context_settings=EXTRA)
+@app.command("judge", **EXTRA)
 def eval_judge(
     context: typer.Context,
     out: Annotated[Path | None, typer.Option("--out", help="folder to write to")] = None,

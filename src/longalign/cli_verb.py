@@ -12,7 +12,10 @@ import typer
 if TYPE_CHECKING:
     from longalign.config import Settings
 
-EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
+EXTRA: dict[str, Any] = {  # what a command that takes every setting is declared with
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+    "epilog": "Any other setting: --key value (docs/reference/settings.md)",
+}
 
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on stdout and nothing else")]
 Out = Annotated[Path, typer.Option("--out", help="folder (or file) to write to")]

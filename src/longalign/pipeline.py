@@ -27,7 +27,7 @@ from longalign.pipeline_inputs import check_inputs
 from longalign.pipeline_results import over_seeds, results_table
 from longalign.progress import say
 from longalign.recipe import arm_settings, nearest
-from longalign.run import atomic_write_json, lock
+from longalign.run import atomic_write_json, lock, make_folder
 
 
 def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[st
         return plan_run(settings, out)
     refuse_torchrun()
     check(settings, out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with lock(out):
         check_inputs(settings, evaluated=_evaluated(settings, out))
         atomic_write_json(out / "run.json", settings.model_dump(mode="json") | {"machine": describe_machine()})

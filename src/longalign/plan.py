@@ -264,9 +264,9 @@ def _option(option: LayoutOption) -> dict[str, Any]:
 
 def _write(step_plan: StepPlan, shape: ModelShape, summary: dict[str, Any], out: Path) -> None:
     from longalign.report.packs import packs_svg
-    from longalign.run import atomic_write_json, atomic_write_text
+    from longalign.run import atomic_write_json, atomic_write_text, make_folder
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     step_plan.save(out / "plan.npz")
     atomic_write_json(out / "plan.json", {key: value for key, value in summary.items() if key != "text"})
     atomic_write_text(out / "packs.svg", packs_svg(step_plan, shape.sequence_cost()))

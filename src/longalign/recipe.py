@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +21,10 @@ from longalign.errors import ConfigError
 T = TypeVar("T", bound=Settings)
 
 
-def nearest(name: str, valid: Sequence[str]) -> str:
-    """` (did you mean X?)` for the closest valid name, or an empty string."""
+def nearest(name: str, valid: Sequence[str], parent: str = "") -> str:
+    """` (did you mean X?)` for the closest valid name, written below `parent`, or an empty string."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    return f" (did you mean `{close[0]}`?)" if close else ""
+    return f" (did you mean `{parent}{close[0]}`?)" if close else ""
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,18 +36,22 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """`cls(**values)`, with each complaint as one readable line naming `where` and the field."""
+def build(cls: type[T], values: Mapping[str, Any], where: str | Callable[[str], str]) -> T:
+    """`cls(**values)`, with each complaint as one readable line naming the field and `where` it was given.
+
+    `where` is one place for all, or says it for a dotted key.
+    """
+    place = where if callable(where) else lambda key: where
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(cls, dict(e), where) for e in error.errors()[:3])) from None
+        raise ConfigError("; ".join(_explain(cls, dict(e), place) for e in error.errors()[:3])) from None
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """`["--train.learning_rate", "1e-4"]` -> `{"train.learning_rate": 1e-4}`; `--a.b=c` is also read.
 
-    An option that is given several times collects its values in a list.
+    An option without a value is true: `--activation_offload`. One that is given several times collects a list.
     """
     seen: dict[str, list[Any]] = {}
     rest = list(arguments)
@@ -57,11 +61,11 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"unexpected argument `{flag}`; overrides look like --train.learning_rate 1e-4")
         key, separator, value = flag[2:].partition("=")
         if not separator:
-            if not rest:
-                raise ConfigError(f"override `{flag}` has no value; write {flag} VALUE")
-            value = rest.pop(0)
-        key = key.replace("-", "_")
-        seen.setdefault(key, []).append(yaml.safe_load(value))
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        try:
+            seen.setdefault(key.replace("-", "_"), []).append(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--{key}: `{value}` cannot be read ({getattr(error, 'problem', error)})") from None
     return {key: values if len(values) > 1 else values[0] for key, values in seen.items()}
 
 
@@ -111,12 +115,10 @@ def load_run(
     values: dict[str, Any] = {}
     for _, layer in layers:
         values = merge(values, layer)
-    settings = build(RunSettings, values, str(path))
-    sources = {}
-    for key, value in leaves(settings.model_dump(mode="json")).items():
-        owner = next((name for name, layer in reversed(layers) if _has(layer, key)), "default")
-        sources[key] = (value, owner)
-    return settings, sources
+    owners = {key: name for name, layer in layers for key in leaves(layer)}  # the last layer that holds a key
+    settings = build(RunSettings, values, lambda key: owners.get(key, str(path)))
+    resolved = leaves(settings.model_dump(mode="json"))
+    return settings, {key: (value, owners.get(key, "default")) for key, value in resolved.items()}
 
 
 def _own_documents(recipe: Mapping[str, Any], documents: Sequence[str]) -> dict[str, Any]:
@@ -145,26 +147,21 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _has(tree: Mapping[str, Any], dotted: str) -> bool:
-    node: Any = tree
-    for part in dotted.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return False
-        node = node[part]
-    return True
-
-
-def _explain(cls: type[Settings], error: Mapping[str, Any], where: str) -> str:
+def _explain(cls: type[Settings], error: Mapping[str, Any], place: Callable[[str], str]) -> str:
     path = [str(part) for part in error["loc"]]
-    name = ".".join(path)
+    name, value = ".".join(path), error.get("input")
+    where = place(next(iter(leaves({name: value}))))  # an unknown section counts as given where its first key was
     if error["type"] == "extra_forbidden":
+        parent = "".join(f"{part}." for part in path[:-1])
         valid = list(_settings_at(cls, path[:-1]).model_fields)
-        return f"{where}: unknown key `{name}`{nearest(path[-1], valid)}"
+        return f"{where}: unknown key `{name}`{nearest(path[-1], valid, parent)}"
     if error["type"] == "missing":
-        return f"{where}: `{name}` is required"
+        return f"{place(name)}: `{name}` is required"
     if error["type"] == "value_error":  # said by a validator of ours, about several keys at once
-        return f"{where}: {f'{name}: ' if name else ''}{error['ctx']['error']}"
-    return f"{where}: `{name}` = {error.get('input')!r}: {error['msg'].lower()}"
+        return f"{place(name)}: {f'{name}: ' if name else ''}{error['ctx']['error']}"
+    if error["type"] == "model_type":
+        return f"{where}: `{name}` = {value!r}: this is a section, a mapping of settings"
+    return f"{where}: `{name}` = {value!r}: {error['msg'].lower()}"
 
 
 def _settings_at(cls: type[Settings], path: Sequence[str]) -> type[Settings]:

@@ -66,16 +66,36 @@ def random_for(seed: int, *key: str | int) -> np.random.Generator:
     return np.random.default_rng(int(fingerprint(seed, *key)[:32], 16))
 
 
+def make_folder(folder: Path) -> None:
+    """Make an output folder and the folders above it; `RunError` says what is in the way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(path for path in (folder, *folder.parents) if path.exists())
+        raise RunError(f"{folder}: cannot be a folder, because {file} is a file; choose another --out") from None
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+
+
+def _cannot_write(folder: Path, error: OSError) -> RunError:
+    return RunError(f"{folder}: cannot be written ({error.strerror}); choose another --out")
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary sibling of `path` to write a file or folder into; renamed onto `path` on success."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    make_folder(path.parent)
+    try:
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise _cannot_write(path.parent, error) from None
     try:
         temporary = holder / path.name
         yield temporary
         if temporary.is_file():
+            if path.is_dir():
+                raise RunError(f"{path}: is a folder; name a file to write")
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
         elif path.is_dir():
@@ -100,7 +120,7 @@ def atomic_write_json(path: str | Path, value: object) -> None:
 def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
     """Append one row and flush it to disk; a torn line left by a kill is ended first."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with path.open("ab+") as stream:
         if stream.tell() > 0:
             stream.seek(-1, os.SEEK_END)
@@ -158,9 +178,10 @@ def open_stage(
     """Open the folder of one stage under a lock.
 
     `inputs` maps what the stage reads (a path, or the setting that names it) to content fingerprints; `version` counts
-    changes of the stage's code that change its result. Raises `RunError` when another process holds the folder.
+    changes of the stage's code that change its result. Raises `RunError` when another process holds the folder, or it
+    cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     read = {path: f"{Path(path).name}@{content}" for path, content in inputs.items()}
     stamp = fingerprint(name, _by_content(settings.model_dump(mode="json"), read), sorted(read.values()), version)
     with lock(out):
@@ -226,7 +247,11 @@ def set_aside(folder: Path, manifest: Mapping[str, Any]) -> Path:
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; the lock dies with the process, also by `kill -9`."""
-    with (folder / ".lock").open("a+") as stream:
+    try:
+        opened = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+    with opened as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -224,6 +224,9 @@ def test_mistakes_show_before_the_first_step(model: Path, rows: Path, tmp_path: 
         train(settings(model, rows, data={str(rows): 99}), tmp_path / "a")
     with pytest.raises(DataError, match="no rows to train on"):
         train(settings(model, rows, data={}), tmp_path / "b")
+    (empty := tmp_path / "empty.jsonl").touch()
+    with pytest.raises(DataError, match=rf"no rows to train on: none in {empty}"):
+        train(settings(model, rows, data={str(empty): None}), tmp_path / "b")
     with pytest.raises(ConfigError, match="needs text"):
         extend(ExtendSettings(model=str(model), window=128), tmp_path / "c")
     broken = tmp_path / "broken.jsonl"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -19,4 +19,18 @@ class Settings(BaseModel):
         if not isinstance(values, dict):
             return values
         several = {name for name, field in cls.model_fields.items() if get_args(field.annotation)[1:] == (Ellipsis,)}
-        return {k: (v,) if k in several and isinstance(v, str | int | float) else v for k, v in values.items()}
+        alone = {
+            name
+            for name in several & values.keys()
+            if isinstance(values[name], str | int | float) and not isinstance(values[name], bool)
+        }
+        return {name: (value,) if name in alone else value for name, value in values.items()}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`--learning_rate` without a value reads as true, which must not become 1."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError(f"needs a value, not {str(value).lower()}")
+        return value

@@ -35,7 +35,7 @@ from longalign.llm.base import LanguageModel, is_endpoint, open_model
 from longalign.llm.dialogue import converse
 from longalign.llm.ledger import Ledger
 from longalign.progress import Progress, say
-from longalign.run import atomic_write_json, fingerprint, lock, random_for
+from longalign.run import atomic_write_json, fingerprint, lock, make_folder, random_for
 
 
 def build(settings: DataSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def build(settings: DataSettings, out: Path, *, plan_only: bool = False) -> dict
     sources = documents_fingerprint(settings.documents)
     if settings.decontaminate:
         sources = fingerprint(sources, documents_fingerprint(settings.decontaminate))
-    paths.work.mkdir(parents=True, exist_ok=True)
+    make_folder(paths.work)
     with lock(paths.work):
         stamp = stamp_of(settings, sources, counter)
         if (done := finished(paths, stamp)) and not plan_only:

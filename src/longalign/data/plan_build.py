@@ -44,7 +44,7 @@ class BuildPlan:
             f"{self.completion_tokens:,} new ones ({REJECTED_SHARE:.0%} rejected answers allowed for)",
         ]
         if is_endpoint(settings.llm):
-            unknown = "unknown without --price-usd-per-million INPUT OUTPUT"
+            unknown = 'unknown without --price_usd_per_million "[INPUT, OUTPUT]"'
             found.append(f"cost: {unknown if self.cost_usd is None else f'about ${self.cost_usd:,.2f}'}")
         if self.possible_rows < self.rows:
             found.append(shortage(self.possible_rows, self, settings))

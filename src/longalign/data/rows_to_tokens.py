@@ -66,7 +66,8 @@ def tokenize_rows(
     chosen = {path: draw(path, wanted, seed) for path, wanted in files.items()}
     total = sum(map(len, chosen.values()))
     if total == 0:
-        raise DataError("no rows to train on; give row files with --data")
+        why = f": none in {', '.join(files)}" if files else "; give row files with --data"
+        raise DataError(f"no rows to train on{why}")
     size = total * CHARACTERS_OF_A_ROW
     return tokenize(folder, items_of_rows(chosen), encoder, key=key, total=total, characters=size, unit="row")
 

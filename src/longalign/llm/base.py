@@ -214,7 +214,7 @@ def open_model(
     if max_cost_usd is not None and price_usd_per_million is None and not free:
         raise ConfigError(
             "max_cost_usd needs price_usd_per_million: give the price of a million input and output tokens, "
-            "for example `--price-usd-per-million 2.5 10`"
+            'for example `--price_usd_per_million "[2.5, 10]"`'
         )
     price = (0.0, 0.0) if free else price_usd_per_million
     return LedgeredModel(model, ledger, price=price, max_cost_usd=max_cost_usd)

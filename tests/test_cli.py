@@ -81,7 +81,8 @@ def test_a_mistake_ends_with_exit_code_2_and_a_short_message_that_names_it(
         ("train --out /proc/xx", "/proc/xx: cannot be written"),
         ("plan --lengths lengths.npy --out afile/x", "afile/x: cannot be a folder, because afile is a file"),
         ("report done --out done", "done: is a folder; name a file"),
-        ("report done --out afile/x.html", "afile: cannot be a folder, because afile is a file"),
+        ("report done --out .", "is a folder; name a file"),
+        ("report done --out afile/x.html", "afile is a file"),
         ("data build --llm offline --rows 1 --out afile/l.jsonl", "because afile is a file"),
     ],
 )

@@ -36,6 +36,7 @@ def page() -> str:
     parts = [
         "# Settings\n\nEvery key of a recipe (YAML) and, with two dashes before it, every option of a command: "
         "`--train.learning_rate 1e-4` in `longalign run`, `--learning_rate 1e-4` in `longalign train`. "
+        "An option without a value is true: `--activation_offload`. "
         "`longalign config show RECIPE` prints what a recipe comes to. Made from the code by `make reference`.\n"
     ]
     for title, cls in SECTIONS:

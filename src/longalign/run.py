@@ -84,7 +84,7 @@ def _cannot_write(folder: Path, error: OSError) -> RunError:
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary sibling of `path` to write a file or folder into; renamed onto `path` on success."""
-    path = Path(path)
+    path = Path(os.path.abspath(path))  # also `.` and `..` have a name then
     make_folder(path.parent)
     try:
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

@@ -54,17 +54,14 @@ class Judge:
 
 def check_judge(settings: ChatSettings) -> None:
     """Raise what `open_judge` would, before any answer is asked for: a prompt without slots, no key, no such model."""
-    template = Path(settings.judge_prompt) if settings.judge_prompt else None
-    for name in SCALES:
-        rubric(name, template)
+    _rubrics(settings)
     check_model(settings.judge)
 
 
 @contextmanager
 def open_judge(settings: ChatSettings, out: Path) -> Iterator[Judge]:
     """The judge of `settings`; paid verdicts are remembered in `out/judge-ledger.sqlite`."""
-    template = Path(settings.judge_prompt) if settings.judge_prompt else None
-    rubrics = {name: rubric(name, template) for name in SCALES}
+    rubrics = _rubrics(settings)
     model = open_model(
         "offline-judge" if settings.judge == "offline" else settings.judge,
         ledger=out / "judge-ledger.sqlite" if is_endpoint(settings.judge) else None,
@@ -76,6 +73,11 @@ def open_judge(settings: ChatSettings, out: Path) -> Iterator[Judge]:
         yield Judge(model, rubrics, settings.scorings, settings.judge_max_new_tokens, settings.seed)
     finally:
         close_model(model)
+
+
+def _rubrics(settings: ChatSettings) -> dict[RubricName, Rubric]:
+    template = Path(settings.judge_prompt) if settings.judge_prompt else None
+    return {name: rubric(name, template) for name in SCALES}
 
 
 def judge_answers(judge: Judge, cases: Sequence[Case], answers: Mapping[str, Answer], log: Path) -> dict[str, Answer]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +53,8 @@ def chat_section(part: str, evaluated: dict[str, list[Stage]]) -> ChatSection | 
     )
 
 
-def category_means(results: Sequence[dict[str, Any]], name: str, field: str) -> float | None:
-    """A category's `mean` (on the judge's scale) or `share` (of 100), over seeds."""
-    values = [r["by_category"][name][field] for r in results if name in r.get("by_category", {})]
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Mean over seeds; None where no seed has a value."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
@@ -77,7 +76,10 @@ def _row(label: str, results: Sequence[dict[str, Any]], categories: Sequence[str
     best = sum(row["best_share"] for row in overall) / len(overall)
     missing = sum(row["unscored"] + row["failed"] for row in overall)
     low, high = scale or (0, 100)
-    groups = (category_means(results, name, fields[0]) for name in categories)
+    groups = (
+        mean_of_known(r["by_category"][name][fields[0]] for r in results if name in r.get("by_category", {}))
+        for name in categories
+    )
     return ChatRow(
         label,
         f"{score} on {low}–{high}" if means else score,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from longalign.eval.parts import EVAL_PARTS
+from longalign.report.chat_section import mean_of_known
 from longalign.report.collect import Findings
 from longalign.report.words import MISSING, decimal
 
@@ -39,17 +40,12 @@ def ours_as_in_table_2(findings: Findings) -> tuple[tuple[str, tuple[str, ...]],
 def _judged(groups: Sequence[dict[str, Any] | None], field: str) -> str:
     """A mean over seeds on the paper's scale, with a star where some questions have no score."""
     found = [row for row in groups if row and (field == "share" or row["scale"] == [1, 10])]
-    mean = _mean([row[field] for row in found])
+    mean = mean_of_known(row[field] for row in found)
     if mean is None:
         return MISSING
     return decimal(mean) + ("*" if any(row["scored"] < row["questions"] for row in found) else "")
 
 
 def _tasks(rows: Sequence[dict[str, Any] | None]) -> str:
-    mean = _mean([row["accuracy"] for row in rows if row])
+    mean = mean_of_known(row["accuracy"] for row in rows if row)
     return MISSING if mean is None else decimal(100 * mean)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

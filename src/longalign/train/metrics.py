@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -157,6 +158,13 @@ class StepMeter:
     averaged_ranks: int
     peak_flops: float | None = None
     started_s: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside is no part of the next step's time."""
+        start_s = time.monotonic()
+        yield
+        self.started_s += time.monotonic() - start_s
 
     def row(self, step: Step, sums: NDArray[np.float64], **measured: Any) -> dict[str, Any]:
         """Write and return the row of one finished step."""

@@ -177,34 +177,32 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         """Held-out losses: a row of metrics.jsonl with `heldout` in it, and Trainer's trackers."""
         if self.heldout is None:
             return {}
-        start_s = time.monotonic()
-        with self.precision():
-            found = self.heldout.measure(self.model, self.model_inputs, self.part)
-        if ranks.is_first():
-            append_jsonl(self.meter.path, {"step": self.state.global_step, "heldout": found})
-        flat = {f"heldout_{kind}/{name}": v for kind in found for name, v in found[kind].items()}
-        self.log(dict(flat))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, flat)
-        self.meter.started_s += time.monotonic() - start_s  # no part of the next step
+        with self.meter.paused():
+            with self.precision():
+                found = self.heldout.measure(self.model, self.model_inputs, self.part)
+            if ranks.is_first():
+                append_jsonl(self.meter.path, {"step": self.state.global_step, "heldout": found})
+            flat = {f"heldout_{kind}/{name}": v for kind in found for name, v in found[kind].items()}
+            self.log(dict(flat))
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, flat)
         return flat
 
     # --- checkpoints --------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.state.log_history = []  # metrics.jsonl has it
-        start_s = time.monotonic()
-        checkpoint.save(
-            self.checkpoints,
-            self.state.global_step,
-            self.model,
-            self.bare_optimizer,
-            {
-                "scheduler.json": self.lr_scheduler.state_dict(),
-                "trainer_state.json": vars_of(self.state),
-            },
-            keep=self.settings.save_total_limit,
-        )
-        self.meter.started_s += time.monotonic() - start_s  # no part of the next step
+        with self.meter.paused():
+            checkpoint.save(
+                self.checkpoints,
+                self.state.global_step,
+                self.model,
+                self.bare_optimizer,
+                {
+                    "scheduler.json": self.lr_scheduler.state_dict(),
+                    "trainer_state.json": vars_of(self.state),
+                },
+                keep=self.settings.save_total_limit,
+            )
 
     def resume(self, folder: Path) -> None:
         """Train from a checkpoint; metrics of steps after it are measured again."""

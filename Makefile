@@ -53,13 +53,13 @@ gpu-reach:
 	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu_training reach
 
 tiny-base: setup
-	@$(BIN)/python recipes/tiny_base.py --out runs/tiny-base --install src/longalign/demo/tiny-base
+	@$(BIN)/python recipes/tiny_base.py --out runs/tiny-base --install src/longalign/bundled/tiny-base
 
 # ZeRO-3's test; on a CPU DeepSpeed compiles an operator at its first start, which takes a minute and a C++ compiler.
 .PHONY: zero3
 zero3: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[deepspeed]"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" -k zero_3 tests/train/test_several_ranks.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" -k zero_3 tests/train/parallel/test_several_ranks.py
 
 reference: setup
 	@$(BIN)/python docs/reference/make.py

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import write_result
-from longalign.builtin import model_dir
-from longalign.demo.rows import passage, rows
-from longalign.run import random_for, read_jsonl
+from longalign.base.files import random_for, read_jsonl
+from longalign.base.sources import model_dir
+from longalign.bundled.rows import passage, rows
 
 SHAPES = ("qwen3", "llama")
 CHARACTERS_PER_TOKEN = 3.2

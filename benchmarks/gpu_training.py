@@ -33,11 +33,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import RESULTS, write_result
+from longalign.base.machine import describe_machine
 from longalign.config import TrainSettings
 from longalign.core.hardware import MACHINES
-from longalign.core.shapes import ModelShape
+from longalign.core.model_shape import ModelShape
 from longalign.data.tokenize import TokenSequence
-from longalign.machine import describe_machine
 
 FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
 SHAPES = {
@@ -136,9 +136,10 @@ def step_of(case: Case, window: int, data: list[TokenSequence]) -> Callable[[], 
     import torch
 
     from benchmarks.steps import longalign_step, trl_step
-    from longalign.train import attention, ranks
-    from longalign.train.build import build_model
-    from longalign.train.parallel import parallel_mode
+    from longalign.train import attention
+    from longalign.train.parallel import ranks
+    from longalign.train.parallel.mode import parallel_mode
+    from longalign.train.prepare import build_model
 
     settings = settings_of(case, window)
     if case.side == "longalign":
@@ -192,7 +193,7 @@ def timed(case: Case, window: int, data: list[TokenSequence], repeats: int) -> d
 
 
 def share_of_peak(flops_per_s: float) -> float | None:
-    from longalign.train.fit import peak_flops
+    from longalign.train.run_plan import peak_flops
 
     peak = peak_flops()
     return round(flops_per_s / peak, 4) if peak else None

@@ -111,7 +111,7 @@ def main() -> None:
         print(json.dumps(measure(*json.loads(arguments.one))))
         return
 
-    from longalign.machine import describe_machine
+    from longalign.base.machine import describe_machine
 
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CASES}
     for _ in range(arguments.repeats):  # in turn, so that a busy minute does not meet one method only

@@ -17,11 +17,10 @@ from tests.core.mixes import longalign_mix
 
 from benchmarks.measure import write_result
 from longalign.core.batching import plan_steps
-from longalign.core.degree import layout_name
+from longalign.core.gradient_shares import length_bias
 from longalign.core.hardware import MACHINES, Execution
-from longalign.core.shapes import SHAPES
-from longalign.core.shares import length_bias
-from longalign.core.timing import plan_time
+from longalign.core.model_shape import SHAPES
+from longalign.core.timing import layout_name, plan_time
 
 WINDOW, RANKS, SEQUENCES, SEEDS = 65536, 8, 96, 5
 SHAPE, MACHINE = SHAPES["7b"], MACHINES["a100-80g"]

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from longalign.machine import describe_machine
-from longalign.run import atomic_write_json
+from longalign.base.files import atomic_write_json
+from longalign.base.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 

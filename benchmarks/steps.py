@@ -15,12 +15,12 @@ import torch
 
 from longalign.config import LoopSettings
 from longalign.core.batching import plan_steps
-from longalign.core.shapes import ModelShape
+from longalign.core.model_shape import ModelShape
 from longalign.data.tokenize import TokenSequence
 from longalign.train.collate import StepLoader
-from longalign.train.fit import weight_schedule
 from longalign.train.metrics import Groups, StepMeter
-from longalign.train.parallel import token_limit, training_arguments
+from longalign.train.parallel.mode import token_limit, training_arguments
+from longalign.train.run_plan import weight_schedule
 from longalign.train.trainer import PlanTrainer
 
 

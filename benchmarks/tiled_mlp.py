@@ -33,8 +33,8 @@ def measure(tokens: int, intermediate: int, tile_tokens: int, threads: int) -> d
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     from longalign.train.attention import NAME, pack_kwargs, register
-    from longalign.train.build import enable_checkpointing
-    from longalign.train.tiled_mlp import tile_mlps
+    from longalign.train.layers import tile_mlps
+    from longalign.train.prepare import enable_checkpointing
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """The demo's base model, from nothing: tokenizer, then three runs of `extend` at a window of 256 tokens.
 
-    make tiny-base        about 15 minutes on two cores; writes src/longalign/demo/tiny-base
+    make tiny-base        about 15 minutes on two cores; writes src/longalign/bundled/tiny-base
 
 Retrieval emerges from one-word names without text, moves to two-word names, then to names inside running text
 (docs/log.md says what else was tried). Real users start from Llama or Qwen at this point, through the same code.
@@ -17,10 +17,10 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from longalign.builtin import corpus
+from longalign.base.files import atomic_write_text
+from longalign.bundled.corpora import corpus
+from longalign.bundled.register import QUESTION, SENTENCE, word_pool
 from longalign.config import ExtendSettings
-from longalign.data.facts import QUESTION, SENTENCE, word_pool
-from longalign.run import atomic_write_text
 from longalign.train.extend import extend
 
 WINDOW = 256

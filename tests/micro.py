@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from longalign.data.facts import word_pool
+from longalign.bundled.register import word_pool
 from tests.data.chat_templates import CHATML_MARKED
 from tests.data.conftest import prose
 from tests.tiny_models import byte_bpe, save_llama

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from longalign.cli import app, spread_lists
-from longalign.cli_eval import whole_numbers
+from longalign.cli.eval import whole_numbers
+from longalign.cli.verbs import app, spread_lists
 from longalign.config import (
     ChatSettings,
     DataSettings,
@@ -26,7 +26,7 @@ from longalign.config import (
     ShortSettings,
     TrainSettings,
 )
-from longalign.recipe import build, load_run, nest, parse_overrides
+from longalign.config.load import build, load_run, nest, parse_overrides
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from benchmarks.end_to_end import Size, plain, train_all
 
-from longalign.ask import ask
+from longalign.base.files import read_jsonl
 from longalign.config import EvalSettings, NeedleSettings
+from longalign.eval.ask import ask
 from longalign.eval.needle import needle
-from longalign.llm.base import Request, complete_all, open_model
-from longalign.run import read_jsonl
+from longalign.llm.base import Request, complete_all
+from longalign.llm.open import open_model
 from tests.micro import longalign
 
 pytestmark = pytest.mark.slow

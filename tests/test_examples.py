@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longalign.cli import spread_lists
+from longalign.cli.verbs import spread_lists
 from tests.test_docs import commands, settings_of, verb_of
 from tests.train.test_stages import make_model, make_rows
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from longalign.core.batching import plan_steps
     from longalign.core.step_plan import Step, StepPlan
-    from longalign.core.weighting import sequence_weights
+
 
 __version__ = "0.1.0"
-__all__ = ["Step", "StepPlan", "__version__", "plan_steps", "sequence_weights"]
-
+__all__ = ["Step", "StepPlan", "__version__", "plan_steps", "replan", "sequence_weights"]
 _HOME = {
     "plan_steps": "longalign.core.batching",
+    "replan": "longalign.core.batching",
     "Step": "longalign.core.step_plan",
     "StepPlan": "longalign.core.step_plan",
     "sequence_weights": "longalign.core.weighting",

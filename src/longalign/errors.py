@@ -4,6 +4,11 @@ A message says what was wrong, where (file, line, field, value) and how to fix i
 The command line prints it without a traceback and exits with code 2.
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
 
 class LongAlignError(Exception):
     """Base of all errors that are the user's to fix."""
@@ -38,3 +43,17 @@ class EndpointError(LongAlignError):
 
 class RunError(LongAlignError):
     """A run folder is locked, damaged or belongs to something else."""
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
+def nearest(name: str, valid: Sequence[str], parent: str = "") -> str:
+    """` (did you mean X?)` for the closest valid name, written below `parent`, or an empty string."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return f" (did you mean `{parent}{close[0]}`?)" if close else ""
+
+
+class UnreadableError(DataError):
+    """A file that holds no text we can read."""

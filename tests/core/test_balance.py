@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longalign.core.batching import plan_steps
-from longalign.core.cost import LLAMA_7B_COST, SequenceCost
 from longalign.core.hardware import MACHINES, Execution
-from longalign.core.shapes import SHAPES
+from longalign.core.model_shape import LLAMA_7B_COST, SHAPES, SequenceCost
 from longalign.core.timing import plan_time
 from tests.core.mixes import longalign_mix
 
@@ -62,7 +61,7 @@ def test_microbatches_are_few_and_ordered_by_work(lengths, ranks, limit, sync):
 @given(st.permutations(range(30)), st.integers(0, 2))
 def test_the_layout_depends_on_the_set_of_rows_not_on_their_order_in_the_step(order, seed):
     """Replanning relies on it: the stored order of a step is that of another layout."""
-    from longalign.core.balance import balance
+    from longalign.core.layout import balance
 
     lengths = np.array([(i * 37) % 90 + 1 for i in range(30)])
     args = {"data_ranks": 3, "token_limit": 200, "cost": COST, "sync": "microbatch"}
@@ -73,7 +72,7 @@ def test_the_layout_depends_on_the_set_of_rows_not_on_their_order_in_the_step(or
 
 
 def test_planning_in_chunks_of_steps_changes_nothing(monkeypatch):
-    from longalign.core import balance
+    from longalign.core import layout as balance
 
     lengths = longalign_mix(3_000)
     arguments = {"window": 65536, "ranks": 8, "sequences_per_step": 96, "strategy": "balanced"}

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import longalign
-from longalign.core.batching import plan_steps
-from longalign.core.cost import SequenceCost
-from longalign.core.shares import length_bias
+from longalign.core.batching import plan_steps, replan
+from longalign.core.gradient_shares import length_bias
+from longalign.core.model_shape import SequenceCost
 from longalign.core.step_plan import STRATEGIES, StepPlan
 from longalign.errors import PlanError
 from tests.core.mixes import longalign_mix, targets_for
@@ -115,18 +115,18 @@ def test_replanning_for_other_ranks_keeps_every_step(case, ranks, sp, data):
     lengths, targets, arguments = case
     plan = plan_steps(lengths, targets, **arguments)
     ranks *= sp
-    other = plan.replan(ranks=ranks, sequence_parallel=sp)
+    other = replan(plan, ranks=ranks, sequence_parallel=sp)
     direct = arguments | {"ranks": ranks, "sequence_parallel": sp, "packs_per_step": plan.rules.packs_per_step}
     assert other.hash == plan_steps(lengths, targets, **direct).hash
     assert other.sampling_hash == plan.sampling_hash
-    assert other.replan(ranks=plan.ranks, sequence_parallel=plan.rules.sequence_parallel).hash == plan.hash
+    assert replan(other, ranks=plan.ranks, sequence_parallel=plan.rules.sequence_parallel).hash == plan.hash
 
     at = data.draw(st.integers(0, len(plan)))
-    resumed = plan.replan(ranks=ranks, sequence_parallel=sp, from_step=at)
+    resumed = replan(plan, ranks=ranks, sequence_parallel=sp, from_step=at)
     assert resumed.sampling_hash == plan.sampling_hash
     for before, after, new in zip(plan, resumed, other, strict=True):
         assert after.ranks == (before if after.index < at else new).ranks
-    again = resumed.replan(ranks=plan.ranks, sequence_parallel=plan.rules.sequence_parallel, from_step=at)
+    again = replan(resumed, ranks=plan.ranks, sequence_parallel=plan.rules.sequence_parallel, from_step=at)
     assert all(a.ranks == b.ranks for a, b in zip(again, plan, strict=True))
 
 
@@ -296,6 +296,6 @@ def test_impossible_plans_are_refused_by_name(lengths, targets, changes, words):
 def test_replanning_onto_impossible_ranks_is_refused():
     plan = plan_steps([1, 2, 3], **GOOD)
     with pytest.raises(PlanError, match="groups of 2"):
-        plan.replan(ranks=3, sequence_parallel=2)
+        replan(plan, ranks=3, sequence_parallel=2)
     with pytest.raises(PlanError, match="outside"):
-        plan.replan(ranks=2, from_step=9)
+        replan(plan, ranks=2, from_step=9)

@@ -8,13 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longalign.core.batching import plan_steps
-from longalign.core.cost import LLAMA_7B_COST, SequenceCost
-from longalign.core.degree import compare_degrees, layout_name
-from longalign.core.hardware import MACHINES, Execution, Machine
-from longalign.core.memory import largest_microbatch, rank_memory
-from longalign.core.shapes import SHAPES, ModelShape
+from longalign.core.hardware import MACHINES, Execution, Machine, largest_microbatch, rank_memory
+from longalign.core.model_shape import LLAMA_7B_COST, SHAPES, ModelShape, SequenceCost
 from longalign.core.step_plan import STRATEGIES
-from longalign.core.timing import plan_time
+from longalign.core.timing import compare_degrees, layout_name, plan_time
 from longalign.errors import ConfigError, PlanError
 from tests.core.mixes import longalign_mix
 from tests.oracles import planning as oracle

@@ -11,9 +11,9 @@ import pytest
 
 from longalign.config import DataSettings
 from longalign.data.build import build
-from longalign.data.formats import read_rows
-from longalign.data.prompt import read_request
+from longalign.data.rows import read_rows
 from longalign.errors import ConfigError, DataError, EndpointError, RunError
+from longalign.llm.prompt import read_request
 from tests.data.conftest import prose
 from tests.llm.chat_server import Answer, Body, ChatServer, stand_in
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from longalign.data.documents import Document, Skipped, documents_fingerprint, read_documents
-from longalign.data.language import detect_language
-from longalign.data.source import KINDS, source_kind
+from longalign.core.text import detect_language
+from longalign.data.documents import KINDS, Document, Skipped, documents_fingerprint, read_documents, source_kind
 from longalign.errors import DataError
 
 WORD_XML = (

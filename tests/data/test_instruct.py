@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longalign.base.files import random_for
+from longalign.bundled.register import draw_facts, insert_facts
 from longalign.config import DataSettings
 from longalign.data.documents import make_document
-from longalign.data.facts import draw_facts, insert_facts
 from longalign.data.instruct import Attempt, draw_task, make_row, row_of
-from longalign.data.prompt import TASKS
 from longalign.llm.base import Failure, Outcome, Reply, Request
 from longalign.llm.offline import answer
-from longalign.run import random_for
+from longalign.llm.prompt import TASKS
 from tests.data.conftest import prose
 
 DOCUMENT = make_document(prose(1, 40), origin="test")

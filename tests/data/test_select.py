@@ -8,15 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longalign.config import DataSettings
-from longalign.data.select import (
-    Entry,
-    candidates,
-    cut,
-    document_limit,
-    draw_order,
-    histogram,
-    language_quotas,
-)
+from longalign.data.select import Entry, candidates, cut, document_limit, draw_order, histogram, language_quotas
 from longalign.errors import ConfigError
 
 TEXT = st.text(st.sampled_from("ab. \n中。"), max_size=600)

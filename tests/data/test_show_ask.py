@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from longalign.ask import ask, cut_middle, estimated_tokens
 from longalign.data.show import row_text, show_rows, target_picture
 from longalign.errors import ConfigError, DataError, EndpointError
+from longalign.eval.ask import ask, cut_middle, estimated_tokens
 from tests.llm.chat_server import Answer, ChatServer
 from tests.llm.conftest import make_model
 

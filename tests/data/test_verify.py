@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longalign.core.text import sentences, token_f1, words
 from longalign.data.verify import (
     Passages,
     alike,
@@ -15,7 +16,6 @@ from longalign.data.verify import (
     unsupported_number,
     wrong_language,
 )
-from longalign.data.words import sentences, token_f1, words
 
 FILLER = " ".join(f"Sentence {n} tells nothing of interest about weather or wind." for n in range(200))
 FACT = "The lighthouse keeper Anders Holm counted 1,482 puffins on the western cliff."

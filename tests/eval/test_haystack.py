@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longalign.data.facts import SENTENCE_END, draw_facts, find_facts
+from longalign.base.files import random_for
+from longalign.bundled.register import SENTENCE_END, draw_facts, find_facts
 from longalign.errors import ConfigError, DataError
 from longalign.eval.haystack import Haystack, Prompt, hide
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView, cut_middle
-from longalign.run import random_for
 from tests.eval.conftest import filler
 
 KINDS = ["word", "bytes", "unigram", "glued"]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from longalign.base.files import read_jsonl
 from longalign.config import EvalSettings, LeaderboardSettings
 from longalign.errors import ConfigError
 from longalign.eval.compare import compare
 from longalign.eval.evaluate import readable
 from longalign.eval.leaderboard import leaderboard, rows_of, tally
-from longalign.run import read_jsonl
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
 TASK = """

@@ -16,14 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longalign.base.files import random_for, read_jsonl
+from longalign.bundled.register import Fact, draw_facts, find_facts, split_of
 from longalign.config import EvalSettings, NeedleSettings
-from longalign.data.facts import Fact, draw_facts, find_facts, split_of
 from longalign.errors import ConfigError
 from longalign.eval.evaluate import readable
 from longalign.eval.forced import token_shares
-from longalign.eval.needle import depth_grid, needle
-from longalign.eval.needle_score import score_needle
-from longalign.run import random_for, read_jsonl
+from longalign.eval.needle import depth_grid, needle, score_needle
 from tests.eval.endpoint import serve
 
 FACT = Fact("amber crane", "copper tide")

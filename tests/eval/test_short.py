@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longalign.base.files import read_jsonl
+from longalign.bundled.register import find_facts
+from longalign.bundled.skills import SKILLS, short_rows, split_of
 from longalign.config import EvalSettings, ShortSettings
-from longalign.data.facts import find_facts
-from longalign.data.short_skills import SKILLS, short_rows, split_of
 from longalign.errors import DataError
 from longalign.eval.short import normalise, short
-from longalign.run import read_jsonl
 from tests.eval.endpoint import serve
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longalign.base.files import append_jsonl, read_jsonl
 from longalign.errors import ModelError
 from longalign.eval.task import Item, ask, fixed_batches, passing_failures, spend
 from longalign.llm.base import Failure, FailureKind, Outcome, Reply, Request
-from longalign.run import append_jsonl, read_jsonl
 
 
 class Scripted:

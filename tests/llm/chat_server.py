@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from longalign.base.files import fingerprint
 from longalign.llm.base import Request
 from longalign.llm.offline import answer
-from longalign.run import fingerprint
 
 Body = dict[str, Any]
 

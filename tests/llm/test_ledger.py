@@ -10,9 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longalign.errors import ConfigError, EndpointError, RunError
-from longalign.llm.base import Failure, Outcome, Reply, Request, complete_all, open_model
+from longalign.llm.base import Failure, Outcome, Reply, Request, complete_all
 from longalign.llm.ledger import Ledger, LedgeredModel, request_key
 from longalign.llm.ledger_export import export_calls
+from longalign.llm.open import open_model
 from tests.llm.chat_server import Answer, Body, ChatServer
 
 PRICE = (1000.0, 2000.0)  # dollars a million: a thousandth of a dollar per prompt token

@@ -101,7 +101,7 @@ def test_a_model_without_chat_template_says_what_to_do(tmp_path: Path) -> None:
 
 def test_what_is_no_model_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelError, match="cannot be loaded") as error:
+    with pytest.raises(ModelError, match="cannot load the tokenizer") as error:
         LocalModel(str(tmp_path), device="cpu")
     assert "\n" not in str(error.value)
 

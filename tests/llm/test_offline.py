@@ -3,12 +3,20 @@
 import numpy as np
 import pytest
 
-from longalign.data.facts import draw_facts, find_facts, insert_facts
-from longalign.data.numbered import numbered_items
-from longalign.data.prompt import TASKS, Task, answer_request, follow_up_request, questions_request, row_message
+from longalign.bundled.register import draw_facts, find_facts, insert_facts
 from longalign.errors import ConfigError
-from longalign.llm.base import Request, complete_all, open_model
+from longalign.llm.base import Request, complete_all
 from longalign.llm.offline import answer
+from longalign.llm.open import open_model
+from longalign.llm.prompt import (
+    TASKS,
+    Task,
+    answer_request,
+    follow_up_request,
+    numbered_items,
+    questions_request,
+    row_message,
+)
 
 THINGS = ("telescope", "harpsichord", "barometer", "manuscript", "cathedral", "lighthouse", "compass", "anvil")
 PROSE = " ".join(

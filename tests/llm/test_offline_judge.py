@@ -2,8 +2,9 @@
 
 import pytest
 
-from longalign.eval.judge import Example, RubricName, judge_prompt, read_verdict, rubric
-from longalign.llm.base import Failure, Request, complete_all, open_model
+from longalign.eval.rubric import Example, RubricName, judge_prompt, read_verdict, rubric
+from longalign.llm.base import Failure, Request, complete_all
+from longalign.llm.open import open_model
 
 REFERENCE = "The Oder is 840 kilometres long and ends in the Szczecin Lagoon."
 EXAMPLES = [Example("The Oder is long.", 3), Example(REFERENCE, 10), Example("I do not know.", 1)]

@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from longalign.base.files import atomic_write_json, random_for
+from longalign.base.stage import open_stage
+from longalign.bundled.skills import short_rows
 from longalign.config import ChatSettings, EvalSettings, ExtendSettings, NeedleSettings, ShortSettings, TrainSettings
 from longalign.core.batching import plan_steps
-from longalign.core.plan_file import save_plan
-from longalign.data.short_skills import short_rows
+from longalign.core.step_plan import save_plan
 from longalign.eval import needle, short
 from longalign.eval.cases import Case
-from longalign.eval.chat_score import score_row, summarize
-from longalign.eval.judge import SCALES, rubric
-from longalign.eval.judging import Judge, describe_judge
+from longalign.eval.judge import Judge, describe_judge
+from longalign.eval.judged import score_row, summarize
+from longalign.eval.rubric import SCALES, rubric
 from longalign.eval.task import Answer, spend
 from longalign.eval.token_view import CharacterView
-from longalign.llm.base import open_model
-from longalign.run import atomic_write_json, open_stage, random_for
+from longalign.llm.open import open_model
 from tests.eval.conftest import filler
 
 LENGTHS = (128, 256, 512, 1024, 2048)

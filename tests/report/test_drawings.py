@@ -10,11 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longalign.report.bars import bar_chart, length_histogram
-from longalign.report.heatmap import heatmap
-from longalign.report.lines import MOST_POINTS, Axis, Point, Series, line_chart, round_ticks, smooth, thin
-from longalign.report.needle_grid import NeedleGrid, Share, share
-from longalign.report.svg import tag, text
+from longalign.report.drawing import (
+    MOST_POINTS,
+    Axis,
+    Point,
+    Series,
+    bar_chart,
+    length_histogram,
+    line_chart,
+    round_ticks,
+    smooth,
+    tag,
+    text,
+    thin,
+)
+from longalign.report.needle import NeedleGrid, Share, heatmap, share
 from longalign.report.words import duration, percent, several
 
 

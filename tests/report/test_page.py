@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from longalign.base.files import read_jsonl
 from longalign.core.stats import paired_comparison
 from longalign.errors import RunError
 from longalign.report.collect import collect
 from longalign.report.page import report
-from longalign.report.short_section import judge_drop, short_section
-from longalign.run import read_jsonl
+from longalign.report.short import judge_drop, short_section
 from tests.report.conftest import LENGTHS, MODELS, write_chat, write_needle, write_results, write_run, write_short
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

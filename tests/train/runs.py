@@ -19,14 +19,15 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
+from longalign.base.files import append_jsonl
 from longalign.config import LoopSettings
 from longalign.data.store import Encoded, Item, TokenStore, build_store
 from longalign.data.tokenize import TokenSequence
-from longalign.run import append_jsonl
-from longalign.train import checkpoint, ranks
-from longalign.train import fit as fitting
-from longalign.train.parallel import parallel_mode
-from longalign.train.shard import shard
+from longalign.train import checkpoint
+from longalign.train import run_plan as fitting
+from longalign.train.parallel import ranks
+from longalign.train.parallel.fsdp2 import shard
+from longalign.train.parallel.mode import parallel_mode
 from tests.train.tiny import VOCABULARY, DoubleThroughout, tiny_model
 
 STEPS = 10

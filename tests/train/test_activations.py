@@ -15,10 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from longalign.config import TrainSettings
 from longalign.errors import ModelError
-from longalign.train.build import build_model, enable_checkpointing
+from longalign.train.layers import tile_mlps
 from longalign.train.lora import add_adapters
-from longalign.train.shard import decoder_layers
-from longalign.train.tiled_mlp import tile_mlps
+from longalign.train.parallel.fsdp2 import decoder_layers
+from longalign.train.prepare import build_model, enable_checkpointing
 from tests.oracles.plain_loss import relative_error
 from tests.train.test_families import FAMILIES
 from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model

@@ -10,7 +10,7 @@ import pytest
 import transformers as tf
 
 from longalign.errors import ModelError
-from longalign.train.isolation import check_isolation
+from longalign.train.check_isolation import check_isolation
 from longalign.train.model import check_supported
 from tests.oracles.plain_loss import plain_gradients, relative_error
 from tests.train.tiny import DoubleThroughout, gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from longalign.core.hardware import Execution
-from longalign.core.memory import rank_memory
-from longalign.core.shapes import ModelShape
+from longalign.core.hardware import Execution, rank_memory
+from longalign.core.model_shape import ModelShape
 from longalign.train.attention import pack_kwargs
-from longalign.train.build import enable_checkpointing
-from longalign.train.tiled_mlp import tile_mlps
+from longalign.train.layers import tile_mlps
+from longalign.train.prepare import enable_checkpointing
 from tests.train.tiny import tiny_config, tiny_model
 
 SEGMENT = 512

@@ -8,14 +8,15 @@ import pytest
 import torch
 import transformers as tf
 
+from longalign.base.tokenizers import open_tokenizer
 from longalign.config import RopeSettings
 from longalign.core.rope import frequencies
 from longalign.errors import ModelError
 from longalign.train.attention import NAME
+from longalign.train.check_isolation import check_isolation
 from longalign.train.export import write_earlier_rope
-from longalign.train.isolation import check_isolation
 from longalign.train.loss import attach_loss
-from longalign.train.model import check_vocabulary, load_config, load_model, load_tokenizer
+from longalign.train.model import check_vocabulary, load_config, load_model
 from tests.train.tiny import tiny_config, tiny_model
 
 
@@ -215,13 +216,13 @@ def test_a_tokenizer_must_exist_end_its_turns_and_fit_the_embedding(tmp_path: Pa
     from tokenizers import Tokenizer, models
 
     with pytest.raises(ModelError, match="cannot load the tokenizer"):
-        load_tokenizer(tmp_path)
+        open_tokenizer(tmp_path, ends_text=True)
     backend = Tokenizer(models.WordLevel({"a": 0, "b": 1, "<eos>": 2}, unk_token="a"))
     tf.PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path / "endless")
     with pytest.raises(ModelError, match="no end-of-sequence token"):
-        load_tokenizer(tmp_path / "endless")
+        open_tokenizer(tmp_path / "endless", ends_text=True)
     tf.PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>").save_pretrained(tmp_path / "good")
-    tokenizer = load_tokenizer(tmp_path / "good")
+    tokenizer = open_tokenizer(tmp_path / "good", ends_text=True)
     check_vocabulary(tiny_config(), tokenizer)
     with pytest.raises(ModelError, match="has 3 tokens but the model embeds 2"):
         check_vocabulary(tiny_config(vocab_size=2), tokenizer)

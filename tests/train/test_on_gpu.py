@@ -13,8 +13,8 @@ from transformers import LlamaConfig, MistralConfig, MixtralConfig, Qwen3Config
 from longalign.errors import ModelError
 from longalign.train.attention import pack_kwargs
 from longalign.train.attention_kernels import attend
-from longalign.train.isolation import check_isolation
-from longalign.train.liger import use_liger_kernels
+from longalign.train.check_isolation import check_isolation
+from longalign.train.layers import use_liger_kernels
 from longalign.train.loss import weighted_nll
 from tests.oracles.plain_loss import plain_gradients, relative_error
 from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from longalign.base.threads import choose_threads, fastest
 from longalign.config import OptimizerSettings
 from longalign.errors import ConfigError
 from longalign.train.optimizer import MuonWithAdamW, build_optimizer, build_schedule
-from longalign.train.threads import choose_threads, fastest
 from tests.train.tiny import tiny_config, tiny_model
 
 

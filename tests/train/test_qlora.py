@@ -11,14 +11,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from longalign.base.files import read_jsonl
 from longalign.config import TrainSettings
 from longalign.errors import ModelError
-from longalign.run import read_jsonl
 from longalign.train import checkpoint
-from longalign.train.build import build_model
-from longalign.train.fit import model_cost
-from longalign.train.isolation import check_isolation
-from longalign.train.ranks import this_device
+from longalign.train.check_isolation import check_isolation
+from longalign.train.parallel.ranks import this_device
+from longalign.train.prepare import build_model
+from longalign.train.run_plan import model_cost
 from longalign.train.sft import train
 from tests.data.chat_templates import CHATML, tokenizer
 from tests.oracles.plain_loss import relative_error

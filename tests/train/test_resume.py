@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from longalign.base.files import read_jsonl
 from longalign.config import LoopSettings
-from longalign.core.cost import SequenceCost
+from longalign.core.model_shape import SequenceCost
 from longalign.errors import RunError
-from longalign.run import read_jsonl
 from longalign.train import checkpoint
-from longalign.train.fit import step_plan
+from longalign.train.run_plan import step_plan
 from tests.train.runs import (
     DOUBLE,
     SETTINGS,

@@ -15,11 +15,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, PreTrainedModel, Qwen3Config
 
+from longalign.base.files import read_jsonl
 from longalign.config import ExtendSettings, RopeSettings, TrainSettings
-from longalign.core.plan_file import load_plan
+from longalign.core.step_plan import load_plan
 from longalign.data.store import TokenStore
 from longalign.errors import ConfigError, DataError, ModelError, RunError
-from longalign.run import read_jsonl
 from longalign.train.extend import extend
 from longalign.train.sft import train
 from tests.data.chat_templates import CHATML, tokenizer

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from longalign.base.files import read_jsonl
 from longalign.config import TrainSettings
-from longalign.run import read_jsonl
 from longalign.train.sft import train
 from tests.train.test_stages import make_model, make_rows
 

@@ -1,18 +1,18 @@
-"""Settings of every stage: frozen, typed, validated. `longalign.recipe` reads them from YAML.
+"""Settings of every stage: frozen, typed, validated. `longalign.config.load` reads them from YAML.
 
 Keys follow `transformers.TrainingArguments` and the `messages` convention wherever those have a name.
 """
 
 from longalign.config.base import Settings
 from longalign.config.data import DataSettings
-from longalign.config.evaluate import ChatSettings, EvalSettings, LeaderboardSettings, NeedleSettings, ShortSettings
+from longalign.config.eval import ChatSettings, EvalSettings, LeaderboardSettings, NeedleSettings, ShortSettings
+from longalign.config.plan import PlanSettings
 from longalign.config.recipe import AssumedLengths, RunSettings, RunTrainSettings
 from longalign.config.train import (
     ExtendSettings,
     LoopSettings,
     OptimizerSettings,
     Overlong,
-    PlanSettings,
     RopeSettings,
     Strategy,
     TrainSettings,

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from longalign.config.base import Settings
 from longalign.config.data import DataSettings
-from longalign.config.evaluate import EvalSettings
+from longalign.config.eval import EvalSettings
 from longalign.config.train import ExtendSettings, TrainSettings
 
 

@@ -13,12 +13,12 @@ Weighting = Literal["token", "sequence", "sqrt", "plain_packing"]
 Overlong = Literal["truncate_middle_of_document", "truncate_right", "split", "drop"]
 
 
-def _check_quantised(quantize: str | None, lora_rank: int | None) -> None:
+def check_quantised(quantize: str | None, lora_rank: int | None) -> None:
     if quantize and lora_rank is None:
         raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
 
 
-def _check_weighting(weighting: Weighting, strategy: Strategy) -> None:
+def check_weighting(weighting: Weighting, strategy: Strategy) -> None:
     if weighting == "plain_packing" and strategy != "packed":
         raise ValueError(
             f"weighting plain_packing needs strategy packed: the packs of {strategy!r} depend on the ranks"
@@ -112,7 +112,7 @@ class LoopSettings(OptimizerSettings):
 
     @model_validator(mode="after")
     def _packs_must_be_fixed_to_weigh_by_them(self) -> Self:
-        _check_weighting(self.weighting, self.strategy)
+        check_weighting(self.weighting, self.strategy)
         return self
 
     @model_validator(mode="after")
@@ -174,7 +174,7 @@ class TrainSettings(LoopSettings):
 
     @model_validator(mode="after")
     def _only_frozen_weights_are_quantised(self) -> Self:
-        _check_quantised(self.quantize, self.lora_rank)
+        check_quantised(self.quantize, self.lora_rank)
         return self
 
     @model_validator(mode="after")
@@ -182,75 +182,4 @@ class TrainSettings(LoopSettings):
         how = "fsdp2" if self.parallel is None and self.cpu_offload else self.parallel
         if self.quantize and how in ("fsdp2", "deepspeed"):
             raise ValueError(f"quantize: {how} cannot split 4-bit weights over ranks; use ddp, without cpu_offload")
-        return self
-
-
-class PlanSettings(Settings):
-    """Verb `plan`: what a training run would do, before it runs."""
-
-    lengths: str | None = Field(None, description=".npy of sequence lengths in tokens")
-    targets: str | None = Field(None, description=".npy of target tokens per sequence; default: every token")
-    data: tuple[str, ...] = Field((), description="row files, or one token store folder of an earlier run")
-    tokenizer: str | None = Field(None, description="tokenizer for `data`; default: the rows' `length_tokens`")
-    window: int = Field(65536, gt=1, description="maximum context in tokens")
-    overlong: Overlong = Field("truncate_middle_of_document", description="what happens to rows above the window")
-    ranks: int = Field(1, gt=0, description="accelerators over all nodes")
-    sequences_per_step: int = Field(96, gt=0, description="sequences in one optimizer step over all ranks")
-    strategy: Strategy = Field("balanced", description="how sequences become steps, ranks and microbatches")
-    weighting: Weighting = Field("sequence", description="what counts once; the report shows all of them")
-    token_limit: int | None = Field(
-        None, gt=1, description="`balanced`: tokens of a microbatch on one rank; default: the window, or what fits"
-    )
-    packs_per_step: int | None = Field(None, gt=0, description="`packed`: default from sequences_per_step")
-    packing: Literal["best_fit", "next_fit"] = Field("best_fit", description="`packed`: next_fit is the paper's")
-    rows_per_microbatch: int = Field(1, gt=0, description="rows of a padded or sorted microbatch")
-    epochs: int = Field(1, gt=0, description="times every sequence is trained on")
-    layout: str = Field(
-        "auto",
-        pattern="^(auto|sp[1-9][0-9]*)$",
-        description="ranks that share a microbatch: sp1, sp2, sp4, ... or `auto`, the shortest step of `balanced`",
-    )
-    model_shape: str = Field(
-        "7b", description="a named shape (tiny, 7b, qwen3-8b, ...), a model directory, a config.json or a hub id"
-    )
-    machine: str = Field("a100-80g", description="a100-80g (the paper's), h100-80g, h200 or cpu")
-    sharding: Literal["full", "none"] | None = Field(
-        None, description="full: FSDP2 or ZeRO-3; none: whole copies (DDP); default: full, with `quantize` none"
-    )
-    dtype: Literal["float32", "bfloat16", "float64"] = Field("bfloat16", description="precision of compute")
-    gradient_checkpointing: bool = Field(True, description="recompute activations in the backward pass")
-    activation_offload: bool = Field(False, description="keep checkpointed activations in CPU memory")
-    mlp_tile_tokens: int | None = Field(
-        None, gt=0, description="tokens of a sequence that pass a layer's MLP at once; default: all of them"
-    )
-    cpu_offload: bool = Field(False, description="parameters and optimizer states in CPU memory")
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="`muon` keeps one moment of matrices, not two")
-    thinking: Literal["keep", "strip"] = Field("keep", description="thinking blocks in assistant turns")
-    lora_rank: int | None = Field(None, gt=0, description="train adapters of this rank instead of all weights")
-    quantize: Literal["4bit"] | None = Field(None, description="frozen weights under LoRA in 4 bits (QLoRA)")
-    loss_chunk_tokens: int | None = Field(
-        None, gt=0, description="targets whose logits are held at once; default: by device and vocabulary"
-    )
-    seed: int = Field(0, ge=0, description="of every random choice of the stage")
-
-    @model_validator(mode="after")
-    def _only_frozen_weights_are_quantised(self) -> Self:
-        _check_quantised(self.quantize, self.lora_rank)
-        return self
-
-    @model_validator(mode="after")
-    def _quantised_weights_stay_whole(self) -> Self:
-        if self.quantize and (self.sharding == "full" or self.cpu_offload):
-            raise ValueError("quantize: 4-bit weights cannot be split over ranks; use sharding none, no cpu_offload")
-        return self
-
-    @model_validator(mode="after")
-    def _only_split_weights_are_offloaded(self) -> Self:
-        if self.cpu_offload and self.sharding == "none":
-            raise ValueError("cpu_offload: sharding none cannot offload; use sharding full (also on one GPU)")
-        return self
-
-    @model_validator(mode="after")
-    def _packs_must_be_fixed_to_weigh_by_them(self) -> Self:
-        _check_weighting(self.weighting, self.strategy)
         return self

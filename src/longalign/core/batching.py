@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from longalign.core import layout
-from longalign.core.balance import Sync, balance
-from longalign.core.cost import LLAMA_7B_COST, SequenceCost
+from longalign.core.layout import Layout, Sync, balance
+from longalign.core.model_shape import LLAMA_7B_COST, SequenceCost
 from longalign.core.order import IntArray, RowArray, even_sizes, index_dtype, offsets_of, ranges, shuffled, stable_order
-from longalign.core.packing import best_fit_decreasing, check_fits, next_fit
+from longalign.core.packing import Packs, best_fit_decreasing, check_fits, next_fit
 from longalign.core.step_plan import STRATEGIES, PlanRules, StepPlan, Strategy
 from longalign.errors import PlanError
 
@@ -109,14 +109,14 @@ def replan(plan: StepPlan, *, ranks: int, sequence_parallel: int | None = None, 
     if not 0 <= from_step <= len(plan):
         raise PlanError(f"replan: from_step {from_step} is outside the plan's {len(plan)} steps")
     rules = replace(plan.rules, ranks=ranks, sequence_parallel=sp)
-    packs = layout.in_dealing_order(plan)
+    packs = in_dealing_order(plan)
     rows_X = plan.rows_X[packs.items]
     if rules.strategy == "packed":
         slots = plan.rank_packs_R1[plan.step_ranks_S1]
         new = layout.deal_packs(rows_X, packs.offsets, np.diff(slots), ranks // sp)
     else:
         new = _lay_out(rules, plan.lengths_N, rows_X, np.diff(plan.step_rows_S1))
-    return layout.splice(replace(plan, rules=rules), new, from_step)
+    return splice(replace(plan, rules=rules), new, from_step)
 
 
 def _checked(lengths: ArrayLike, targets: ArrayLike | None, window: int) -> tuple[RowArray, RowArray]:
@@ -138,9 +138,6 @@ def _checked(lengths: ArrayLike, targets: ArrayLike | None, window: int) -> tupl
     return lengths_N, np.ascontiguousarray(targets_N, dtype=dtype)
 
 
-# --- which rows a step trains on -------------------------------------------------------------------------------------
-
-
 def _random_groups(lengths_N: RowArray, rules: PlanRules, epoch: int) -> tuple[RowArray, IntArray]:
     order = shuffled(len(lengths_N), rules.seed, epoch)
     return order, even_sizes(len(order), rules.sequences_per_step)
@@ -153,9 +150,6 @@ def _sorted_groups(lengths_N: RowArray, rules: PlanRules, epoch: int) -> tuple[R
     groups = shuffled(len(sizes), rules.seed, epoch, 1)
     offsets = offsets_of(sizes)
     return order[ranges(offsets[groups], sizes[groups])], sizes[groups]
-
-
-# --- how a step is laid out ------------------------------------------------------------------------------------------
 
 
 def _packed(rules: PlanRules, lengths_N: RowArray, targets_N: RowArray) -> StepPlan:
@@ -204,3 +198,36 @@ def _finish(
         rules, lengths_N, targets_N, laid.rows_X, laid.pack_rows_P1, laid.rank_packs_R1, laid.step_ranks_S1,
         offsets_of(np.array(epoch_steps)),
     )  # fmt: skip
+
+
+def in_dealing_order(plan: StepPlan) -> Packs:
+    """Microbatches of a plan in the order (step, microbatch, data rank): the order `deal_*` met them in.
+
+    Returns positions in `plan.rows_X` and offsets of the microbatches among them.
+    """
+    slot_packs = np.diff(plan.rank_packs_R1)
+    micro = ranges(np.zeros_like(slot_packs), slot_packs)
+    step_packs = np.diff(plan.rank_packs_R1[plan.step_ranks_S1])
+    step_of = np.repeat(np.arange(len(plan), dtype=np.int64), step_packs)
+    order = stable_order(step_of * (int(micro.max()) + 1) + micro)  # ranks ascend within a step already
+    sizes = np.diff(plan.pack_rows_P1)[order]
+    return Packs(ranges(plan.pack_rows_P1[:-1][order], sizes), offsets_of(sizes))
+
+
+def splice(plan: StepPlan, new: Layout, from_step: int) -> StepPlan:
+    """`plan` with the placing of `new` from `from_step` on; both must train on the same rows in every step."""
+    old_slots = int(plan.step_ranks_S1[from_step])
+    new_slots = int(new.step_ranks_S1[from_step])
+    old_packs, new_packs = int(plan.rank_packs_R1[old_slots]), int(new.rank_packs_R1[new_slots])
+    old_rows, new_rows = int(plan.pack_rows_P1[old_packs]), int(new.pack_rows_P1[new_packs])
+
+    def join(before: IntArray, after: IntArray, at: int) -> IntArray:
+        return np.concatenate((before, after + (at - int(after[0]))))
+
+    return replace(
+        plan,
+        rows_X=np.concatenate((plan.rows_X[:old_rows], new.rows_X[new_rows:])),
+        pack_rows_P1=join(plan.pack_rows_P1[:old_packs], new.pack_rows_P1[new_packs:], old_rows),
+        rank_packs_R1=join(plan.rank_packs_R1[:old_slots], new.rank_packs_R1[new_slots:], old_packs),
+        step_ranks_S1=join(plan.step_ranks_S1[:from_step], new.step_ranks_S1[from_step:], old_slots),
+    )

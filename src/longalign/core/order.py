@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int64]
 RowArray = NDArray[np.integer]
 UInt64Array = NDArray[np.uint64]
-
 _M64 = (1 << 64) - 1
 
 

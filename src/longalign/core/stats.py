@@ -1,4 +1,4 @@
-"""Intervals, paired tests, power and rank correlation for evaluation results.
+"""Intervals, paired tests and rank correlation for evaluation results.
 
 With 50 questions a mean score of 1-10 carries a standard error of about 0.4, so a difference such as
 5.76 against 6.21 says little by itself. These functions say how much. Everything takes plain arrays;
@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, stats
+
+from longalign.core.power import CONFIDENCE, minimum_detectable, questions_needed
 
 Floats = NDArray[np.float64]
-
-CONFIDENCE = 0.95
-POWER = 0.80
 TINY = 1e-300
 EXACT_FLIPS = 14  # 2**14 sign patterns are enumerated; above that they are drawn
 
@@ -208,42 +207,6 @@ def sign_flip_p(
     return (hits + 1) / (draws + 1)
 
 
-def minimum_detectable(
-    standard_error: float, freedom: float, power: float = POWER, confidence: float = CONFIDENCE
-) -> float:
-    """The true difference that a two-sided t-test finds with this power (noncentral t)."""
-    critical = float(stats.t.ppf((1 + confidence) / 2, freedom))
-    shift = optimize.brentq(lambda s: _power(s, critical, freedom) - power, 0.0, critical + 10.0)
-    return float(shift) * standard_error
-
-
-def questions_needed(
-    difference: float, deviation: float, power: float = POWER, confidence: float = CONFIDENCE
-) -> int | None:
-    """Questions at which a paired t-test finds `difference` with this power; None where it is 0.
-
-    `deviation` is the standard deviation of the differences of one question.
-    """
-    if difference == 0:
-        return None
-    effect = abs(difference) / deviation if deviation else np.inf
-
-    def enough(n: int) -> bool:
-        critical = float(stats.t.ppf((1 + confidence) / 2, n - 1))
-        return _power(min(effect * np.sqrt(n), critical + 20), critical, n - 1) >= power
-
-    high = 2
-    while not enough(high):
-        high *= 2
-        if high > 2**40:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
 def mcnemar_p(only_a: int, only_b: int) -> float:
     """Exact two-sided McNemar test on right-or-wrong answers: questions only a, only b got right."""
     discordant = only_a + only_b
@@ -311,8 +274,3 @@ def _standard_error(x: Floats, clusters: Sequence[Hashable] | None) -> tuple[flo
     if groups < 2:
         return None, 0
     return float(np.sqrt(groups / (groups - 1) * (residuals**2).sum())) / len(x), groups - 1
-
-
-def _power(shift: float, critical: float, freedom: float) -> float:
-    far_tail = np.nan_to_num(special.nctdtr(freedom, shift, -critical))  # nan where it is below 1e-13
-    return float(1 - special.nctdtr(freedom, shift, critical) + far_tail)

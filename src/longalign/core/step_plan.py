@@ -1,9 +1,14 @@
-"""What every optimizer step trains on: a `StepPlan` is a few flat arrays, a `Step` a view of one slice of them."""
+"""What every optimizer step trains on: a `StepPlan` is a few flat arrays, a `Step` a view of one slice of them.
+
+A step plan as one file: arrays and settings in an uncompressed .npz, no pickle, written whole or not at all.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,9 +19,10 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign.core.cost import SequenceCost
+from longalign.core.model_shape import SequenceCost
 from longalign.core.order import IntArray, RowArray
 from longalign.core.weighting import sequence_weights
+from longalign.errors import PlanError
 
 Strategy = Literal["padded", "sorted", "packed", "balanced"]
 STRATEGIES: tuple[Strategy, ...] = ("padded", "sorted", "packed", "balanced")
@@ -223,22 +229,14 @@ class StepPlan(Sequence[Step]):
 
     def save(self, path: Path | str) -> None:
         """Write the plan to one .npz file (no pickle), whole or not at all."""
-        from longalign.core.plan_file import save_plan
 
         save_plan(self, path)
 
     @classmethod
     def load(cls, path: Path | str) -> StepPlan:
         """Read a saved plan; PlanError if it is damaged or of another format."""
-        from longalign.core.plan_file import load_plan
 
         return load_plan(path)
-
-    def replan(self, *, ranks: int, sequence_parallel: int | None = None, from_step: int = 0) -> StepPlan:
-        """The same sequences in every step, laid out for another rank count from `from_step` on."""
-        from longalign.core.batching import replan
-
-        return replan(self, ranks=ranks, sequence_parallel=sequence_parallel, from_step=from_step)
 
     def _packs_of(self, slot: int) -> tuple[tuple[int, ...], ...]:
         first, last = self.rank_packs_R1[slot : slot + 2]
@@ -253,3 +251,41 @@ def _digest(meta: dict[str, object], *arrays: RowArray) -> str:
         digest.update(f"{array.dtype.kind}{len(array)}".encode())
         digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
+
+
+_ARRAYS = (
+    "lengths_N", "targets_N", "rows_X", "pack_rows_P1", "rank_packs_R1", "step_ranks_S1", "epoch_steps_E1",
+)  # fmt: skip
+
+
+def save_plan(plan: StepPlan, path: Path | str) -> None:
+    """Write `plan` to `path` (conventionally plan.npz) through a temporary name."""
+    path = Path(path)
+    head = {"format": FORMAT_VERSION, "rules": asdict(plan.rules), "hash": plan.hash}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, head=np.array(json.dumps(head)), **{name: getattr(plan, name) for name in _ARRAYS})
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_plan(path: Path | str) -> StepPlan:
+    """Read a plan and check it against the hash it was saved with. Raises PlanError."""
+    try:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            head = json.loads(str(file["head"]))
+            if head["format"] != FORMAT_VERSION:
+                raise PlanError(f"{path}: format {head['format']}, this version reads {FORMAT_VERSION}; plan again")
+            rules = PlanRules(**(head["rules"] | {"cost": SequenceCost(**head["rules"]["cost"])}))
+            plan = StepPlan(rules, **{name: file[name] for name in _ARRAYS})
+    except FileNotFoundError:
+        raise PlanError(f"{path}: no such plan file") from None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        raise PlanError(f"{path}: not a readable step plan ({error}); plan again") from error
+    if plan.hash != head["hash"]:
+        raise PlanError(f"{path}: contents do not match the stored hash, the file is damaged; plan again")
+    return plan

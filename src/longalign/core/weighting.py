@@ -52,7 +52,6 @@ from longalign.errors import ConfigError
 
 WeightingMode = Literal["token", "sequence", "sqrt", "plain_packing"]
 WEIGHTING_MODES: Sequence[str] = get_args(WeightingMode)
-
 _SCHEDULE = re.compile(r"(?P<first>\w+)->(?P<last>\w+)(@(?P<begin>\d+)-(?P<end>\d+))?")
 
 

@@ -19,23 +19,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from longalign.base.files import atomic_write_json, fingerprint, make_folder, random_for
+from longalign.base.progress import Progress, say
+from longalign.base.stage import lock
+from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.data.build_files import Paths, finished, set_aside, sha256, stamp_of, write_jsonl
-from longalign.data.build_report import Tally, build_report, nothing_usable, report_text
-from longalign.data.corpus import Corpus, open_corpus
+from longalign.data.build_report import BuildPlan, Tally, build_report, nothing_usable, plan_build, report_text
+from longalign.data.corpus import Corpus, entries_for, open_corpus, plant
 from longalign.data.documents import documents_fingerprint
 from longalign.data.instruct import Attempt, Rejection, make_row, row_id, row_of
-from longalign.data.plan_build import BuildPlan, plan_build
-from longalign.data.plant import entries_for, plant
-from longalign.data.prompt import GAP, LANGUAGES, prompt_hash
 from longalign.data.select import Entry, candidates
-from longalign.data.token_count import TokenCounter
 from longalign.errors import DataError
-from longalign.llm.base import LanguageModel, is_endpoint, open_model
+from longalign.llm.base import LanguageModel
 from longalign.llm.dialogue import converse
 from longalign.llm.ledger import Ledger
-from longalign.progress import Progress, say
-from longalign.run import atomic_write_json, fingerprint, lock, make_folder, random_for
+from longalign.llm.open import is_endpoint, open_model
+from longalign.llm.prompt import GAP, LANGUAGES, prompt_hash
 
 
 def build(settings: DataSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:

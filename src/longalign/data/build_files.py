@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from longalign.builtin import model_dir
+from longalign.base.files import atomic_path, atomic_write_text, fingerprint, fingerprint_path
+from longalign.base.progress import say
+from longalign.base.sources import model_dir
+from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
-from longalign.data.prompt import LANGUAGES, prompt_hash
-from longalign.data.token_count import TokenCounter
 from longalign.errors import ConfigError, RunError
-from longalign.llm.base import is_endpoint
 from longalign.llm.offline import NAME
-from longalign.progress import say
-from longalign.run import atomic_path, atomic_write_text, fingerprint, fingerprint_path
+from longalign.llm.open import is_endpoint
+from longalign.llm.prompt import LANGUAGES, prompt_hash
 
 VERSION = 1
 MARKER = "building"

@@ -2,6 +2,11 @@
 
 One SQLite file beside the rows holds each usable text once (compressed) with its metadata; rows are made from it in
 any order without keeping texts in memory. It is a cache: it is rebuilt when documents or settings change.
+
+Register entries planted in a document before questions are asked about it.
+
+An answer about a planted entry can be checked exactly and cannot be known without reading, at any length. The demo
+teaches and measures with them; on real data they are an ablation (`register_entries: 0` is the default).
 """
 
 from __future__ import annotations
@@ -16,14 +21,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
+from longalign.base.files import atomic_path, fingerprint, random_for
+from longalign.base.progress import say
+from longalign.base.tokenizers import TokenCounter
+from longalign.bundled.register import Fact, draw_facts, insert_facts
 from longalign.config import DataSettings
-from longalign.data.dedup import Contamination, Hashes, repeated_share, sample, shingles
+from longalign.core.shingles import Contamination, Hashes, repeated_share, sample, shingles
 from longalign.data.documents import Document, Skipped, make_document, read_documents
 from longalign.data.select import SHORTEST_TOKENS, Entry, cut, document_limit, histogram
-from longalign.data.token_count import TokenCounter
 from longalign.errors import DataError
-from longalign.progress import say
-from longalign.run import atomic_path, fingerprint
 
 DEFAULT_MIN_TOKENS = 8192
 VERSION = 1
@@ -240,3 +246,20 @@ def _insert(db: sqlite3.Connection, document: Document, length: int, reason: str
         "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)",
         (document.id, text, json.dumps(meta, ensure_ascii=False), document.language, length, reason),
     )
+
+
+def entries_for(document_id: str, language: str, settings: DataSettings) -> list[Fact]:
+    """The entries of one document, of the training split; they depend on seed and document only."""
+    if not settings.register_entries:
+        return []
+    rng = random_for(settings.seed, "register", document_id)
+    return draw_facts(rng, settings.register_entries, split="train", language="zh" if language == "zh" else "en")
+
+
+def plant(document: Document, settings: DataSettings) -> Document:
+    """The document with its entries at random depths; it keeps the id of the text it was made from."""
+    entries = entries_for(document.id, document.language, settings)
+    if not entries:
+        return document
+    depths = random_for(settings.seed, "depths", document.id).random(len(entries))
+    return replace(document, text=insert_facts(document.text, entries, depths.tolist()))

@@ -3,22 +3,25 @@
 `read_documents(["books/", "papers.jsonl", "builtin:python-docs"])` yields one `Document` after another, in a fixed
 order, without holding more than one file in memory. A file that is named and cannot be read is an error; one that a
 folder happens to hold is passed over and counted with its reason.
+
+The paper's nine source kinds, recognised by a `source` field or a path.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from longalign.builtin import corpus, is_builtin
-from longalign.data.file_text import RawDocument, UnreadableError, is_known, read_file
-from longalign.data.language import Language, detect_language
-from longalign.data.source import source_kind
-from longalign.errors import DataError
-from longalign.run import files_below, fingerprint, fingerprint_path
+from longalign.base.files import files_below, fingerprint, fingerprint_path
+from longalign.base.sources import is_builtin
+from longalign.bundled.corpora import corpus
+from longalign.core.text import Language, detect_language
+from longalign.data.file_text import RawDocument, is_known, read_file
+from longalign.errors import DataError, UnreadableError
 
 
 @dataclass(frozen=True)
@@ -144,3 +147,34 @@ def metadata(document: Document) -> dict[str, Any]:
         "language": document.language,
         "origin": document.origin,
     }
+
+
+# Kind -> words by which a field of the Pile, RedPajama, or a folder name says so; whole words of lower-case text.
+NAMES: dict[str, tuple[str, ...]] = {
+    "arxiv": ("arxiv",),
+    "books": ("books", "book", "books3", "bookcorpus", "bookcorpus2", "gutenberg", "pg19", "pg-19"),
+    "c4": ("c4",),
+    "clue": ("clue", "cluecorpus", "cluecorpus2020"),
+    "commoncrawl": ("commoncrawl", "common_crawl", "common-crawl", "cc", "pile-cc", "cc-net", "fineweb"),
+    "github": ("github", "starcoder", "the-stack"),
+    "stackexchange": ("stackexchange", "stack_exchange", "stack-exchange", "stackoverflow"),
+    "wikipedia": ("wikipedia", "wiki", "enwiki", "zhwiki"),
+    "wudao": ("wudao", "wudaocorpora"),
+}
+KINDS = tuple(NAMES)
+LONGEST_LABEL = 60
+
+
+def source_kind(label: str, origin: str = "") -> str:
+    """The kind a label (field or path) names, else the label's first folder or file stem, shortened."""
+    text = label.lower()
+    for kind, names in NAMES.items():
+        for name in names:
+            if re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", text):
+                return kind
+    if not label:
+        return PurePath(origin).stem or "unknown"
+    if label.startswith("builtin:"):
+        return label.removeprefix("builtin:")
+    parts = PurePath(label).parts
+    return (parts[0] if len(parts) > 1 else PurePath(label).stem)[:LONGEST_LABEL]

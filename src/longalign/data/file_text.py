@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longalign.data.language import HAN
+from longalign.core.text import HAN
 from longalign.data.markup import docx_text, epub_text, html_text
-from longalign.errors import DataError
+from longalign.errors import DataError, UnreadableError
 
 TEXT_SUFFIXES = ".txt .text .md .markdown .rst .tex .org .adoc .srt"
 CODE_SUFFIXES = """
@@ -24,10 +24,6 @@ ROWS = frozenset({".jsonl", ".ndjson", ".json"})
 OTHER = frozenset({".parquet", ".pdf", ".docx", ".epub"})
 FIELDS = ("text", "content", "document", "article", "body")
 PROBE_BYTES = 8192
-
-
-class UnreadableError(DataError):
-    """A file that holds no text we can read."""
 
 
 @dataclass(frozen=True)

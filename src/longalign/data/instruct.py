@@ -10,24 +10,24 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
+from longalign.base.files import fingerprint, random_for
 from longalign.config import DataSettings
+from longalign.core.text import words
 from longalign.data.documents import Document
-from longalign.data.numbered import numbered_items
-from longalign.data.prompt import (
+from longalign.data.verify import Evidence, Passages, alike, answer_fault, question_fault, unsupported_number
+from longalign.llm.base import Failure, Outcome, Request
+from longalign.llm.prompt import (
     PromptLanguage,
     Task,
     answer_request,
     closed_book_request,
     follow_up_request,
+    numbered_items,
     prompt_hash,
     prompt_language,
     questions_request,
     row_message,
 )
-from longalign.data.verify import Evidence, Passages, alike, answer_fault, question_fault, unsupported_number
-from longalign.data.words import words
-from longalign.llm.base import Failure, Outcome, Request
-from longalign.run import fingerprint, random_for
 
 QUESTION_TOKENS = 128
 SHOWN_CHARS = 400

@@ -118,6 +118,6 @@ def _xml(data: bytes, path: Path) -> ElementTree.Element:
 
 
 def _unreadable(message: str) -> DataError:
-    from longalign.data.file_text import UnreadableError
+    from longalign.errors import UnreadableError
 
     return UnreadableError(message)

@@ -16,9 +16,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from longalign.base.files import random_for
 from longalign.config import DataSettings
 from longalign.errors import ConfigError
-from longalign.run import random_for
 
 RESERVE_SHARE = 1 / 16
 TOKENS_PER_TURN = 40

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from longalign.data.formats import read_rows
-from longalign.errors import ConfigError
+from longalign.base.tokenizers import open_tokenizer
+from longalign.data.rows import read_rows
 
 HEAD_CHARS = 300
 TAIL_CHARS = 500
@@ -21,7 +21,7 @@ SHOWN_TARGETS = 60
 def show_rows(file: Path, *, rows: int = 3, tokenizer: str | None = None) -> None:
     """Print the first rows of a file; with a tokenizer also a picture of each row's targets."""
     left_out: Counter[str] = Counter()
-    loaded = None if tokenizer is None else _load(tokenizer)
+    loaded = None if tokenizer is None else open_tokenizer(tokenizer)
     for row in islice(read_rows(file, left_out=left_out), rows):
         print(row_text(row))
         if loaded is not None:
@@ -66,15 +66,3 @@ def _middle_left_out(text: str) -> str:
         return text
     left_out = len(text) - HEAD_CHARS - TAIL_CHARS
     return f"{text[:HEAD_CHARS]}\n   [... {left_out:,} characters ...]\n{text[-TAIL_CHARS:]}"
-
-
-def _load(name: str) -> Any:
-    from transformers import AutoTokenizer
-
-    from longalign.builtin import model_dir
-
-    try:
-        return AutoTokenizer.from_pretrained(model_dir(name))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"--tokenizer {name}: cannot be loaded ({reason})") from None

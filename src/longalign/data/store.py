@@ -30,9 +30,9 @@ import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
+from longalign.base.files import atomic_path, atomic_write_json, fingerprint
 from longalign.data.tokenize import TokenSequence
 from longalign.errors import DataError, LongAlignError
-from longalign.run import atomic_path, atomic_write_json, fingerprint
 
 Encoded = tuple[list[tuple[TokenSequence, dict[str, Any]]], Counter[str]]
 Encoder = Callable[[Any], Encoded]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign.data.turns import Span, assistant_spans
+from longalign.data.turn_spans import Span, assistant_spans
 from longalign.errors import DataError, ModelError
 
 Thinking = Literal["keep", "strip"]

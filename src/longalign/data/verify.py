@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from longalign.data.language import HAN, LETTER
-from longalign.data.words import Sentence, sentences, token_f1, words
+from longalign.core.text import HAN, LETTER, Sentence, sentences, token_f1, words
 
 COPY_F1 = 0.9
 ALIKE_F1 = 0.6

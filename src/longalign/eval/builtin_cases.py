@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from longalign.data.prompt import Task, answer_request, questions_request, row_message
+from longalign.base.files import fingerprint, random_for
 from longalign.errors import DataError
 from longalign.eval.cases import Case
 from longalign.eval.haystack import Haystack
 from longalign.eval.token_view import CharacterView
-from longalign.llm.base import Failure, Request, complete_all, open_model
-from longalign.run import fingerprint, random_for
+from longalign.llm.base import Failure, Request, complete_all
+from longalign.llm.open import open_model
+from longalign.llm.prompt import Task, answer_request, questions_request, row_message
 
 DATASET = "builtin (offline stand-in questions over held-out text)"
 TASKS: tuple[Task, ...] = ("extraction", "general")

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from longalign.data.prompt import row_message
+from longalign.base.files import fingerprint
 from longalign.errors import DataError
-from longalign.eval.judge import SCALES, Example, RubricName
+from longalign.eval.rubric import SCALES, Example, RubricName
 from longalign.eval.token_view import CJK
-from longalign.run import fingerprint
+from longalign.llm.prompt import row_message
 
 LONGBENCH = {
     "single-document QA": ("narrativeqa", "qasper", "multifieldqa_en", "multifieldqa_zh"),

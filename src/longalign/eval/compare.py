@@ -11,12 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from longalign.base.files import atomic_write_json, random_for, read_jsonl
 from longalign.core.stats import PairedComparison, holm, mcnemar_p, paired_comparison
 from longalign.errors import DataError, RunError
-from longalign.eval.judge import SCALES
-from longalign.eval.parts import JUDGED_PARTS
-from longalign.eval.task import RESULTS, SCORES
-from longalign.run import atomic_write_json, random_for, read_jsonl
+from longalign.eval.rubric import SCALES
+from longalign.eval.task import JUDGED_PARTS, RESULTS, SCORES
 
 ALPHA = 0.05
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from longalign.data.facts import Fact
+from longalign.base.files import append_jsonl, read_jsonl
+from longalign.base.progress import Progress
+from longalign.bundled.register import Fact
 from longalign.llm.base import Message
-from longalign.progress import Progress
-from longalign.run import append_jsonl, read_jsonl
 
 FORCED = "forced.jsonl"
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longalign.data.facts import Fact, insert_facts, sentence_starts
-from longalign.data.prompt import row_message
+from longalign.bundled.register import Fact, insert_facts, sentence_starts
 from longalign.errors import ConfigError, DataError
 from longalign.eval.token_view import CJK, Offsets, TokenView
+from longalign.llm.prompt import row_message
 
 FIT_ROUNDS = 12
 

@@ -1,130 +1,109 @@
-"""Judging an answer against a reference on a scale: the prompt, its examples, and the verdict read back.
-
-A judge is any `LanguageModel`. It sees the question, the reference, answers to that question which people have
-scored (in an order drawn anew for every scoring: in 38 of LongBench-Chat's 50 questions the last example is
-the worst, which biases a fixed order), and the answer. It gives a whole number as `[[n]]` (paper section 4.2).
-"""
+"""Having answers judged: the judge that settings name, its verdicts on disk, and what they cost."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from longalign.errors import DataError
-from longalign.run import fingerprint, random_for
+from longalign.config import ChatSettings
+from longalign.eval.cases import Case
+from longalign.eval.conversation import transcript
+from longalign.eval.rubric import SCALES, Rubric, RubricName, judge_prompt, read_verdict, rubric, shuffled
+from longalign.eval.task import Answer, Item, ask, spend
+from longalign.llm.base import LanguageModel, close_model
+from longalign.llm.open import check_model, is_endpoint, open_model
 
-RubricName = Literal["chat", "qa", "summary", "dialogue"]
-
-VERDICT = re.compile(r"\[\[([^\[\]]*)\]\]")
-SLOT = re.compile(r"\{\{(question|reference|reference_section|examples|answer)\}\}")
-NO_REFERENCE = "(There is no reference: judge by what you know.)"
-EXAMPLES_HEADING = "Answers to this question that people have rated:"
-
-
-@dataclass(frozen=True)
-class Example:
-    """An answer to the case's question that a person has scored."""
-
-    answer: str
-    score: int
+BATCH_TOKENS = 16384  # of a local judge
 
 
 @dataclass(frozen=True)
-class Rubric:
-    """A scale of whole numbers and the prompt that explains it."""
+class Judge:
+    """A model that rates, and the prompts it is given."""
 
-    name: RubricName
-    low: int
-    high: int
-    template: str
+    model: LanguageModel
+    rubrics: Mapping[RubricName, Rubric]
+    scorings: int
+    max_new_tokens: int
+    seed: int
 
-    @property
-    def prompt_hash(self) -> str:
-        """Names the prompt's wording; scores by different wordings are not comparable."""
-        return fingerprint(self.template)[:16]
+    def items(self, case: Case, answer: str, question: str | None = None) -> list[Item]:
+        """The judge's questions about one answer, one for each scoring; keys are `key#scoring`.
 
-    def share(self, score: float) -> float:
-        """A score as 0-100 of the scale."""
-        return 100 * (score - self.low) / (self.high - self.low)
+        `question` stands in for the case's own, where a conversation came before it.
+        """
+        items = []
+        for scoring in range(self.scorings):
+            examples = shuffled(case.examples, self.seed, case.key, scoring)
+            prompt = judge_prompt(self.rubrics[case.rubric], question or case.query, case.reference, answer, examples)
+            message = {"role": "user", "content": prompt}
+            items.append(Item(f"{case.key}#{scoring}", (message,), self.max_new_tokens, seed=scoring))
+        return items
 
-
-SCALES: dict[RubricName, tuple[int, int]] = {"chat": (1, 10), "qa": (1, 3), "summary": (1, 5), "dialogue": (1, 10)}
-
-
-def rubric(name: RubricName, template: Path | None = None) -> Rubric:
-    """The rubric of a task: LongBench-Chat 1-10, question answering 1-3, summaries 1-5, MT-Bench's turns 1-10.
-
-    `template` is a prompt file of one's own: either with `{{question}}`, `{{reference}}` (or `{{reference_section}}`,
-    which vanishes where there is none), `{{examples}}`, `{{answer}}`, or in LongBench-Chat's form (`prompt_fs.txt`)
-    with `{}` for question, reference, then answer and score of each example, then the answer.
-    """
-    if template is None:
-        text = files("longalign.eval").joinpath(f"prompts/judge_{name}.md").read_text(encoding="utf-8")
-    else:
-        try:
-            text = template.read_text(encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"{template}: judge prompt cannot be read ({error.strerror})") from None
-        slots = set(SLOT.findall(text))
-        blanks = text.count("{}")
-        named = {"question", "answer"} <= slots and slots & {"reference", "reference_section"}
-        if not named and (blanks < 3 or blanks % 2 == 0):
-            raise DataError(
-                f"{template}: a judge prompt needs {{{{question}}}}, {{{{reference}}}} and {{{{answer}}}}, "
-                f"or `{{}}` 3 times and twice more for each example; found {blanks} `{{}}`"
-            )
-    return Rubric(name, *SCALES[name], text)
+    def ratings(self, rubric: RubricName, key: str, verdicts: Mapping[str, Answer]) -> list[int | None]:
+        """The ratings of `key`, one for each scoring; None for a verdict that failed, was cut or is unreadable."""
+        ratings: list[int | None] = []
+        for scoring in range(self.scorings):
+            verdict = verdicts.get(f"{key}#{scoring}")
+            whole = verdict is not None and verdict.finish_reason != "length"
+            text = verdict.text if verdict and whole else None
+            ratings.append(None if text is None else read_verdict(text, self.rubrics[rubric]))
+        return ratings
 
 
-def judge_prompt(rubric: Rubric, question: str, reference: str, answer: str, examples: Sequence[Example] = ()) -> str:
-    """The judge's prompt. Texts are filled in one pass, so a slot's name inside an answer stays text."""
-    if not SLOT.search(rubric.template):
-        return _fill_blanks(rubric, question, reference, answer, examples)
-    shown = [f'<example rating="[[{e.score}]]">\n{e.answer}\n</example>\n\n' for e in examples]
-    values: Mapping[str, str] = {
-        "question": question,
-        "reference": reference or NO_REFERENCE,
-        "reference_section": f"<reference>\n{reference}\n</reference>\n\n" if reference else "",
-        "examples": f"{EXAMPLES_HEADING}\n\n{''.join(shown)}" if shown else "",
-        "answer": answer,
+def check_judge(settings: ChatSettings) -> None:
+    """Raise what `open_judge` would, before any answer is asked for: a prompt without slots, no key, no such model."""
+    _rubrics(settings)
+    check_model(settings.judge)
+
+
+@contextmanager
+def open_judge(settings: ChatSettings, out: Path) -> Iterator[Judge]:
+    """The judge of `settings`; paid verdicts are remembered in `out/judge-ledger.sqlite`."""
+    rubrics = _rubrics(settings)
+    model = open_model(
+        "offline-judge" if settings.judge == "offline" else settings.judge,
+        ledger=out / "judge-ledger.sqlite" if is_endpoint(settings.judge) else None,
+        concurrency=settings.judge_concurrency,
+        price_usd_per_million=settings.judge_price_usd_per_million,
+        max_cost_usd=settings.judge_max_cost_usd,
+    )
+    try:
+        yield Judge(model, rubrics, settings.scorings, settings.judge_max_new_tokens, settings.seed)
+    finally:
+        close_model(model)
+
+
+def _rubrics(settings: ChatSettings) -> dict[RubricName, Rubric]:
+    template = Path(settings.judge_prompt) if settings.judge_prompt else None
+    return {name: rubric(name, template) for name in SCALES}
+
+
+def judge_answers(judge: Judge, cases: Sequence[Case], answers: Mapping[str, Answer], log: Path) -> dict[str, Answer]:
+    """Verdicts by `case#scoring`; cases without an answer are not judged."""
+    by_key = {case.key: case for case in cases}
+    items = []
+    for case in cases:
+        text = answers[case.key].text
+        if text is not None:
+            items += judge.items(case, text, transcript(case, by_key, answers))
+    return ask(judge.model, items, log, label="verdicts", batch_tokens=BATCH_TOKENS, unit="verdict")
+
+
+def describe_judge(judge: Judge, verdicts: Sequence[Answer], scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a score depends on besides the answer: judge, wording, examples, and what it cost."""
+    used = sorted({row["rubric"] for row in scores})
+    ratings = [rating for row in scores if row["answer"] is not None for rating in row["ratings"]]
+    return {
+        "model": judge.model.name,
+        "reported_models": sorted({verdict.model for verdict in verdicts if verdict.model}),
+        "prompt_hash": {name: judge.rubrics[name].prompt_hash for name in used},
+        "scorings": judge.scorings,
+        "temperature": None if any(verdict.own_temperature for verdict in verdicts) else 0.0,
+        "verdicts": len(ratings),
+        "unreadable": sum(rating is None for rating in ratings) - sum(v.text is None for v in verdicts),
+        "failed": sum(verdict.text is None for verdict in verdicts),
+        "spend": spend(verdicts),
     }
-    return SLOT.sub(lambda slot: values[slot[1]], rubric.template)
-
-
-def _fill_blanks(rubric: Rubric, question: str, reference: str, answer: str, examples: Sequence[Example]) -> str:
-    parts = rubric.template.split("{}")
-    wanted = (len(parts) - 4) // 2
-    if len(examples) != wanted:
-        raise DataError(
-            f"the judge prompt has room for {wanted} examples and the case has {len(examples)}; "
-            "use a prompt with {{examples}}, or give the case's examples with --few-shots"
-        )
-    values = [question, reference or NO_REFERENCE]
-    for example in examples:
-        values += [example.answer, str(example.score)]
-    values.append(answer)
-    return "".join(text for pair in zip(parts, [*values, ""], strict=True) for text in pair)
-
-
-def shuffled(examples: Sequence[Example], seed: int, case: str, scoring: int) -> list[Example]:
-    """The case's examples in the order of one scoring; depends on seed, case and scoring only."""
-    order = random_for(seed, "judge", case, scoring).permutation(len(examples))
-    return [examples[i] for i in order]
-
-
-def read_verdict(text: str, rubric: Rubric) -> int | None:
-    """The rating in a judge's reply, or None: a reply without exactly one rating on the scale is unreadable.
-
-    Strict on purpose: `[[7.5]]`, `[[11]]` or two different ratings are no verdict, and are counted as such.
-    """
-    found = {match.strip() for match in VERDICT.findall(text)}
-    if len(found) != 1:
-        return None
-    (rating,) = found
-    if not re.fullmatch(r"[0-9]{1,2}", rating) or not rubric.low <= int(rating) <= rubric.high:
-        return None
-    return int(rating)

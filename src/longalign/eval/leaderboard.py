@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from longalign.base.files import atomic_write_json, atomic_write_text
+from longalign.base.stage import open_stage
 from longalign.config import EvalSettings, LeaderboardSettings
 from longalign.core.stats import mean_interval
 from longalign.errors import ConfigError, ModelError
 from longalign.eval.subject import alone, files_fingerprint, model_fingerprint, resolve
 from longalign.eval.task import RESULTS, SCORES
-from longalign.llm.base import is_endpoint
-from longalign.run import atomic_write_json, atomic_write_text, open_stage
+from longalign.llm.open import is_endpoint
 
 VERSION = 1
 METRICS = {"arc_challenge": "acc_norm", "hellaswag": "acc_norm", "truthfulqa_mc2": "acc", "mmlu": "acc"}

@@ -2,11 +2,18 @@
 
 A register entry that no training row can hold (held-out words) is hidden in real text among others like it, and
 asked for. Prompts have the asked length with everything counted. Scoring is exact; intervals are Wilson's.
+
+Scoring a needle answer exactly, name and value apart.
+
+A model tuned on short rows only may still find the value but no longer restate the name beyond the lengths it
+was tuned on; one number would hide which of the two was lost.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,17 +21,17 @@ from typing import Any
 
 import numpy as np
 
+from longalign.base.files import atomic_write_json, atomic_write_text, random_for
+from longalign.base.progress import Progress
+from longalign.base.stage import open_stage
+from longalign.bundled.register import Fact, draw_facts, find_facts
 from longalign.config import EvalSettings, NeedleSettings
 from longalign.data.documents import documents_fingerprint, read_documents
-from longalign.data.facts import Fact, draw_facts, find_facts
 from longalign.errors import ConfigError
 from longalign.eval.haystack import Haystack, hide
-from longalign.eval.needle_score import score_needle
 from longalign.eval.subject import Subject, alone, model_fingerprint, open_subject
 from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, mean_of, passing_failures, spend, tally
 from longalign.eval.token_view import TokenView
-from longalign.progress import Progress
-from longalign.run import atomic_write_json, atomic_write_text, open_stage, random_for
 
 VERSION = 1
 DEFAULT_HAYSTACK = {"en": "builtin:python-docs-heldout", "zh": "builtin:chinese-heldout"}
@@ -203,3 +210,49 @@ def _notes(scores: Sequence[dict[str, Any]], by_length: dict[str, Any], window: 
     if any(row["repeats_text"] for row in scores):
         notes.append("the haystack is shorter than some prompts, so text repeats in them")
     return notes
+
+
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class NeedleScore:
+    """What an answer got right. Shares are over the words of name and value, by position in the full answer."""
+
+    name: bool
+    value: bool
+    exact: bool
+    name_words: float
+    value_words: float
+
+
+def score_needle(answer: str, needle: Fact, others: Sequence[Fact] = ()) -> NeedleScore:
+    """`value` is right if the needle's value is given and no other entry's: listing all of them is no retrieval."""
+    said = words(answer)
+    full = words(needle.sentence)
+    name, value = words(needle.name), words(needle.value)
+    prefix = full[: len(full) - len(name) - len(value)]
+    body = said[len(prefix) :] if said[: len(prefix)] == prefix else said
+    wrong = any(_occurs(words(other.value), said, needle.language) for other in others if other.value != needle.value)
+    return NeedleScore(
+        name=_occurs(name, said, needle.language),
+        value=_occurs(value, said, needle.language) and not wrong,
+        exact=said == full,
+        name_words=_matches(body[: len(name)], name),
+        value_words=_matches(body[len(name) :], value),
+    )
+
+
+def words(text: str) -> list[str]:
+    """Words without case, punctuation and width variants."""
+    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def _occurs(part: list[str], whole: list[str], language: str) -> bool:
+    if language == "zh":  # spaces between Chinese words carry nothing
+        return "".join(part) in "".join(whole)
+    return any(whole[i : i + len(part)] == part for i in range(len(whole) - len(part) + 1))
+
+
+def _matches(said: list[str], wanted: list[str]) -> float:
+    return sum(a == b for a, b in zip(said, wanted, strict=False)) / len(wanted)

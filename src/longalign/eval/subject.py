@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longalign.builtin import model_dir
+from longalign.base.files import fingerprint, fingerprint_path
+from longalign.base.sources import model_dir
+from longalign.base.tokenizers import open_tokenizer, read_chat_template
 from longalign.config import EvalSettings, Settings
-from longalign.data.chat_template import read_chat_template
-from longalign.errors import ModelError
-from longalign.eval.parts import EVAL_PARTS
-from longalign.eval.task import Answer, Item, ask
+from longalign.eval.task import EVAL_PARTS, Answer, Item, ask
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView
-from longalign.llm.base import LanguageModel, close_model, is_endpoint, open_model
-from longalign.run import fingerprint, fingerprint_path
+from longalign.llm.base import LanguageModel, close_model
+from longalign.llm.open import is_endpoint, open_model
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,11 @@ def open_subject(settings: EvalSettings, out: Path) -> Iterator[Subject]:
     )
     view: TokenView
     if settings.tokenizer:
-        view = TokenizerView(load_tokenizer(settings.tokenizer, settings.trust_remote_code))
+        view = TokenizerView(open_tokenizer(settings.tokenizer, trust_remote_code=settings.trust_remote_code))
     elif hasattr(model, "tokenizer"):
         from transformers.utils import logging
 
-        from longalign.train.threads import choose_threads
+        from longalign.base.threads import choose_threads
 
         logging.set_verbosity_error()  # prompts beyond the window are meant; results say so
         choose_threads(out)  # kept in the folder: a resumed run rounds as it began
@@ -68,17 +67,6 @@ def open_subject(settings: EvalSettings, out: Path) -> Iterator[Subject]:
         yield Subject(model, view, getattr(model, "window", None), settings.batch_tokens)
     finally:
         close_model(model)
-
-
-def load_tokenizer(spec: str, trust_remote_code: bool = False) -> Any:
-    """A tokenizer by directory, hub id or `builtin:` name."""
-    from transformers import AutoTokenizer
-
-    path = resolve(spec)
-    try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{spec}: cannot be loaded as a tokenizer ({' '.join(str(error).split())[:200]})") from None
 
 
 def resolve(spec: str) -> str:

@@ -3,6 +3,8 @@
 A task is items (dataset), a model's answers (solver) and scores (scorer). Answers are appended to `answers.jsonl`
 one by one and never asked for again; scores and `results.json` are computed from the items and that file alone,
 so an interrupted evaluation ends with the same results as an uninterrupted one.
+
+Names of the parts of an evaluation: keys of settings, of results and of folders.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+from longalign.base.files import append_jsonl, read_jsonl
+from longalign.base.progress import Progress
 from longalign.core.stats import Interval, wilson_interval
 from longalign.errors import ModelError
 from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request
-from longalign.progress import Progress
-from longalign.run import append_jsonl, read_jsonl
 
 ANSWERS = "answers.jsonl"
 VERDICTS = "verdicts.jsonl"
@@ -169,3 +171,8 @@ def interval_fields(interval: Interval) -> dict[str, Any]:
 
 def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
+
+
+JudgedPart = Literal["chat", "longbench", "mt_bench"]
+JUDGED_PARTS: tuple[JudgedPart, ...] = get_args(JudgedPart)
+EVAL_PARTS = ("needle", "short", *JUDGED_PARTS, "leaderboard")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign.data.facts import SENTENCE_END
+from longalign.bundled.register import SENTENCE_END
 
 Offsets = NDArray[np.int64]
 CHARACTERS_PER_TOKEN = 4

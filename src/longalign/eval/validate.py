@@ -13,15 +13,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from longalign.base.files import atomic_write_json, atomic_write_text, read_jsonl
+from longalign.base.stage import open_stage
 from longalign.config import ChatSettings
 from longalign.core.stats import rank_correlation
 from longalign.errors import ConfigError, DataError
 from longalign.eval.cases import Case
-from longalign.eval.chat import cases_of
-from longalign.eval.judging import BATCH_TOKENS, Judge, describe_judge, open_judge
+from longalign.eval.judge import BATCH_TOKENS, Judge, describe_judge, open_judge
+from longalign.eval.judged import cases_of
 from longalign.eval.subject import files_fingerprint
 from longalign.eval.task import RESULTS, SCORES, VERDICTS, Answer, ask, passing_failures
-from longalign.run import atomic_write_json, atomic_write_text, open_stage, read_jsonl
 
 VERSION = 1
 

@@ -17,10 +17,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
+from longalign.base.files import fingerprint
 from longalign.errors import LongAlignError, RunError
 from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request, close_model
 from longalign.llm.endpoint import Endpoint
-from longalign.run import fingerprint
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from longalign.base.files import atomic_path
 from longalign.errors import RunError
-from longalign.run import atomic_path
 
 ENDING = "ledger.sqlite"
 REPLIES = (

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
+from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 from transformers.utils import logging
 
-from longalign.builtin import model_dir
+from longalign.base.files import fingerprint_path
+from longalign.base.sources import model_dir
+from longalign.base.tokenizers import open_tokenizer
 from longalign.errors import ModelError
 from longalign.llm.base import Failure, Message, Outcome, Reply, Request
-from longalign.run import fingerprint_path
 
 PROBE = "probe"
 
@@ -49,8 +50,8 @@ class LocalModel:
         self.batch_tokens = batch_tokens
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         wanted = dtype or ("auto" if self.device.type == "cuda" else "float32")
+        self.tokenizer = open_tokenizer(path, trust_remote_code=trust_remote_code)
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(self.path, trust_remote_code=trust_remote_code)
             self.model = AutoModelForCausalLM.from_pretrained(
                 self.path,
                 dtype=wanted if wanted == "auto" else getattr(torch, wanted),

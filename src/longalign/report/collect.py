@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+from longalign.base.files import read_jsonl
+from longalign.base.stage import MANIFEST, read_manifest
 from longalign.errors import RunError
-from longalign.run import MANIFEST, read_jsonl, read_manifest
 
 
 @dataclass(frozen=True)

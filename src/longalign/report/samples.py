@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longalign.eval.parts import JUDGED_PARTS
+from longalign.base.files import random_for
+from longalign.eval.task import JUDGED_PARTS
 from longalign.report.collect import Findings, Stage
 from longalign.report.words import decimal
-from longalign.run import random_for
 
 WANTED = {"needle": 4, "short": 4, "chat": 3, "longbench": 2, "mt_bench": 2}
 LONGEST_TEXT = 600

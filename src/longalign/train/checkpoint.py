@@ -30,8 +30,9 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from longalign.errors import RunError
-from longalign.train import ranks, zero
-from longalign.train.shard import like
+from longalign.train.parallel import ranks
+from longalign.train.parallel import zero3 as zero
+from longalign.train.parallel.fsdp2 import like
 
 PREFIX = "checkpoint-"
 MANIFEST = "manifest.json"

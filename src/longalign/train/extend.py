@@ -16,24 +16,23 @@ from typing import Any
 
 from torch import nn
 
-from longalign.builtin import is_builtin, model_dir
+from longalign.base.files import atomic_write_json, fingerprint
+from longalign.base.progress import say
+from longalign.base.sources import is_builtin, model_dir
+from longalign.base.threads import choose_threads
+from longalign.base.tokenizers import open_tokenizer
 from longalign.config import ExtendSettings
-from longalign.data.rows_to_tokens import RowEncoder
 from longalign.data.store import TokenStore
-from longalign.data.texts_to_tokens import DocumentEncoder, MixedEncoder, tokenize_texts
+from longalign.data.to_tokens import DocumentEncoder, MixedEncoder, RowEncoder, tokenize_texts
 from longalign.errors import ConfigError
-from longalign.progress import say
-from longalign.run import atomic_write_json, fingerprint
-from longalign.train import ranks
-from longalign.train.build import build_model, check_model, model_to_measure
-from longalign.train.finish import finish_model, with_model
-from longalign.train.fit import fit, start_sequence_parallel
-from longalign.train.model import load_config, load_tokenizer
-from longalign.train.positions import perplexity_by_position, position_table
-from longalign.train.sequence_parallel import SequenceParallel
-from longalign.train.sft import announce
-from longalign.train.shared_stage import input_fingerprints, open_shared_stage
-from longalign.train.threads import choose_threads
+from longalign.train.announce import announce
+from longalign.train.model import load_config
+from longalign.train.parallel import ranks
+from longalign.train.parallel.ulysses import SequenceParallel
+from longalign.train.perplexity import perplexity_by_position, position_table
+from longalign.train.prepare import build_model, check_model, model_to_measure
+from longalign.train.run_plan import fit, start_sequence_parallel
+from longalign.train.stage import finish_model, input_fingerprints, open_shared_stage, with_model
 
 VERSION = 1
 POSITION_WINDOWS = 16
@@ -55,7 +54,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> d
             return with_model(stage.finished, out)
         choose_threads(out)
         source = model_dir(settings.model)
-        tokenizer = load_tokenizer(source)
+        tokenizer = open_tokenizer(source, ends_text=True)
         check_model(settings, source, tokenizer, needs_rope=True, plan_only=plan_only)
         store, heldout = _tokens(settings, out, source, stage.inputs)
         report = announce(settings, store, source, out)

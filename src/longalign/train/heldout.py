@@ -15,7 +15,7 @@ from longalign.core.weighting import WeightSchedule
 from longalign.data.store import TokenStore
 from longalign.train.collate import Microbatch, StepLoader
 from longalign.train.metrics import Groups, NllSums
-from longalign.train.shard import reshard
+from longalign.train.parallel.fsdp2 import reshard
 
 
 @dataclass(frozen=True)

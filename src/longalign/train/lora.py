@@ -11,7 +11,7 @@ from torch import nn
 
 from longalign.config import TrainSettings
 from longalign.errors import ModelError
-from longalign.train.seeded import seeded
+from longalign.train.parallel.ranks import seeded
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on a CPU it says at import what it misses
 

@@ -21,12 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from longalign.base.files import append_jsonl, atomic_path, read_jsonl
 from longalign.core.step_plan import Step, StepPlan
 from longalign.data.store import TokenStore
 from longalign.errors import RunError
-from longalign.run import append_jsonl, atomic_path, read_jsonl
-from longalign.train import ranks
 from longalign.train.collate import Microbatch
+from longalign.train.parallel import ranks
 
 NamesOf = Callable[[Sequence[int]], list[str]]
 """What people call some rows; asked only when an error must name them."""

@@ -8,7 +8,6 @@ ignores later changes. Attention that packing cannot honour exactly is refused h
 `--plan-only` on a laptop already says no.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +19,11 @@ from safetensors import SafetensorError
 from torch import nn
 
 from longalign.config import RopeSettings
-from longalign.core import rope as rope_core
-from longalign.errors import ModelError
+from longalign.errors import ModelError, first_line
 from longalign.train import attention as packed_attention
-from longalign.train import ranks
-from longalign.train.seeded import seeded
+from longalign.train.parallel import ranks
+from longalign.train.parallel.ranks import seeded
+from longalign.train.stretch import check_rope, last_line, rope_entries, stretch_rope
 
 _DROPOUT = "is not 0, so that a packed and a separate run differ; set it to 0.0 in config.json"
 PACKABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
@@ -125,7 +124,7 @@ def load_config(path_or_id: str | Path) -> Any:
             )
         return AutoConfig.from_pretrained(str(path_or_id))
     except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        raise ModelError(f"{path_or_id}: cannot read the model's config: {_last_line(error)}") from error
+        raise ModelError(f"{path_or_id}: cannot read the model's config: {last_line(error)}") from error
 
 
 def check_supported(config: Any, *, needs_rope: bool = False) -> None:
@@ -137,7 +136,7 @@ def check_supported(config: Any, *, needs_rope: bool = False) -> None:
         raise ModelError(f"{name} join several networks; train their text part (model_type of `text_config`) by itself")
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"{name} are not causal language models in transformers")
-    if needs_rope and not _rope_entries(config):
+    if needs_rope and not rope_entries(config):
         raise ModelError(f"{name} have no rotary position encoding (rope_parameters), so there is nothing to stretch")
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     foreign = sorted(set(getattr(config, "layer_types", None) or ()) - PACKABLE_LAYERS)
@@ -157,8 +156,8 @@ def check_supported(config: Any, *, needs_rope: bool = False) -> None:
     for field, reason in refusals.items():
         if getattr(config, field, None):
             raise ModelError(f"{name}: {field}={getattr(config, field)} {reason}")
-    for parameters in _rope_entries(config).values():
-        _check_rope(name, parameters)
+    for parameters in rope_entries(config).values():
+        check_rope(name, parameters)
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(config)
     sinks = sorted({n.rsplit(".", 1)[-1] for n, _ in skeleton.named_parameters() if "sink" in n.rsplit(".", 1)[-1]})
@@ -166,97 +165,6 @@ def check_supported(config: Any, *, needs_rope: bool = False) -> None:
         raise ModelError(
             f"{name} have attention sinks (parameters `{', '.join(sinks)}`), which kernels here do not compute"
         )
-
-
-def _check_rope(name: str, parameters: Mapping[str, Any]) -> None:
-    kind = parameters.get("rope_type", "default")
-    if kind == "dynamic" or (kind == "longrope" and parameters["short_factor"] != parameters["long_factor"]):
-        raise ModelError(
-            f"{name}: rope_type {kind!r} changes every position's encoding with the longest segment of a pack; "
-            "set a fixed rope_type in config.json"
-            + (" (copying `long_factor` over `short_factor` fixes the long one)" if kind == "longrope" else "")
-        )
-
-
-def stretch_rope(config: Any, rope: RopeSettings, window: int) -> tuple[Any, tuple[str, ...]]:
-    """A new config whose RoPE reaches `window` tokens, and the explanation: reason and coverage of the window.
-
-    Models with one RoPE for sliding and one for full attention change the latter: a sliding window never sees further.
-    """
-    entries = _rope_entries(config)
-    where = "full_attention" if "full_attention" in entries else next(iter(entries))
-    old = entries[where]
-    trained_window = rope.trained_window or config.max_position_embeddings
-    try:
-        stretched = rope_core.stretch(
-            old,
-            method=rope.method,
-            rotary_dim=rotary_dim(config, old),
-            trained_window=trained_window,
-            window=window,
-            base_factor=rope.base_factor,
-            factor=rope.factor,
-        )
-    except ValueError as error:
-        raise ModelError(f"cannot stretch RoPE of this {config.model_type} model: {error}") from error
-    lines = [stretched.reason]
-    try:
-        lines += rope_core.coverage(
-            old,
-            stretched.parameters,
-            rotary_dim=rotary_dim(config, old),
-            trained_window=trained_window,
-            window=window,
-        ).lines()
-    except ValueError as error:
-        lines.append(f"coverage unknown: {error}")
-    changed = config.to_dict()
-    changed["rope_parameters"] = stretched.parameters
-    if where != "":
-        changed["rope_parameters"] = {**config.rope_parameters, where: stretched.parameters}
-    changed["max_position_embeddings"] = max(window, config.max_position_embeddings)
-    try:
-        new = type(config).from_dict(changed)
-    except (ValueError, StrictDataclassError) as error:
-        raise ModelError(
-            f"{config.model_type} configs do not allow RoPE method {rope.method!r}: {_last_line(error)}"
-        ) from error
-    taken = new.rope_parameters[where] if where else new.rope_parameters
-    if any(taken.get(key) != value for key, value in stretched.parameters.items()):
-        raise ModelError(f"{config.model_type} configs overrule RoPE method {rope.method!r} with values of their own")
-    return new, tuple(lines)
-
-
-def rotary_dim(config: Any, parameters: Mapping[str, Any]) -> int:
-    """Dimensions of a head that rotate."""
-    latent = getattr(config, "qk_rope_head_dim", None)
-    if latent:
-        return int(latent)
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    share = 1.0 if parameters.get("rope_type") == "proportional" else parameters.get("partial_rotary_factor", 1.0)
-    return int(head_dim * share)
-
-
-def _rope_entries(config: Any) -> dict[str, dict[str, Any]]:
-    """RoPE parameters by layer type; the key is "" when all layers share one set."""
-    parameters = getattr(config, "rope_parameters", None)
-    if not parameters:
-        return {}
-    nested = {key: value for key, value in parameters.items() if isinstance(value, dict)}
-    return nested or {"": parameters}
-
-
-def load_tokenizer(path_or_id: str | Path) -> Any:
-    """The model's tokenizer. Raises `ModelError` when there is none or it has no end-of-sequence token."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path_or_id))
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise ModelError(f"{path_or_id}: cannot load the tokenizer: {_first_line(error)}") from error
-    if tokenizer.eos_token_id is None:
-        raise ModelError(f"{path_or_id}: the tokenizer has no end-of-sequence token; set `eos_token` in its config")
-    return tokenizer
 
 
 def check_vocabulary(config: Any, tokenizer: Any) -> None:
@@ -276,7 +184,7 @@ def _with_weights(path_or_id: str | Path, config: Any, options: dict[str, Any]) 
             str(path_or_id), config=config, output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ModelError(f"{path_or_id}: cannot load the weights: {_first_line(error)}") from error
+        raise ModelError(f"{path_or_id}: cannot load the weights: {first_line(error)}") from error
     absent = sorted({*loaded["missing_keys"], *(str(key[0]) for key in loaded["mismatched_keys"])})
     if absent:  # transformers would draw them at random and only log it
         shown = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
@@ -310,13 +218,3 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ModelError(f"dtype {dtype!r} is unknown; use float32, bfloat16, float16 or float64")
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
-
-
-def _last_line(error: Exception) -> str:
-    """Where validation errors say what is wrong; of long texts without structure the first line says it."""
-    lines = str(error).strip().split("\n")
-    return (lines[-1] if isinstance(error, StrictDataclassError) else lines[0]).strip()

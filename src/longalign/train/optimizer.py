@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from longalign.config import OptimizerSettings
 from longalign.errors import ConfigError
-from longalign.train.shard import like
+from longalign.train.parallel.fsdp2 import like
 
 
 class MuonWithAdamW(Optimizer):

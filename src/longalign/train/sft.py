@@ -10,22 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from longalign.builtin import model_dir
-from longalign.config import LoopSettings, TrainSettings
-from longalign.data.rows_to_tokens import RowEncoder, tokenize_rows
+from longalign.base.files import fingerprint
+from longalign.base.sources import model_dir
+from longalign.base.threads import choose_threads
+from longalign.base.tokenizers import open_tokenizer
+from longalign.config import TrainSettings
 from longalign.data.store import TokenStore
-from longalign.errors import DataError
-from longalign.progress import say
-from longalign.run import fingerprint
-from longalign.train import ranks
-from longalign.train.build import build_model, check_model
-from longalign.train.finish import finish_model, with_model
-from longalign.train.fit import fit
-from longalign.train.model import load_tokenizer
-from longalign.train.preview import headline, preview
-from longalign.train.shared_stage import input_fingerprints, open_shared_stage
-from longalign.train.threads import choose_threads
-from longalign.train.tokenizer import tokenizer_folder
+from longalign.data.to_tokens import RowEncoder, tokenize_rows
+from longalign.train.announce import announce
+from longalign.train.parallel import ranks
+from longalign.train.prepare import build_model, check_model
+from longalign.train.run_plan import fit
+from longalign.train.stage import finish_model, input_fingerprints, open_shared_stage, tokenizer_folder, with_model
 
 VERSION = 1
 
@@ -45,7 +41,7 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False) -> dic
         choose_threads(out)
         source = model_dir(settings.model)
         reader = tokenizer_folder(source, settings, out / "tokenizer")
-        tokenizer = load_tokenizer(reader)
+        tokenizer = open_tokenizer(reader, ends_text=True)
         check_model(settings, source, tokenizer, plan_only=plan_only)
         store, heldout = _tokens(settings, out, reader, stage.inputs)
         report = announce(settings, store, source, out)
@@ -81,28 +77,6 @@ def _tokens(
     ranks.by_first(make)
     heldout = TokenStore.open(out / "heldout-tokens") if settings.eval_data else None
     return TokenStore.open(out / "tokens"), heldout
-
-
-def announce(settings: LoopSettings, store: TokenStore, source: str, out: Path) -> dict[str, Any]:
-    """Say what will be trained on and how; writes plan/ (report and picture of packs). Every rank calls it."""
-    if len(store) == 0:
-        raise DataError(f"no sequence with targets is left to train on ({store.counts}); look at the rows' lengths")
-    report = preview(settings, source, store.folder, out / "plan" if ranks.is_first() else None)
-    if ranks.is_first():
-        say(describe(store))
-        say(headline(report))
-    return report
-
-
-def describe(store: TokenStore) -> str:
-    """What is about to be trained on, in one line."""
-    lengths = store.lengths
-    notes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in store.counts.items() if name != "rows")
-    return (
-        f"data: {len(store)} sequences, {int(lengths.sum()):,} tokens ({int(store.target_counts.sum()):,} targets), "
-        f"median length {int(np.median(lengths)) if len(store) else 0}, longest {int(lengths.max(initial=0))}"
-        + (f"; {notes}" if notes else "")
-    )
 
 
 def turn_ends(store: TokenStore, tokenizer: Any, sample: int = 200) -> tuple[int, ...]:

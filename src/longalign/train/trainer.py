@@ -23,17 +23,18 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
+from longalign.base.files import append_jsonl
 from longalign.config import LoopSettings
 from longalign.errors import RunError
-from longalign.run import append_jsonl
-from longalign.train import checkpoint, ranks
+from longalign.train import checkpoint
 from longalign.train.collate import Microbatch, StepBatch, StepLoader
 from longalign.train.heldout import HeldOut
 from longalign.train.metrics import NamesOf, NllSums, StepMeter, forget_after
 from longalign.train.optimizer import build_optimizer, build_schedule
-from longalign.train.parallel import compute_dtype
-from longalign.train.sequence_parallel import SequenceParallel, model_inputs
-from longalign.train.shard import is_sharded
+from longalign.train.parallel import ranks
+from longalign.train.parallel.fsdp2 import is_sharded
+from longalign.train.parallel.mode import compute_dtype
+from longalign.train.parallel.ulysses import SequenceParallel, model_inputs
 
 logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
 

@@ -1,0 +1,140 @@
+"""The verbs of `longalign eval`. Other keys of a part and of `EvalSettings` may follow each as `--key value`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from longalign.cli.options import EXTRA, Json, Out, Seed, given, settings, show
+from longalign.cli.options import Model as LocalModel
+from longalign.errors import ConfigError
+
+app = typer.Typer(help="Measure a model, compare two, test the judge.", no_args_is_help=True)
+Model = Annotated[
+    str | None, typer.Option("--model", help="directory, hub id, openai:MODEL@BASE_URL or anthropic:MODEL")
+]
+FewShots = Annotated[str | None, typer.Option("--few-shots", help="human-scored examples")]
+Judge = Annotated[str | None, typer.Option("--judge", help="offline | openai:MODEL@BASE_URL | anthropic:MODEL")]
+
+
+@app.command("needle", **EXTRA)
+def eval_needle(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    lengths: Annotated[str | None, typer.Option("--lengths", help="prompt lengths in tokens: 512,1024")] = None,
+    depths: Annotated[int | None, typer.Option("--depths", help="depths from start to end")] = None,
+    needles: Annotated[int | None, typer.Option("--needles", help="needles per length and depth")] = None,
+    haystack: Annotated[list[str] | None, typer.Option("--haystack", help="documents to hide needles in")] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Needle retrieval over lengths x depths."""
+    part = {"lengths": lengths and whole_numbers(lengths), "depths": depths, "needles": needles}
+    run_eval(context, "needle", model, part | {"haystack": haystack, "seed": seed}, out, as_json)
+
+
+@app.command("chat", **EXTRA, help="LongBench-Chat: answers over long documents, judged twice.")
+@app.command("longbench", **EXTRA, help="LongBench: questions and summaries, judged twice.")
+@app.command("mt-bench", **EXTRA, help="MT-Bench: short questions of two turns, judged twice.")
+def eval_judged(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    cases: Annotated[list[str] | None, typer.Option("--cases", help="files of questions (.json, .jsonl)")] = None,
+    references: Annotated[str | None, typer.Option("--references", help="MT-Bench: reference answers")] = None,
+    few_shots: FewShots = None,
+    judge: Judge = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """The judged parts: one command for each."""
+    part = {"cases": cases, "references": references, "few_shots": few_shots, "judge": judge, "seed": seed}
+    run_eval(context, str(context.info_name).replace("-", "_"), model, part, out, as_json)
+
+
+@app.command("short", **EXTRA)
+def eval_short(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    rows: Annotated[str | None, typer.Option("--rows", help="held-out short rows (.jsonl)")] = None,
+    questions: Annotated[int | None, typer.Option("--questions", help="questions asked")] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Short skills, scored exactly."""
+    run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json)
+
+
+@app.command("leaderboard", **EXTRA)
+def eval_leaderboard(
+    context: typer.Context,
+    out: Out,
+    model: LocalModel = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="only so many questions a task, for trials")] = None,
+    as_json: Json = False,
+) -> None:
+    """ARC, HellaSwag, TruthfulQA, MMLU through lm-evaluation-harness (extra `leaderboard`)."""
+    run_eval(context, "leaderboard", model, {"limit": limit}, out, as_json)
+
+
+@app.command("judge", **EXTRA)
+def eval_judge(
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option("--out", help="folder to write to")] = None,
+    scored: Annotated[Path | None, typer.Option("--scored", help="folder of a finished `eval chat`")] = None,
+    human: Annotated[Path | None, typer.Option("--human", help="people's scores of it: .jsonl of key, score")] = None,
+    cases: Annotated[str | None, typer.Option("--cases", help="cases with human-scored examples")] = None,
+    few_shots: FewShots = None,
+    judge: Judge = None,
+    as_json: Json = False,
+) -> None:
+    """Test the judge against people: on the cases' scored examples, or (--scored, --human) on answers of yours."""
+    from longalign.config import ChatSettings
+    from longalign.eval.validate import against_people, validate_judge
+
+    if scored and human:
+        show(against_people(scored, human), as_json)
+        return
+    if out is None:
+        raise ConfigError("give --out FOLDER for the self-test, or --scored FOLDER and --human FILE")
+    short = {"cases": cases, "few_shots": few_shots, "judge": judge}
+    show(validate_judge(settings(ChatSettings, context, short), out), as_json)
+
+
+@app.command("compare")
+def eval_compare(
+    first: Annotated[Path, typer.Argument(help="folder of one evaluated task")],
+    second: Annotated[Path, typer.Argument(help="folder of the same task on another model")],
+    out: Annotated[Path | None, typer.Option("--out", help="FILE.json to write")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two models question by question, and say what the figures allow to say."""
+    from longalign.eval.compare import compare
+
+    show(compare(first, second, out), as_json)
+
+
+def run_eval(
+    context: typer.Context, name: str, model: str | None, part: dict[str, Any], out: Path, as_json: bool
+) -> None:
+    """One part of the eval stage; other keys of the part and of EvalSettings may follow as `--key value`."""
+    from longalign.config import EvalSettings
+    from longalign.config.load import nest, parse_overrides
+    from longalign.eval.evaluate import evaluate
+
+    outer = {key: value for key, value in parse_overrides(context.args).items() if key in EvalSettings.model_fields}
+    inner = {key: value for key, value in parse_overrides(context.args).items() if key not in outer}
+    values = {name: given(part) | nest(inner)} | outer | given({"model": model})
+    show(evaluate(settings(EvalSettings, None, values), out), as_json)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """`512,1024` -> [512, 1024]."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"`{text}` is not a list of whole numbers; write 512,1024") from None

@@ -1,0 +1,288 @@
+"""The verbs of the recipe. No logic here: each verb builds its settings and calls its stage.
+
+Every setting of a verb can be given as `--key value` (`--rope.method yarn`), whether or not it has a short
+form below. With `--json` stdout carries one JSON object and nothing else; people read stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longalign.cli.eval import app as eval_app
+from longalign.cli.options import (
+    EXTRA,
+    Json,
+    MaxSteps,
+    Model,
+    Out,
+    PlanOnly,
+    Seed,
+    SettingsFile,
+    Strategy,
+    Weighting,
+    Window,
+    settings,
+    show,
+)
+from longalign.errors import LongAlignError
+
+LIST_OPTIONS = ("--documents", "--text", "--data", "--eval-data", "--eval_data", "--haystack", "--decontaminate")
+INTERRUPTED = 130
+app = typer.Typer(
+    help="Long-context alignment: extend, data, train, eval, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Build long instruction data, look at it, export its paid calls.", no_args_is_help=True)
+config_app = typer.Typer(help="Show what a recipe resolves to.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(eval_app, name="eval")
+app.add_typer(config_app, name="config")
+
+
+@app.command(**EXTRA)
+def extend(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    text: Annotated[list[str] | None, typer.Option("--text", help="files or folders of documents")] = None,
+    window: Window = None,
+    rope_base_factor: Annotated[float | None, typer.Option(help="factor on the RoPE base (paper: 200)")] = None,
+    max_steps: MaxSteps = None,
+    seed: Seed = None,
+    plan_only: PlanOnly = False,
+    as_json: Json = False,
+    file: SettingsFile = None,
+) -> None:
+    """Stretch a model's context (RoPE), then continue pretraining on long text."""
+    from longalign.config import ExtendSettings
+
+    short = {"model": model, "text": text, "window": window, "max_steps": max_steps, "seed": seed}
+    rope = {} if rope_base_factor is None else {"rope": {"method": "base", "base_factor": rope_base_factor}}
+    wanted = settings(ExtendSettings, context, short | rope, file)
+    from longalign.train.extend import extend as stage
+
+    show(stage(wanted, out, plan_only=plan_only), as_json)
+
+
+@data_app.command("build", **EXTRA)
+def data_build(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write; its records lie beside it")],
+    documents: Annotated[list[str] | None, typer.Option("--documents", help="files or folders")] = None,
+    llm: Annotated[
+        str | None, typer.Option("--llm", help="offline | openai:MODEL@BASE_URL | anthropic:MODEL | model directory")
+    ] = None,
+    rows: Annotated[int | None, typer.Option("--rows", help="accepted rows wanted")] = None,
+    seed: Seed = None,
+    plan_only: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Self-Instruct: long documents -> questions -> answers -> rows of messages."""
+    from longalign.config import DataSettings
+    from longalign.data.build import build as stage
+
+    short = {"documents": documents, "llm": llm, "rows": rows, "seed": seed}
+    show(stage(settings(DataSettings, context, short), out, plan_only=plan_only), as_json)
+
+
+@data_app.command("show")
+def data_show(
+    file: Path,
+    rows: Annotated[int, typer.Option("--rows", help="rows to show")] = 3,
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="also mark which tokens are targets")] = None,
+) -> None:
+    """Print rows as conversations, with the tokens that carry loss marked."""
+    from longalign.data.show import show_rows
+
+    show_rows(file, rows=rows, tokenizer=tokenizer)
+
+
+@data_app.command("ledger")
+def data_ledger(
+    place: Annotated[Path, typer.Argument(help="run folder, built row file or ledger")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write")],
+    as_json: Json = False,
+) -> None:
+    """Every paid call as one JSON line: reply, tokens, money."""
+    from longalign.llm.ledger_export import export_calls
+
+    show(export_calls(place, out), as_json)
+
+
+@app.command(**EXTRA)
+def plan(
+    context: typer.Context,
+    lengths: Annotated[str | None, typer.Option("--lengths", help=".npy of sequence lengths in tokens")] = None,
+    targets: Annotated[str | None, typer.Option("--targets", help=".npy of target tokens per sequence")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="row files to tokenise instead")] = None,
+    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="of --data; default: length_tokens")] = None,
+    window: Window = None,
+    ranks: Annotated[int | None, typer.Option("--ranks", help="accelerators")] = None,
+    sequences_per_step: Annotated[int | None, typer.Option(help="sequences in one optimizer step")] = None,
+    strategy: Strategy = None,
+    model_shape: Annotated[str | None, typer.Option(help="a named shape (7b) or a model directory")] = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option("--out", help="folder for plan, report and picture")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a training run would do, how busy its ranks would be and how long it would take."""
+    from longalign.config import PlanSettings
+    from longalign.plan.report import plan as stage
+
+    short = {
+        "lengths": lengths,
+        "targets": targets,
+        "data": data,
+        "tokenizer": tokenizer,
+        "window": window,
+        "ranks": ranks,
+        "sequences_per_step": sequences_per_step,
+        "strategy": strategy,
+        "model_shape": model_shape,
+        "seed": seed,
+    }
+    show(stage(settings(PlanSettings, context, short), out), as_json)
+
+
+@app.command(**EXTRA)
+def train(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="row files (.jsonl)")] = None,
+    window: Window = None,
+    strategy: Strategy = None,
+    weighting: Weighting = None,
+    max_steps: MaxSteps = None,
+    seed: Seed = None,
+    plan_only: PlanOnly = False,
+    as_json: Json = False,
+    file: SettingsFile = None,
+) -> None:
+    """Supervised fine-tuning with exact per-sequence weighting; the same command again resumes."""
+    from longalign.config import TrainSettings
+
+    short = {
+        "model": model,
+        "data": dict.fromkeys(data) if data else None,
+        "window": window,
+        "strategy": strategy,
+        "weighting": weighting,
+        "max_steps": max_steps,
+        "seed": seed,
+    }
+    wanted = settings(TrainSettings, context, short, file)
+    from longalign.train.sft import train as stage
+
+    show(stage(wanted, out, plan_only=plan_only), as_json)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="run folders or stage folders")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.html")],
+    as_json: Json = False,
+) -> None:
+    """One self-contained page from result files."""
+    from longalign.report.page import report as stage
+
+    show(stage(folders, out), as_json)
+
+
+@app.command(**EXTRA)
+def run(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="recipe YAML")],
+    out: Annotated[Path | None, typer.Option("--out", help="run folder; default runs/NAME")] = None,
+    documents: Annotated[
+        list[str] | None, typer.Option("--documents", help="your own documents, for every data set of the recipe")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="apply the recipe's `full` settings")] = False,
+    plan_only: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """The whole recipe from one file; the same command again carries on."""
+    from longalign.config.load import load_run, parse_overrides
+    from longalign.recipe.run import run as pipeline
+
+    overrides = parse_overrides(context.args)
+    resolved, _ = load_run(recipe, overrides, full=full, documents=documents)
+    show(pipeline(resolved, out or Path("runs") / resolved.name, plan_only=plan_only), as_json)
+
+
+@app.command()
+def ask(
+    question: str,
+    document: Annotated[Path, typer.Option("--document", help="file the question is about")],
+    model: Annotated[str, typer.Option("--model", help="directory, hub id, openai:MODEL@BASE_URL or anthropic:MODEL")],
+    max_new_tokens: Annotated[int, typer.Option(help="cap of the answer")] = 512,
+    window: Window = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a model one question about one document."""
+    from longalign.eval.ask import ask as stage
+
+    answer = stage(model, document, question, max_new_tokens=max_new_tokens, window=window)
+    if answer["notice"]:
+        print(f"note: {answer['notice']}", file=sys.stderr)
+    print(json.dumps(answer, ensure_ascii=False) if as_json else answer["answer"])
+
+
+@config_app.command("show", **EXTRA)
+def config_show(
+    context: typer.Context,
+    recipe: Path,
+    full: Annotated[bool, typer.Option("--full", help="apply the recipe's `full` settings")] = False,
+    as_json: Json = False,
+) -> None:
+    """Every setting of a recipe, with defaults, and where its value comes from."""
+    from longalign.config.load import load_run, parse_overrides
+
+    _, sources = load_run(recipe, parse_overrides(context.args), full=full)
+    if as_json:
+        print(json.dumps({key: {"value": value, "source": source} for key, (value, source) in sources.items()}))
+    else:
+        width = max(map(len, sources))
+        for key, (value, source) in sources.items():
+            print(f"{key:<{width}}  {json.dumps(value, ensure_ascii=False)}  # {source}")
+
+
+def spread_lists(arguments: Sequence[str]) -> list[str]:
+    """`--data a b` -> `--data a --data b`, for the options that take several values."""
+    out: list[str] = []
+    current = ""
+    for position, argument in enumerate(arguments):
+        if argument.startswith("-"):
+            current = argument if argument in LIST_OPTIONS else ""
+        elif current and position and arguments[position - 1] != current:
+            out.append(current)
+        out.append(argument)
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: mistakes of the user end with one or two lines on stderr and exit code 2."""
+    try:
+        code = app(spread_lists(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        if code == INTERRUPTED:  # typer catches Ctrl-C and returns this
+            raise KeyboardInterrupt
+        if code:
+            sys.exit(code)
+    except LongAlignError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except typer.TyperException as error:
+        if message := error.format_message():  # empty where the help was shown for want of a verb
+            print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        print("interrupted; the same command carries on", file=sys.stderr)
+        sys.exit(INTERRUPTED)

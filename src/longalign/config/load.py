@@ -1,0 +1,169 @@
+"""Reads a recipe: one YAML file, `--train.learning_rate 1e-4` overrides, and where each value came from.
+
+Unknown keys are refused with the nearest valid name; every complaint names the file and the key.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from longalign.config import RunSettings, Settings
+from longalign.errors import ConfigError, nearest
+
+T = TypeVar("T", bound=Settings)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, mapping by mapping."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str | Callable[[str], str]) -> T:
+    """`cls(**values)`, with each complaint as one readable line naming the field and `where` it was given.
+
+    `where` is one place for all, or says it for a dotted key.
+    """
+    place = where if callable(where) else lambda key: where
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(cls, dict(e), place) for e in error.errors()[:3])) from None
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """`["--train.learning_rate", "1e-4"]` -> `{"train.learning_rate": 1e-4}`; `--a.b=c` is also read.
+
+    An option without a value is true: `--activation_offload`. One that is given several times collects a list.
+    """
+    seen: dict[str, list[Any]] = {}
+    rest = list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--"):
+            raise ConfigError(f"unexpected argument `{flag}`; overrides look like --train.learning_rate 1e-4")
+        key, separator, value = flag[2:].partition("=")
+        if not separator:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        try:
+            seen.setdefault(key.replace("-", "_"), []).append(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--{key}: `{value}` cannot be read ({getattr(error, 'problem', error)})") from None
+    return {key: values if len(values) > 1 else values[0] for key, values in seen.items()}
+
+
+def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"a.b": 1}` -> `{"a": {"b": 1}}`."""
+    out: dict[str, Any] = {}
+    for key, value in dotted.items():
+        *parents, leaf = key.split(".")
+        node: dict[str, Any] = {leaf: value}
+        for parent in reversed(parents):
+            node = {parent: node}
+        out = merge(out, node)
+    return out
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; `ConfigError` names the file and line of what cannot be read."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe file; see recipes/ for examples") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of sections (name, model, data, train, eval)")
+    return values
+
+
+def load_run(
+    path: Path, overrides: Mapping[str, Any], *, full: bool = False, documents: Sequence[str] | None = None
+) -> tuple[RunSettings, dict[str, tuple[Any, str]]]:
+    """A recipe with overrides applied, and for every leaf `dotted key -> (value, source)`.
+
+    `documents` replaces the documents of every data set, and is added to the text of `extend`.
+    """
+    recipe = read_yaml(path)
+    layers = [(str(path), recipe)]
+    if full:
+        layers.append(("--full", nest(recipe.get("full") or {})))
+    if documents:
+        layers.append(("--documents", _own_documents(recipe, documents)))
+    layers.append(("command line", nest(overrides)))
+    values: dict[str, Any] = {}
+    for _, layer in layers:
+        values = merge(values, layer)
+    owners = {key: name for name, layer in layers for key in leaves(layer)}  # the last layer that holds a key
+    settings = build(RunSettings, values, lambda key: owners.get(key, str(path)))
+    resolved = leaves(settings.model_dump(mode="json"))
+    return settings, {key: (value, owners.get(key, "default")) for key, value in resolved.items()}
+
+
+def _own_documents(recipe: Mapping[str, Any], documents: Sequence[str]) -> dict[str, Any]:
+    """The person's documents in the place of the recipe's, in every data set, and added to the text of `extend`."""
+    own: dict[str, Any] = {"data": {name: {"documents": list(documents)} for name in recipe.get("data") or {}}}
+    if extend := recipe.get("extend"):
+        text = extend.get("text") or []
+        own["extend"] = {"text": [*([text] if isinstance(text, str) else text), *documents]}
+    return own
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every non-mapping value of a tree by its dotted key."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            out |= leaves(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def _explain(cls: type[Settings], error: Mapping[str, Any], place: Callable[[str], str]) -> str:
+    path = [str(part) for part in error["loc"]]
+    name, value = ".".join(path), error.get("input")
+    where = place(next(iter(leaves({name: value}))))  # an unknown section counts as given where its first key was
+    if error["type"] == "extra_forbidden":
+        parent = "".join(f"{part}." for part in path[:-1])
+        valid = list(_settings_at(cls, path[:-1]).model_fields)
+        return f"{where}: unknown key `{name}`{nearest(path[-1], valid, parent)}"
+    if error["type"] == "missing":
+        return f"{place(name)}: `{name}` is required"
+    if error["type"] == "value_error":  # said by a validator of ours, about several keys at once
+        return f"{place(name)}: {f'{name}: ' if name else ''}{error['ctx']['error']}"
+    if error["type"] == "model_type":
+        return f"{where}: `{name}` = {value!r}: this is a section, a mapping of settings"
+    return f"{where}: `{name}` = {value!r}: {error['msg'].lower()}"
+
+
+def _settings_at(cls: type[Settings], path: Sequence[str]) -> type[Settings]:
+    """The settings class that a path of keys leads to; mapping keys such as set names are passed over."""
+    current = cls
+    for part in path:
+        field = current.model_fields.get(part)
+        nested = _settings_in(field.annotation) if field else None
+        current = nested or current
+    return current
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    if typing.get_origin(annotation) in (dict, types.UnionType, typing.Union):
+        return next((found for found in map(_settings_in, typing.get_args(annotation)) if found), None)
+    return None

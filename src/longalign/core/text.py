@@ -1,0 +1,103 @@
+"""Words and sentences of English and Chinese text, for lexical matching.
+
+Which language a text is in, by the share of scripts among its letters; no model, no download.
+
+`en` stands for Latin script (a French text counts as `en`: prompts ask for the document's own language anyway),
+`zh` for Han without kana, `other` for everything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import ascii_letters
+from typing import Literal
+
+WORD = re.compile(r"[㐀-䶿一-鿿]+|[^\W_㐀-䶿一-鿿]+(?:['’.-][^\W_㐀-䶿一-鿿]+)*", re.UNICODE)
+# A line break ends a sentence unless the next line goes on in lower case (text wrapped at a fixed width).
+BREAK = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+|(?<=[。！？；])[”’」』）]*|\n\s*\n|\n(?![ \t]*[a-z])")
+LONGEST_SENTENCE_CHARS = 400
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A stretch of a text, [start, end) in characters, without surrounding white space."""
+
+    start: int
+    end: int
+    text: str
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased words; a run of Han characters gives its overlapping pairs (one character stays one)."""
+    found: list[str] = []
+    for match in WORD.finditer(text):
+        word = match[0].lower()
+        if word[0] < "㐀" or len(word) == 1 or not ("㐀" <= word[0] <= "鿿"):
+            found.append(word)
+        else:
+            found.extend(word[i : i + 2] for i in range(len(word) - 1))
+    return found
+
+
+def sentences(text: str) -> list[Sentence]:
+    """The sentences of a text in order; very long ones (tables, code) are cut at white space."""
+    found: list[Sentence] = []
+    start = 0
+    for end, following in [*((match.start(), match.end()) for match in BREAK.finditer(text)), (len(text), len(text))]:
+        while end - start > LONGEST_SENTENCE_CHARS:
+            cut = text.rfind(" ", start + LONGEST_SENTENCE_CHARS // 2, start + LONGEST_SENTENCE_CHARS)
+            cut = cut if cut > 0 else start + LONGEST_SENTENCE_CHARS
+            _add(found, text, start, cut)
+            start = cut
+        _add(found, text, start, end)
+        start = following
+    return found
+
+
+def token_f1(answer: Sequence[str], reference: Sequence[str]) -> float:
+    """Harmonic mean of precision and recall over word counts; 0 when either is empty."""
+    if not answer or not reference:
+        return 0.0
+    common = sum((Counter(answer) & Counter(reference)).values())
+    return 2 * common / (len(answer) + len(reference))
+
+
+def _add(found: list[Sentence], text: str, start: int, end: int) -> None:
+    body = text[start:end]
+    stripped = body.strip()
+    if stripped:
+        begin = start + len(body) - len(body.lstrip())
+        found.append(Sentence(begin, begin + len(stripped), stripped))
+
+
+Language = Literal["en", "zh", "other"]
+SAMPLE_CHARS = 20_000
+HAN = re.compile(r"[㐀-䶿一-鿿]")
+KANA = re.compile(r"[぀-ヿ]")
+LATIN = re.compile(r"[A-Za-zÀ-ɏ]")
+LETTER = re.compile(r"[^\W\d_]")
+ASCII_LETTERS = ascii_letters.encode()
+ASCII = re.compile(r"[\x00-\x7f]+")
+
+
+def detect_language(text: str) -> Language:
+    """The language of a text, judged on its first, middle and last part."""
+    third = SAMPLE_CHARS // 3
+    if len(text) > SAMPLE_CHARS:
+        middle = len(text) // 2
+        text = text[:third] + text[middle : middle + third] + text[-third:]
+    ascii_text = text.encode("ascii", "ignore")  # most of most texts: its letters are counted without a list of them
+    plain, rest = len(ascii_text) - len(ascii_text.translate(None, ASCII_LETTERS)), ASCII.sub("", text)
+    han, kana, latin = (len(pattern.findall(rest)) for pattern in (HAN, KANA, LATIN))
+    latin, letters = latin + plain, len(LETTER.findall(rest)) + plain
+    if not letters:
+        return "other"
+    if kana > 0.1 * (han + kana):
+        return "other"
+    # A Han character carries about as much as three Latin letters, so mixed technical Chinese counts as Chinese.
+    if han * 3 >= latin and han * 3 >= 0.5 * letters:
+        return "zh"
+    return "en" if latin >= 0.5 * letters else "other"

@@ -1,0 +1,178 @@
+"""The requests of data construction: written from the templates in `prompts/`, and read back.
+
+A message is the document, a blank line, then what is asked. The document comes first and byte for byte the same in
+every call about it, so that a server's prefix cache reads it once. `read_request` is the exact inverse of writing:
+the offline stand-in gets the same prompts as a paid endpoint and finds document and question by it.
+
+Reads the numbered questions out of a model's reply.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+from longalign.base.files import fingerprint
+
+Task = Literal["general", "summary", "reasoning", "extraction"]
+PromptLanguage = Literal["en", "zh"]
+TASKS: tuple[Task, ...] = ("general", "summary", "reasoning", "extraction")
+LANGUAGES: tuple[PromptLanguage, ...] = ("en", "zh")
+GAP = "\n\n"
+HEADING = re.compile(r"^## (\w+)\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class QuestionsAsked:
+    """A call for numbered questions."""
+
+    document: str
+    task: Task
+    count: int
+    language: PromptLanguage
+
+
+@dataclass(frozen=True)
+class AnswerAsked:
+    """A call for the answer to one question."""
+
+    document: str
+    question: str
+    language: PromptLanguage
+
+
+def prompt_language(language: str) -> PromptLanguage:
+    """Chinese prompts for Chinese documents, English ones for all others (they ask for the document's language)."""
+    return "zh" if language == "zh" else "en"
+
+
+@cache
+def sections(language: PromptLanguage) -> dict[str, str]:
+    """The texts of one language's prompt file by heading."""
+    text = files("longalign.llm").joinpath(f"prompts/{language}.md").read_text(encoding="utf-8")
+    parts = HEADING.split(text)[1:]
+    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def prompt_hash(language: PromptLanguage) -> str:
+    """Names the wording: rows made with another wording are another experiment."""
+    return fingerprint(sections(language))[:16]
+
+
+def questions_request(document: str, task: Task, count: int, language: PromptLanguage) -> str:
+    """The user message that asks for `count` numbered questions of a task type."""
+    return document + GAP + _questions(task, str(count), language)
+
+
+def row_message(document: str, question: str) -> str:
+    """The user message of a row: document, then question (paper section 3.1)."""
+    return document + GAP + question
+
+
+def answer_request(document: str, question: str, language: PromptLanguage) -> str:
+    """The user message that asks for one answer: the row's message and how to answer."""
+    return row_message(document, question) + GAP + sections(language)["answer"]
+
+
+def follow_up_request(question: str, language: PromptLanguage) -> str:
+    """A later user message about the same document."""
+    return question + GAP + sections(language)["answer"]
+
+
+def closed_book_request(question: str, language: PromptLanguage) -> str:
+    """The question without its document."""
+    return question + GAP + sections(language)["closed_book"]
+
+
+def read_request(message: str) -> QuestionsAsked | AnswerAsked:
+    """What a message asks; a message in none of our forms is read as document, blank line, question."""
+    for language in LANGUAGES:
+        for task in TASKS:
+            before, after = _questions(task, "\0", language).split("\0")
+            if message.endswith(after) and (count := re.search(r"\d+$", message[: -len(after)])):
+                head = message[: count.start()]
+                if head.endswith(GAP + before):
+                    return QuestionsAsked(head[: -len(GAP + before)], task, int(count[0]), language)
+    for language in LANGUAGES:
+        ending = GAP + sections(language)["answer"]
+        if message.endswith(ending):
+            return AnswerAsked(*_last_paragraph(message[: -len(ending)]), language)
+    document, question = _last_paragraph(message)
+    return AnswerAsked(document, question, "zh" if re.search(r"[一-鿿]", question) else "en")
+
+
+def _questions(task: Task, count: str, language: PromptLanguage) -> str:
+    texts = sections(language)
+    return texts["questions"].replace("{task}", texts[task]).replace("{count}", count)
+
+
+def _last_paragraph(text: str) -> tuple[str, str]:
+    document, _, question = text.rpartition(GAP)
+    return document, question
+
+
+MARK = r"[:：.．)）、]"
+ITEM = re.compile(
+    r"^[\s>*_#-]*(?:"
+    rf"(?:question|q|问题|问)?\s*[(（\[]?\s*(?P<number>\d{{1,3}})\s*[*_]*{MARK}(?!\d)[*_]*|(?P<circled>[①-⑳]))"
+    r"[ \t]*(?P<text>.*)$",
+    re.IGNORECASE,
+)
+
+
+def numbered_items(reply: str, *, most: int) -> list[str]:
+    """The items 1, 2, ... of a reply, at most `most`, in order, without their numbers.
+
+    Accepts `1: `, `1. `, `1) `, `(1)`, `Q1:`, `问题1：`, full-width digits and marks, bold numbers, items over several
+    lines, and a whole list on one line. Only the number that is due starts an item, so `11:`, `3.5` or a date inside
+    an item never does. A blank line ends an item: comments before and after the list are no items.
+    """
+    text = reply.strip()
+    items = _by_line(text)
+    if len(items) < 2 <= most:
+        items = _in_line(text) or items
+    seen: dict[str, None] = {}
+    for item in items:
+        clean = item.strip().strip("*_").strip()
+        if clean:
+            seen.setdefault(clean)
+    return list(seen)[:most]
+
+
+def _by_line(text: str) -> list[str]:
+    items: list[str] = []
+    inside = False
+    for line in text.split("\n"):
+        match = ITEM.match(line)
+        if match and _number(match) == len(items) + 1:
+            items.append(match["text"].strip())
+            inside = True
+        elif not line.strip():
+            inside = inside and not items[-1]  # a number alone on its line may be followed by a blank one
+        elif inside:
+            items[-1] = f"{items[-1]}\n{line.strip()}" if items[-1] else line.strip()
+    return items
+
+
+def _number(match: re.Match[str]) -> int:
+    if match["circled"]:
+        return ord(match["circled"]) - ord("①") + 1
+    return int(match["number"])  # also of full-width digits
+
+
+def _in_line(text: str) -> list[str]:
+    """A list without line breaks: `1: What? 2: Why?`."""
+    starts: list[tuple[int, int]] = []
+    position = 0
+    while match := re.compile(rf"(?:^|(?<=[\s?？。.!！]))[(（]?{len(starts) + 1}{MARK}(?!\d)\s*").search(
+        text, position
+    ):
+        starts.append((match.start(), match.end()))
+        position = match.end()
+    if len(starts) < 2:
+        return []
+    ends = [start for start, _ in starts[1:]] + [len(text)]
+    return [text[begin:end] for (_, begin), end in zip(starts, ends, strict=True)]

@@ -1,0 +1,80 @@
+"""What a recipe reads, looked for before anything runs: hours of training must not end at a file that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from longalign.base.sources import is_builtin, model_dir
+from longalign.config import RunSettings
+from longalign.errors import DataError
+from longalign.eval.task import JUDGED_PARTS
+
+JUDGED_FILES = ("few_shots", "references", "judge_prompt")
+
+
+def check_inputs(settings: RunSettings, *, evaluated: bool = False) -> None:
+    """Raise `DataError` for documents and files that are not there, `ModelError` for a model that cannot be used, and
+    what the endpoints of data and judges would raise at once (unless a run has been `evaluated`: it needs no keys).
+
+    Of documents the first one is read. Finished stages are not touched before this has passed.
+    """
+    from longalign.data.documents import read_documents
+
+    for name in dict.fromkeys(documents(settings)):
+        if not is_builtin(name):
+            next(read_documents([name]))
+    for key, path in files(settings):
+        if not is_builtin(path) and not Path(path).exists():
+            raise DataError(f"{key}: {path}: no such file or folder")
+    check_model(settings, model_dir(settings.model))
+    if not evaluated:
+        check_endpoints(settings)
+
+
+def check_endpoints(settings: RunSettings) -> None:
+    """Raise for a missing key, an SDK that is not installed, or a judge prompt without slots; nothing is called."""
+    from longalign.eval.judge import check_judge
+    from longalign.llm import open as llm
+
+    for wanted in settings.data.values():
+        llm.check_model(wanted.llm)
+    for part in JUDGED_PARTS:
+        if (judged := getattr(settings.eval, part)) is not None:
+            check_judge(judged)
+
+
+def check_model(settings: RunSettings, source: str) -> None:
+    """Raise `ModelError` when what the config in `source` describes cannot be extended or trained exactly."""
+    if settings.extend is None and not settings.train.arms:
+        return
+    from longalign.train.model import check_supported, load_config
+
+    check_supported(load_config(source), needs_rope=settings.extend is not None)
+
+
+def documents(settings: RunSettings) -> Iterator[str]:
+    """Names of everything that is read as documents."""
+    yield from settings.extend.text if settings.extend else ()
+    for wanted in settings.data.values():
+        yield from wanted.documents
+    yield from settings.eval.needle.haystack if settings.eval.needle else ()
+    for part in JUDGED_PARTS:
+        yield from getattr(getattr(settings.eval, part), "documents", ())
+
+
+def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
+    """(key of the recipe, path) of the other files it reads; rows of arms are looked for with the arms."""
+    for name, wanted in settings.data.items():
+        yield from ((f"data.{name}.decontaminate", path) for path in wanted.decontaminate)
+    yield from (("extend.data", path) for path in (settings.extend.data if settings.extend else ()))
+    yield from (("train.eval_data", path) for path in settings.train.eval_data)
+    templates = [("eval", settings.eval.chat_template), ("train", settings.train.chat_template)]
+    templates += [(f"train.arms.{arm}", own.get("chat_template")) for arm, own in settings.train.arms.items()]
+    yield from ((f"{where}.chat_template", path) for where, path in templates if path)
+    for judged in JUDGED_PARTS:
+        yield from ((f"eval.{judged}.cases", path) for path in getattr(getattr(settings.eval, judged), "cases", ()))
+    named: list[tuple[str, str]] = [(part, key) for part in JUDGED_PARTS for key in JUDGED_FILES]
+    for part, key in (*named, ("short", "rows")):
+        if path := getattr(getattr(settings.eval, part), key, None):
+            yield f"eval.{part}.{key}", path

@@ -1,0 +1,222 @@
+"""`longalign run --plan-only`: what every stage of a recipe would do, from the recipe alone.
+
+No weights, no network, and no files are needed: rows and documents that are here are measured, the others simulated
+as the recipe's `assume` describes them, and the report says which. Nothing is written but the list of counted
+documents that `data` would make anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longalign.base.sources import is_builtin
+from longalign.config import DataSettings, LoopSettings, RunSettings
+from longalign.config.plan import plan_settings
+from longalign.core.hardware import MACHINES
+from longalign.core.model_shape import ModelShape
+from longalign.data.build_report import plan_build
+from longalign.data.select import Entry, document_limit
+from longalign.errors import ConfigError
+from longalign.eval.evaluate import plan_eval
+from longalign.plan.known_models import local_file, model_shape
+from longalign.plan.lengths import fit_to_window
+from longalign.plan.recipe_lengths import (
+    LONG_ROWS,
+    RowLengths,
+    assumed_rows,
+    is_here,
+    measured_rows,
+    simulated_rows,
+    text_lengths,
+    windows,
+)
+from longalign.plan.report import plan
+from longalign.recipe.arms import arm_rows, arm_settings, no_rows
+from longalign.recipe.check import check_model
+
+ROW_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet")
+KEPT = (
+    "strategy", "weighting", "layout", "window", "sequences", "epochs", "tokens", "targets", "steps", "packs",
+    "sequences_per_step", "flops", "mfu", "idle_fraction", "hours", "speedup_over_padded", "memory",
+)  # fmt: skip
+
+
+@dataclass
+class RowSource:
+    """Finds the rows that stages read: built sets, files that are here, or what is assumed of those that are not."""
+
+    settings: RunSettings
+    out: Path
+    found: dict[str, RowLengths] = field(default_factory=dict)
+
+    def rows(self, name: str, wanted: int | None) -> RowLengths:
+        """The rows of a set, file or bundled name, as many as are wanted."""
+        if name not in self.found:
+            self.found[name] = self._all(name, wanted)
+        return self.found[name].drawn(wanted, seed=0)
+
+    def _all(self, name: str, wanted: int | None) -> RowLengths:
+        built = self.settings.data.get(name)
+        file = str(self.out / "data" / name / "rows.jsonl") if built else name
+        if is_here([file]):
+            return measured_rows(file, self.settings.model)
+        if built:
+            band = _band(built, built.max_length_tokens)
+            return simulated_rows(name, rows=built.rows, lengths=band, why="not built yet")
+        return assumed_rows(name, wanted, self.settings.assume.get(name))
+
+
+def plan_run(settings: RunSettings, out: Path) -> dict[str, Any]:
+    """The report of the whole recipe; `text` is for people, everything else for `--json`.
+
+    Raises `ConfigError` for settings that no run could have (unknown machine, model shape, set or key of an arm) and
+    `ModelError` for a model that cannot be trained exactly, if its config is here.
+    """
+    if settings.machine not in MACHINES:
+        raise ConfigError(f"machine: unknown {settings.machine!r}; choose one of {', '.join(MACHINES)}")
+    shape = model_shape(settings.model)
+    if not is_builtin(settings.model) and (config := local_file(settings.model, "config.json")):
+        check_model(settings, str(config.parent))
+    source = RowSource(settings, out)
+    extend = _plan_extend(settings, source) if settings.extend else None
+    data = {name: _plan_data(wanted, out, name) for name, wanted in settings.data.items()}
+    arms = {arm: _plan_arm(settings, arm, source) for arm in settings.train.arms}
+    models = 1 + (extend is not None) + len(arms) * len(settings.seeds)
+    window = max((row["window"] for row in [*arms.values(), *([extend] if extend else [])]), default=4096)
+    evaluation = plan_eval(settings.eval, models=models, window=window)
+    prompts = evaluation.pop("prompt_lengths")
+    evaluation["accelerator_hours"] = (
+        models * sum(_reading_s(shape, found, settings) for found in prompts.values()) / 3600
+    )
+    summary: dict[str, Any] = {
+        "name": settings.name,
+        "model": settings.model,
+        "parameters": shape.parameters,
+        "machine": settings.machine,
+        "ranks": _ranks(settings),
+        "seeds": len(settings.seeds),
+        "extend": extend,
+        "data": data,
+        "arms": arms,
+        "eval": evaluation,
+    }
+    summary["totals"] = _totals(summary)
+    summary["notes"] = _notes(summary, source)
+    from longalign.plan.text import run_plan_text
+
+    summary["text"] = run_plan_text(summary)
+    return summary
+
+
+def _plan_extend(settings: RunSettings, source: RowSource) -> dict[str, Any]:
+    """Documents in windows, every token a target, with the rows that are mixed in."""
+    extend = settings.extend
+    assert extend is not None
+    parts = {}
+    for name in extend.text:
+        if is_here([name]):
+            found = text_lengths([name], settings.model)
+        else:
+            found = assumed_rows(name, None, settings.assume.get(name))
+        source.found[name] = parts[name] = windows(found, extend.window)
+    parts |= {name: source.rows(name, wanted) for name, wanted in extend.data.items()}
+    if not parts:
+        raise ConfigError("extend: no `text` to train on; name files or folders of documents")
+    return _plan_training(extend, settings, parts)
+
+
+def _plan_arm(settings: RunSettings, arm: str, source: RowSource) -> dict[str, Any]:
+    wanted = arm_rows(settings, arm)
+    for name in wanted:
+        if not (name in settings.data or is_here([name]) or name.endswith(ROW_SUFFIXES)):
+            raise no_rows(settings, arm, name)
+    parts = {name: source.rows(name, rows) for name, rows in wanted.items()}
+    return _plan_training(arm_settings(settings, arm, model=settings.model, data=wanted), settings, parts)
+
+
+def _plan_training(loop: LoopSettings, settings: RunSettings, parts: dict[str, RowLengths]) -> dict[str, Any]:
+    """One training run: the figures of `longalign plan` that count before it starts."""
+    asked = plan_settings(loop, model=settings.model, machine=settings.machine, ranks=_ranks(settings))
+    asked = asked.model_copy(update={"overlong": getattr(loop, "overlong", "split")})
+    lengths_N = np.concatenate([part.lengths_N for part in parts.values()])
+    targets_N = np.concatenate([part.targets_N for part in parts.values()])
+    source_N = np.repeat(np.arange(len(parts)), [len(part.lengths_N) for part in parts.values()])
+    data = fit_to_window(lengths_N, targets_N, source_N, list(parts), asked, "rows here or simulated")
+    report = plan(asked, data=data)
+    row = {key: report[key] for key in KEPT}
+    row["rows"] = {name: len(part.lengths_N) for name, part in parts.items()}
+    row["step_s"] = report["step_seconds"]["mean"]
+    if loop.max_steps and loop.max_steps < row["steps"]:
+        share = loop.max_steps / row["steps"]
+        row |= {key: row[key] * share for key in ("flops", "hours")}
+        row |= {key: round(row[key] * share) for key in ("tokens", "targets", "packs")} | {"steps": loop.max_steps}
+    return row
+
+
+def _plan_data(settings: DataSettings, out: Path, name: str) -> dict[str, Any]:
+    """Calls, tokens and money of one set: from its documents where they are here, else from a simulated corpus."""
+    if is_here([*settings.documents, *settings.decontaminate]) and local_file(settings.tokenizer, "tokenizer.json"):
+        from longalign.data.build import build
+
+        found = build(settings, out / "data" / name / "rows.jsonl", plan_only=True)
+        return {"llm": settings.llm, "basis": "documents counted", **_spend(found.get("plan", found))}
+    band = _band(settings, document_limit(settings))
+    lengths = simulated_rows(name, rows=settings.rows, lengths=band, why="").lengths_N
+    entries = [Entry(str(number), "en", int(length)) for number, length in enumerate(lengths)]
+    basis = f"documents or tokenizer not here yet: taken to lie evenly in {band[0]:,}-{band[1]:,} tokens"
+    return {"llm": settings.llm, "basis": basis, **_spend(plan_build(entries, settings).as_dict())}
+
+
+def _spend(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: found.get(key) for key in ("rows", "calls", "prompt_tokens", "completion_tokens", "cost_usd")}
+
+
+def _totals(summary: dict[str, Any]) -> dict[str, Any]:
+    """Hours of training over all seeds, and money where every price is known."""
+    training = sum(row["hours"] for row in summary["arms"].values()) * summary["seeds"]
+    training += summary["extend"]["hours"] if summary["extend"] else 0.0
+    paid = [*summary["data"].values(), *summary["eval"]["judge"].values()]
+    costs = [row["cost_usd"] for row in paid]
+    return {
+        "training_hours": training,
+        "accelerator_hours": training * summary["ranks"] + summary["eval"]["accelerator_hours"],
+        "cost_usd": None if None in costs else round(sum(costs), 4),
+    }
+
+
+def _notes(summary: dict[str, Any], source: RowSource) -> list[str]:
+    notes = [f"{name}: {rows.basis}" for name, rows in source.found.items()]
+    notes += [f"assume: `{name}` is read by nothing" for name in source.settings.assume if name not in source.found]
+    notes += [f"data.{name}: {row['basis']}" for name, row in summary["data"].items()]
+    for where, row in {"extend": summary["extend"], **summary["arms"]}.items():
+        if row and not row["memory"]["fits"]:
+            notes.append(
+                f"{where}: DOES NOT FIT into memory; raise sequence_parallel, or set cpu_offload, activation_offload "
+                "or lora_rank"
+            )
+    notes += summary["eval"]["notes"]
+    return [
+        *notes,
+        "hours: FLOPs at half of peak, traffic between accelerators and, under cpu_offload, to the host with updates "
+        "there; updates on accelerators and generated tokens of evaluations are not in them",
+    ]
+
+
+def _band(settings: DataSettings, longest: int) -> tuple[int, int]:
+    """Lengths that a set of documents is built for: the asked minimum or the paper's 8k, up to the limit."""
+    shortest = settings.min_length_tokens or min(LONG_ROWS[0], max(longest // 8, 1))
+    return min(shortest, longest), longest
+
+
+def _ranks(settings: RunSettings) -> int:
+    return settings.ranks or settings.processes_per_node
+
+
+def _reading_s(shape: ModelShape, lengths: Any, settings: RunSettings) -> float:
+    """Seconds that one accelerator reads prompts of these lengths: a forward pass is a third of a training pass."""
+    machine = MACHINES[settings.machine]
+    return float(shape.sequence_cost().flops(lengths).sum()) / 3 / (machine.peak_flops * machine.efficiency)

@@ -1,0 +1,157 @@
+"""The whole recipe over one run folder: extend -> data -> train -> eval -> report.
+
+    OUT/run.json                 the resolved recipe          OUT/results.json   what was measured, by model
+    OUT/extend/                  the extended model           OUT/throughput/    batching strategies side by side
+    OUT/data/NAME/rows.jsonl     built instructions           OUT/report.html    the page
+    OUT/train/ARM-seedN/         one fine-tuned model an arm and seed
+    OUT/eval/LABEL/              needle, short, chat of one model
+
+Every stage skips what is done, so the same call again carries on after a kill, or redoes only what a changed
+setting reaches.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from longalign.base.files import atomic_write_json, make_folder
+from longalign.base.machine import describe_machine
+from longalign.base.progress import say
+from longalign.base.stage import lock
+from longalign.config import RunSettings
+from longalign.recipe.arms import arm_settings, check, fit_arms, row_files, rows_file, stage_folders
+from longalign.recipe.check import check_inputs
+from longalign.recipe.launch import refuse_torchrun, run_stage
+from longalign.recipe.results import over_seeds, results_table
+
+
+def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
+    """Run the recipe into `out`; returns results and the path of the page. `plan_only` says what each stage would do.
+
+    What would fail after hours is found before anything runs: see `check` and `check_inputs` for the errors.
+    """
+    if plan_only:
+        from longalign.recipe.plan import plan_run
+
+        return plan_run(settings, out)
+    refuse_torchrun()
+    check(settings, out)
+    make_folder(out)
+    with lock(out):
+        check_inputs(settings, evaluated=_evaluated(settings, out))
+        atomic_write_json(out / "run.json", settings.model_dump(mode="json") | {"machine": describe_machine()})
+        start = time.monotonic()
+        window_model = _extend(settings, out)
+        built = _build_data(settings, out)
+        settings, notes = fit_arms(settings, built)
+        models = _train(settings, out, window_model)
+        _measure_throughput(settings, out, window_model)
+        results = _evaluate(settings, out, {"base": settings.model, "extended": window_model}, models)
+        return _report(settings, out, results, notes, wall_s=round(time.monotonic() - start, 1))
+
+
+def _evaluated(settings: RunSettings, out: Path) -> bool:
+    """Whether this very recipe has been through its evaluations before."""
+    if not (out / "run.json").exists() or not (out / "results.json").exists():
+        return False
+    before = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    return bool(settings.model_dump(mode="json").items() <= before.items())
+
+
+def _extend(settings: RunSettings, out: Path) -> str:
+    """The model with the long window: the extended one, or the given one where the recipe extends nothing."""
+    if settings.extend is None:
+        return settings.model
+    _announce("extend")
+    fixed = {"model": settings.model}
+    wanted = settings.extend.model_copy(update=fixed)
+    run_stage("extend", wanted, out / "extend", processes=settings.processes_per_node)
+    return str(out / "extend" / "final")
+
+
+def _build_data(settings: RunSettings, out: Path) -> dict[str, int]:
+    """Name of each set -> rows it has."""
+    from longalign.data.build import build
+
+    built = {}
+    for name, wanted in settings.data.items():
+        _announce(f"data: {name}")
+        built[name] = int(build(wanted, rows_file(out, name))["rows"])
+    return built
+
+
+def _train(settings: RunSettings, out: Path, model: str) -> dict[tuple[str, int], str]:
+    """(arm, seed) -> model directory."""
+    models = {}
+    for arm in settings.train.arms:
+        for seed in settings.seeds:
+            _announce(f"train: {arm}, seed {seed}")
+            fixed = {"model": model, "seed": seed, "data": row_files(settings, arm, out)}
+            folder = out / "train" / f"{arm}-seed{seed}"
+            run_stage("train", arm_settings(settings, arm, **fixed), folder, processes=settings.processes_per_node)
+            models[arm, seed] = str(folder / "final")
+    return models
+
+
+def _measure_throughput(settings: RunSettings, out: Path, model: str) -> None:
+    """Padded, sorted, packed and balanced on the rows of the last arm, for the page."""
+    if not settings.throughput_rows or not settings.train.arms:
+        return
+    from longalign.train.compare_strategies import measure
+
+    _announce("throughput of the batching strategies")
+    arm = list(settings.train.arms)[-1]
+    fixed = {"model": model, "seed": 0, "data": row_files(settings, arm, out)}
+    measure(arm_settings(settings, arm, **fixed), out / "throughput", rows=settings.throughput_rows)
+
+
+def _evaluate(
+    settings: RunSettings, out: Path, untrained: dict[str, str], trained: dict[tuple[str, int], str]
+) -> dict[str, Any]:
+    from longalign.eval.evaluate import PARTS, evaluate
+
+    parts = [name for name in PARTS if getattr(settings.eval, name) is not None]
+    wanted: list[tuple[str, str, int | None, Path]] = []
+    for label, model in untrained.items():
+        if label == "base" or model != settings.model:
+            wanted.append((label, model, None, out / "eval" / label))
+    for (arm, seed), model in trained.items():
+        wanted.append((f"sft-{arm}", model, seed, out / "eval" / f"sft-{arm}-seed{seed}"))
+    results: dict[str, dict[str, dict[str, Any]]] = {}
+    for label, model, trained_with, folder in wanted if parts else []:
+        _announce(f"eval: {label}" + ("" if trained_with is None else f", seed {trained_with}"))
+        part = settings.eval.model_copy(update={"model": model, "label": label, "model_seed": trained_with})
+        measured = evaluate(part, folder)
+        for name in parts:
+            by_seed = results.setdefault(name, {}).setdefault(label, {})
+            by_seed[str(trained_with)] = measured if len(parts) == 1 else measured[name]
+    summary = {
+        name: {label: over_seeds(name, runs) for label, runs in found.items()} for name, found in results.items()
+    }
+    atomic_write_json(out / "results.json", summary)
+    return summary
+
+
+def _report(
+    settings: RunSettings, out: Path, results: dict[str, Any], notes: list[str], *, wall_s: float
+) -> dict[str, Any]:
+    from longalign.report.page import report
+
+    _announce("report")
+    page = report([out], out / "report.html", only=stage_folders(settings, out))
+    said = [page["verdict"], *(f"note: {note}" for note in notes)]
+    text = "\n\n".join([results_table(results), *said, f"This call took {wall_s:.0f} s.\nPage: {out / 'report.html'}"])
+    return {
+        "results": results,
+        "verdict": page["verdict"],
+        "notes": notes,
+        "report": str(out / "report.html"),
+        "text": text,
+    }
+
+
+def _announce(stage: str) -> None:
+    say(f"\n== {stage}")

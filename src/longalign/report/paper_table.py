@@ -1,0 +1,82 @@
+"""Our models in the columns of the paper's Table 2: only what was measured on the same sets, the rest stays empty.
+
+The paper's own figures (Bai et al. 2024, arXiv 2401.18058), to stand beside ours and never for ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from longalign.eval.task import EVAL_PARTS
+from longalign.report.collect import Findings
+from longalign.report.judged import mean_of_known
+from longalign.report.words import MISSING, decimal
+
+Results = Sequence[dict[str, Any]]
+HARNESS = ("arc_challenge", "hellaswag", "truthfulqa_mc2", "mmlu")
+GROUPS = ("single-document QA", "multi-document QA", "summary")
+
+
+def ours_as_in_table_2(findings: Findings) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(label, cells in the order of `paper.COLUMNS`) of every model that has at least one of them."""
+    by_part: dict[str, dict[str, Results]] = {
+        part: {label: [s.results for s in stages if s.results] for label, stages in findings.evaluated(part).items()}
+        for part in EVAL_PARTS
+    }
+    rows = []
+    for label in dict.fromkeys(label for found in by_part.values() for label in found):
+        chat, longbench, turns, harness = (
+            by_part[part].get(label, []) for part in ("chat", "longbench", "mt_bench", "leaderboard")
+        )
+        cells = [
+            _judged([r["by_dataset"].get("longbench-chat") for r in chat], "mean"),
+            *(_judged([r.get("by_category", {}).get(name) for r in longbench], "share") for name in GROUPS),
+            _judged([r["overall"] for r in turns], "mean"),
+            *(_tasks([r["tasks"].get(name) for r in harness if not r["limit"]]) for name in HARNESS),
+        ]
+        if any(cell != MISSING for cell in cells):
+            rows.append((label, tuple(cells)))
+    return tuple(rows)
+
+
+def _judged(groups: Sequence[dict[str, Any] | None], field: str) -> str:
+    """A mean over seeds on the paper's scale, with a star where some questions have no score."""
+    found = [row for row in groups if row and (field == "share" or row["scale"] == [1, 10])]
+    mean = mean_of_known(row[field] for row in found)
+    if mean is None:
+        return MISSING
+    return decimal(mean) + ("*" if any(row["scored"] < row["questions"] for row in found) else "")
+
+
+def _tasks(rows: Sequence[dict[str, Any] | None]) -> str:
+    mean = mean_of_known(row["accuracy"] for row in rows if row)
+    return MISSING if mean is None else decimal(100 * mean)
+
+
+COLUMNS = ("LongBench-Chat", "S-Doc QA", "M-Doc QA", "Summ", "MT-Bench", "ARC", "HellaSwag", "TruthfulQA", "MMLU")
+CHATGLM3_6B = (
+    ("0k long rows", (3.73, 58.7, 41.1, 38.4, 5.34, 50.3, 74.7, 51.6, 45.5)),
+    ("5k long rows", (5.97, 61.8, 42.1, 42.0, 5.51, 50.3, 75.1, 52.5, 46.6)),
+    ("10k long rows", (6.21, 64.0, 44.4, 44.2, 5.5, 50.5, 74.9, 52.5, 45.5)),
+    ("LongAlpaca-12k", (4.46, 65.8, 45.6, 44.1, 4.93, 51.5, 75.4, 53.2, 47.1)),
+    ("naive batching", (5.87, 65.4, 45.0, 44.8, 5.61, 50.7, 74.7, 52.8, 46.0)),
+    ("sorted batching", (5.4, 66.2, 46.3, 43.7, 5.76, 51.3, 74.8, 51.9, 46.3)),
+    ("packing", (5.76, 65.0, 45.1, 42.8, 5.64, 50.9, 74.8, 50.5, 47.2)),
+    ("packing + loss weighting", (6.21, 64.0, 44.4, 44.2, 5.5, 50.5, 74.9, 52.5, 45.5)),
+)
+HOURS_COLUMNS = ("naive", "packing", "sorted")
+HOURS = (
+    ("ChatGLM3-6B", (45.4, 20.5, 19.1)),
+    ("Llama-2-7B", (67.2, 23.4, 23.3)),
+    ("Llama-2-13B", (117.2, 41.2, 44.5)),
+)
+CAUTION = (
+    "LongBench-Chat has 50 questions: the standard error of a mean is about 0.4, so 5.76 and 6.21 are not "
+    "distinguishable by themselves; seeing such a difference takes 250 to 490 questions."
+)
+OTHER_JUDGE = (
+    "Judged columns depend on the judge and its prompt, and shares of a scale count from its lowest rating (a 1 on 1-3 "
+    "is 0): compare our rows with each other, and with the paper's only in their order. "
+    "* without the questions that have no score. Parts of a benchmark are not shown."
+)

@@ -1,0 +1,176 @@
+"""The short-skill part: each model's share, and whether it dropped against the reference model, in pairs.
+
+Short tasks of lm-evaluation-harness: each model's figure with its interval, seeds averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from longalign.base.files import random_for
+from longalign.core.stats import PairedComparison, holm, mcnemar_p, paired_comparison
+from longalign.eval.compare import ALPHA, pair_up
+from longalign.report.collect import Stage
+from longalign.report.needle import Share, share
+from longalign.report.words import MISSING, percent, percents, span
+
+HARMLESS_DROP = 0.05
+
+
+@dataclass(frozen=True)
+class ShortRow:
+    """One model. `verdict` compares with the reference; None for the reference itself and what cannot be paired."""
+
+    label: str
+    share: Share
+    text: tuple[str, str]
+    kinds: tuple[str, ...]
+    verdict: str | None
+    dropped: bool | None
+    later: bool
+
+    @property
+    def tone(self) -> str:
+        """How the verdict is coloured: only what came after the reference is praised or blamed."""
+        if self.verdict is None or not self.later:
+            return "soft"
+        return {True: "bad", False: "good", None: "open"}[self.dropped]
+
+
+@dataclass(frozen=True)
+class ShortSection:
+    """What the template shows."""
+
+    reference: str | None
+    kinds: tuple[str, ...]
+    rows: tuple[ShortRow, ...]
+
+
+def short_section(evaluated: dict[str, list[Stage]], reference: str | None = None) -> ShortSection | None:
+    """`reference`: the label to compare with; default: the last but one, which the last is meant to keep up with."""
+    if not evaluated:
+        return None
+    kinds = tuple(
+        dict.fromkeys(kind for stages in evaluated.values() for s in stages for kind in (s.results or {})["by_kind"])
+    )
+    shares = {label: share((s.results or {})["overall"] for s in stages) for label, stages in evaluated.items()}
+    if len(evaluated) < 2:
+        reference = None
+    elif reference not in evaluated:
+        reference = list(evaluated)[-2]
+    compared: dict[str, PairedComparison] = {}
+    for label, stages in evaluated.items():
+        if reference and label != reference and (pairs := _pairs(evaluated[reference], stages)):
+            compared[label] = paired_comparison(*pairs, random_for(0, "short report", label))
+    adjusted = dict(
+        zip(compared, holm([mcnemar_p(c.losses, c.wins) for c in compared.values()]) if compared else [], strict=True)
+    )
+    rows = []
+    later = False  # only what was trained after the reference can have dropped
+    for label, stages in evaluated.items():
+        by_kind = tuple(percent(_kind(stages, kind).value) for kind in kinds)
+        verdict, dropped = None, None
+        if label in compared:
+            judgement = judge_drop if later else judge_distance
+            verdict, dropped = judgement(compared[label], adjusted[label])
+        rows.append(ShortRow(label, shares[label], _text(shares[label]), by_kind, verdict, dropped, later))
+        later = later or label == reference
+    return ShortSection(reference, kinds, tuple(rows))
+
+
+def judge_drop(got: PairedComparison, p: float) -> tuple[str, bool | None]:
+    """What may be said of a model against its reference. True: dropped; False: no drop worth naming; None: open."""
+    change = _change(got, p)
+    if p < ALPHA and got.difference < 0:
+        return f"dropped ({change})", True
+    if p < ALPHA:
+        return f"not dropped: better ({change})", False
+    if got.mean_a < HARMLESS_DROP:
+        return f"cannot tell: the reference has too little to lose ({change})", None
+    if got.low > -HARMLESS_DROP:
+        return f"not dropped ({change})", False
+    return f"cannot tell: {got.n} questions cannot rule out a drop of {100 * HARMLESS_DROP:.0f} points ({change})", None
+
+
+def judge_distance(got: PairedComparison, p: float) -> tuple[str, None]:
+    """How far a model that came before the reference stands from it."""
+    word = "not distinguishable" if p >= ALPHA else "higher" if got.difference > 0 else "lower"
+    return f"{word} ({_change(got, p)})", None
+
+
+def _change(got: PairedComparison, p: float) -> str:
+    points = f"{100 * got.difference:+.0f} points, 95% {100 * got.low:+.0f} to {100 * got.high:+.0f}"
+    return f"{points}, p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
+
+
+def _pairs(reference: Sequence[Stage], stages: Sequence[Stage]) -> tuple[list[float], list[float]] | None:
+    """Right or wrong of the reference and of the model on the same questions, seed by seed."""
+    before: list[float] = []
+    after: list[float] = []
+    by_seed = {stage.seed: stage for stage in reference}
+    for number, stage in enumerate(stages):
+        other = by_seed.get(stage.seed) or reference[number % len(reference)]
+        pairs, _ = pair_up(other.scores, stage.scores)
+        before += [float(a["score"]["exact"]) for a, _ in pairs]
+        after += [float(b["score"]["exact"]) for _, b in pairs]
+    return (before, after) if before else None
+
+
+def _kind(stages: Sequence[Stage], kind: str) -> Share:
+    return share(s.results["by_kind"][kind] for s in stages if s.results and kind in s.results["by_kind"])
+
+
+def _text(share: Share) -> tuple[str, str]:
+    """The share, and what stands below it."""
+    if share.value is None:
+        return MISSING, f"{share.failed} failed"
+    below = [f"{percents(share.low, share.high)} of {share.scored}"]
+    if len(share.seeds) > 1:
+        below.append(f"seeds {span(share.seeds)}")
+    if share.failed:
+        below.append(f"{share.failed} failed")
+    return percent(share.value), ", ".join(below)
+
+
+@dataclass(frozen=True)
+class LeaderboardSection:
+    """What the template shows: `rows` hold (share, what stands below it) for each task."""
+
+    tasks: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    harness: tuple[str, ...]
+    limited: bool
+
+
+def leaderboard_section(evaluated: dict[str, list[Stage]]) -> LeaderboardSection | None:
+    """None where the harness has not been run."""
+    if not evaluated:
+        return None
+    results = {label: [s.results for s in stages if s.results] for label, stages in evaluated.items()}
+    everything = [r for runs in results.values() for r in runs]
+    tasks = tuple(dict.fromkeys(name for r in everything for name in r["tasks"]))
+    return LeaderboardSection(
+        tuple(f"{name} ({_shots(name, everything)} shots)" for name in tasks),
+        tuple(
+            (label, tuple(_cell([r["tasks"].get(name) for r in runs]) for name in tasks))
+            for label, runs in results.items()
+        ),
+        tuple(dict.fromkeys(str(r["harness"]) for r in everything)),
+        any(r["limit"] for r in everything),
+    )
+
+
+def _shots(name: str, results: Sequence[dict[str, Any]]) -> int | None:
+    return next((r["tasks"][name]["shots"] for r in results if name in r["tasks"]), None)
+
+
+def _cell(found: Sequence[dict[str, Any] | None]) -> tuple[str, str]:
+    rows = [row for row in found if row]
+    if not rows:
+        return MISSING, "not run"
+    shares = [row["accuracy"] for row in rows]
+    if len(rows) > 1:
+        return percent(sum(shares) / len(shares)), f"{len(rows)} seeds {span(shares)}"
+    return percent(shares[0]), f"{percents(rows[0]['low'], rows[0]['high'])} of {rows[0]['questions']}"

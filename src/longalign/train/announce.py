@@ -1,0 +1,81 @@
+"""What a run will do, before it spends anything: the report of `longalign plan` on the very sequences it will train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from longalign.base.progress import say
+from longalign.config import LoopSettings
+from longalign.config.plan import plan_settings
+from longalign.data.store import TokenStore
+from longalign.errors import DataError
+from longalign.plan.report import plan
+from longalign.train.parallel import ranks
+from longalign.train.parallel.mode import parallel_mode
+
+
+def preview(settings: LoopSettings, source: str, tokens: Path, out: Path | None = None) -> dict[str, Any]:
+    """The plan's report (`text` is for people) for the token store in `tokens`; files go to `out` if given.
+
+    `source` is a model directory or hub id. Raises ConfigError when the model's shape cannot be read from its config.
+    """
+    return plan(
+        plan_settings(
+            settings,
+            model=source,
+            machine=machine_name(),
+            ranks=ranks.count(),
+            parallel=parallel_mode(settings),
+            data=(str(tokens),),
+        ),
+        out,
+    )
+
+
+def headline(report: dict[str, Any]) -> str:
+    """The plan in one line."""
+    return (
+        f"plan: {report['steps']} steps of {report['sequences_per_step']['mean']:.0f} sequences, "
+        f"{report['packs']} microbatches, {report['padding_fraction']:.1%} padding, "
+        f"{report['idle_fraction']:.1%} idle, {report['speedup_over_padded']:.1f}x the speed of padded batches"
+    )
+
+
+def machine_name() -> str:
+    """The planner's name of this machine's accelerator; of one it does not know, the paper's stands in."""
+    return known_accelerator() or ("a100-80g" if torch.cuda.is_available() else "cpu")
+
+
+def known_accelerator() -> str | None:
+    """The planner's name of this machine's GPU; None for others (PCIe cards are slower) and on a CPU."""
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name().lower()
+    names = {"h200": "h200", "h100": "h100-80g", "a100": "a100-80g"}
+    return next((ours for theirs, ours in names.items() if theirs in name and "pcie" not in name), None)
+
+
+def announce(settings: LoopSettings, store: TokenStore, source: str, out: Path) -> dict[str, Any]:
+    """Say what will be trained on and how; writes plan/ (report and picture of packs). Every rank calls it."""
+    if len(store) == 0:
+        raise DataError(f"no sequence with targets is left to train on ({store.counts}); look at the rows' lengths")
+    report = preview(settings, source, store.folder, out / "plan" if ranks.is_first() else None)
+    if ranks.is_first():
+        say(describe(store))
+        say(headline(report))
+    return report
+
+
+def describe(store: TokenStore) -> str:
+    """What is about to be trained on, in one line."""
+    lengths = store.lengths
+    notes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in store.counts.items() if name != "rows")
+    return (
+        f"data: {len(store)} sequences, {int(lengths.sum()):,} tokens ({int(store.target_counts.sum()):,} targets), "
+        f"median length {int(np.median(lengths)) if len(store) else 0}, longest {int(lengths.max(initial=0))}"
+        + (f"; {notes}" if notes else "")
+    )

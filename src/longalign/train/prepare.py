@@ -1,0 +1,156 @@
+"""The model that trains: loaded, with its loss, checked for leaks between packed segments, adapters on."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+from torch.autograd.graph import save_on_cpu
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM
+
+from longalign.base.progress import say
+from longalign.base.sources import model_dir
+from longalign.config import LoopSettings, RopeSettings, TrainSettings
+from longalign.train.attention import NAME
+from longalign.train.check_isolation import IsolationReport, check_isolation
+from longalign.train.layers import check_liger, tile_mlps, use_liger_kernels
+from longalign.train.lora import add_adapters
+from longalign.train.loss import attach_loss
+from longalign.train.model import ModelReport, check_supported, check_vocabulary, load_config, load_model
+from longalign.train.parallel import ranks
+from longalign.train.parallel.fsdp2 import shard
+from longalign.train.parallel.mode import compute_dtype, parallel_mode
+from longalign.train.parallel.ranks import seeded
+
+
+def check_model(
+    settings: LoopSettings, source: str, tokenizer: Any, *, needs_rope: bool = False, plan_only: bool = False
+) -> None:
+    """Raise `ModelError` for what config, tokenizer and machine already exclude, before a corpus is tokenised.
+
+    With `plan_only` this need not be the machine that trains.
+    """
+    config = load_config(source)
+    check_supported(config, needs_rope=needs_rope)
+    check_vocabulary(config, tokenizer)
+    if settings.liger_kernels and not plan_only:
+        check_liger()
+
+
+def build_model(
+    settings: LoopSettings, name: str, *, rope: RopeSettings | None = None, init: str = "weights"
+) -> tuple[nn.Module, ModelReport]:
+    """Load `name` for training with `settings`, sharded where FSDP2 trains it; prints what was built.
+
+    Every rank calls it, after `ranks.start`. Raises `ModelError` if segments would mix.
+    """
+    lora = isinstance(settings, TrainSettings) and settings.lora_rank is not None
+    quantize = settings.quantize if isinstance(settings, TrainSettings) else None
+    model, report = load_model(
+        model_dir(name),
+        rope=rope,
+        window=settings.window if rope else None,
+        dtype=weight_dtype(settings, frozen=lora),
+        init=_source(settings, init),
+        seed=settings.seed,
+        quantize=quantize,
+    )
+    attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
+    if settings.liger_kernels:
+        use_liger_kernels(model, tiled_mlp=settings.mlp_tile_tokens is not None)
+    isolation = _check(model, settings)
+    if ranks.is_first():
+        stored = f"layers in 4 bits, {report.dtype}" if quantize else report.dtype
+        say(f"model: {report.model_class}, {report.parameters / 1e6:,.1f}M parameters, {stored}, from {name}")
+        for line in report.rope:
+            say(f"rope: {line}")
+        say(f"isolation: packed = separate within {isolation.equal_error:.1e}, leak {isolation.isolated_error:.1e}")
+    if isinstance(settings, TrainSettings) and lora:
+        model = add_adapters(model, settings)
+    if use_checkpointing(settings):
+        enable_checkpointing(model, offload=settings.activation_offload)
+    if settings.mlp_tile_tokens:
+        tiled, layers = tile_mlps(model, settings.mlp_tile_tokens)
+        if ranks.is_first():
+            say(f"mlp: {tiled} of {layers} layers in tiles of {settings.mlp_tile_tokens} tokens")
+    if parallel_mode(settings) == "fsdp2":
+        shard(model, settings)
+    return model, report
+
+
+def model_to_measure(settings: LoopSettings, name: str) -> nn.Module:
+    """`name` as it came, with its loss, on the device of training; sharded where `settings` would shard it."""
+    model, _ = load_model(model_dir(name), dtype=torch.float32, init=_source(settings, "weights"))
+    attach_loss(model)
+    return shard(model, settings) if parallel_mode(settings) == "fsdp2" else model.to(ranks.this_device())
+
+
+def _source(settings: LoopSettings, init: str) -> Literal["weights", "random", "meta"]:
+    """Where this rank takes weights from: of a sharded model only the first rank needs any (`shard`)."""
+    if parallel_mode(settings) == "fsdp2" and not ranks.is_first():
+        return "meta"
+    return "random" if init == "random" else "weights"
+
+
+def _check(model: nn.Module, settings: LoopSettings) -> IsolationReport:
+    """The isolation check, on the device and in the precision of training, on every rank.
+
+    Weights that will be sharded are on no rank but the first, and may not fit one GPU whole: then a few layers of the
+    same config stand for them.
+    """
+    device = ranks.this_device()
+    whole = parallel_mode(settings) in ("none", "ddp")
+    with seeded(settings.seed), compute_dtype(device, settings):
+        checked = model.to(device) if whole else _shallow(model, device)
+        return check_isolation(checked, seed=settings.seed)
+
+
+def _shallow(model: nn.Module, device: torch.device) -> nn.Module:
+    """Random weights in the first layers of the same config, at least one layer of each kind."""
+    config = copy.deepcopy(cast(Any, model).config)
+    kinds = list(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
+    config.num_hidden_layers = 1 + max(kinds.index(kind) for kind in set(kinds))
+    if getattr(config, "layer_types", None):
+        config.layer_types = kinds[: config.num_hidden_layers]
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": NAME}
+    with device:
+        return attach_loss(AutoModelForCausalLM.from_config(config, **options))
+
+
+def weight_dtype(settings: LoopSettings, *, frozen: bool = False) -> torch.dtype:
+    """Weights that train are float32 (autocast computes in `dtype`); frozen ones on a GPU are kept in `dtype`."""
+    if settings.dtype == "float64":
+        return torch.float64
+    if frozen and torch.cuda.is_available():
+        dtype: torch.dtype = getattr(torch, settings.dtype)
+        return dtype
+    return torch.float32
+
+
+def use_checkpointing(settings: LoopSettings) -> bool:
+    """Recomputing activations is for GPU memory; a CPU has enough and would only lose a third of its speed."""
+    if settings.gradient_checkpointing is None:
+        return torch.cuda.is_available()
+    return settings.gradient_checkpointing
+
+
+def enable_checkpointing(model: nn.Module, *, offload: bool) -> None:
+    """Recompute each layer in the backward pass; `offload` keeps its input in host memory."""
+    how = {"use_reentrant": False}
+    plain = cast(Any, model)
+    if offload:  # older transformers have no switch for it, and 5.23's fails without a GPU
+        plain._set_gradient_checkpointing(enable=True, gradient_checkpointing_func=_checkpoint_on_host)
+    elif hasattr(plain, "activation_checkpointing_enable"):
+        plain.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
+    else:
+        plain.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
+    if not any(p.requires_grad for p in plain.get_input_embeddings().parameters()):
+        plain.enable_input_require_grads()
+
+
+def _checkpoint_on_host(layer: Any, *inputs: Any, **more: Any) -> Any:
+    with save_on_cpu(pin_memory=True):
+        return checkpoint(layer, *inputs, use_reentrant=False, **more)

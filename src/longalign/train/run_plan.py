@@ -1,0 +1,188 @@
+"""From a model, sequences and settings to a trained model: what SFT and continued pretraining share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from longalign.base.files import read_jsonl
+from longalign.base.progress import Progress, say
+from longalign.config import LoopSettings
+from longalign.core.batching import plan_steps, replan
+from longalign.core.hardware import MACHINES
+from longalign.core.model_shape import ModelShape, SequenceCost
+from longalign.core.step_plan import StepPlan, load_plan, save_plan
+from longalign.core.weighting import WeightSchedule
+from longalign.data.store import TokenStore
+from longalign.errors import DataError
+from longalign.train import checkpoint
+from longalign.train.announce import known_accelerator
+from longalign.train.collate import StepLoader
+from longalign.train.heldout import HeldOut
+from longalign.train.lora import has_adapters
+from longalign.train.metrics import Groups, StepMeter
+from longalign.train.parallel import ranks
+from longalign.train.parallel.mode import parallel_mode, token_limit, training_arguments
+from longalign.train.parallel.ulysses import SequenceParallel
+from longalign.train.trainer import PlanTrainer
+
+
+def fit(
+    model: nn.Module,
+    store: TokenStore,
+    settings: LoopSettings,
+    folder: Path,
+    *,
+    label: str,
+    heldout_store: TokenStore | None = None,
+    sequence_parallel: SequenceParallel | None = None,
+    before: Callable[[nn.Module], None] = lambda model: None,
+) -> tuple[PlanTrainer, dict[str, Any]]:
+    """Train `model` (from `build_model`) on all steps of the plan, resuming from the newest whole checkpoint.
+
+    `sequence_parallel` is this rank's group where a stage has started it already; `before` is called with the model as
+    it will train, on its devices, before the first step. Writes plan.npz, metrics.jsonl and checkpoints/ into `folder`.
+    Returns the trainer, whose `model` is trained, and a summary.
+    """
+    resumed = ranks.by_first(partial(checkpoint.newest_good, folder / "checkpoints", say))
+    done = checkpoint.step_of(resumed) if resumed else 0
+    plan = step_plan(store, settings, folder, cost=model_cost(model), from_step=done)
+    steps = min(len(plan), settings.max_steps or len(plan))
+    dtype = next(model.parameters()).dtype
+    loader = StepLoader(
+        store,
+        plan,
+        weight_schedule(settings),
+        data_rank=ranks.this() // settings.sequence_parallel,
+        averaged_ranks=ranks.count(),
+        first_step=done,
+        dtype=torch.float64 if dtype == torch.float64 else torch.float32,
+    )
+    sequence_parallel = sequence_parallel or start_sequence_parallel(model.config, settings)
+    heldout = None
+    if heldout_store is not None and len(heldout_store):
+        heldout = HeldOut.of(
+            heldout_store,
+            window=settings.window,
+            ranks_=ranks.count(),
+            data_rank=loader.data_rank,
+            sequence_parallel=settings.sequence_parallel,
+        )
+    if done and ranks.is_first():
+        say(f"{label}: resuming at step {done} of {steps} ({resumed})")
+    with Progress(label, total=steps, unit="step", done=done) as bar:
+
+        def on_step(row: dict[str, Any]) -> None:
+            if ranks.is_first():
+                note = f"loss {row['loss']:.3f}, {row['target_tokens_per_s']:.0f} targets/s"
+                bar.advance(1, note)
+
+        trainer = PlanTrainer(
+            model,
+            training_arguments(settings, folder, steps),
+            settings=settings,
+            loader=loader,
+            meter=StepMeter(folder / "metrics.jsonl", plan, Groups.of_store(store), ranks.count(), peak_flops()),
+            checkpoints=folder / "checkpoints",
+            names_of=store.names,
+            heldout=heldout,
+            sequence_parallel=sequence_parallel,
+            on_step=on_step,
+            before=before,
+        )
+        if resumed:
+            trainer.resume(resumed)
+        else:
+            if ranks.is_first():
+                (folder / "metrics.jsonl").unlink(missing_ok=True)
+            trainer.train()
+    return trainer, summarise(folder, plan, steps)
+
+
+def step_plan(
+    store: TokenStore, settings: LoopSettings, folder: Path, *, cost: SequenceCost, from_step: int = 0
+) -> StepPlan:
+    """The plan of this run: the one in `folder` (laid out anew when ranks or their groups changed), or a new one."""
+    path = folder / "plan.npz"
+    if path.exists():
+        plan = load_plan(path)
+        now = (ranks.count(), settings.sequence_parallel)
+        if (plan.ranks, plan.rules.sequence_parallel) != now:
+            plan = replan(plan, ranks=now[0], sequence_parallel=now[1], from_step=from_step)
+        return plan
+    if len(store) == 0:
+        raise DataError(f"{store.folder}: no sequence with targets is left to train on ({store.counts})")
+    plan = plan_steps(
+        store.lengths,
+        store.target_counts,
+        window=settings.window,
+        sequences_per_step=settings.sequences_per_step,
+        strategy=settings.strategy,
+        ranks=ranks.count(),
+        seed=settings.seed,
+        epochs=settings.num_train_epochs,
+        token_limit=token_limit(settings),
+        rows_per_microbatch=settings.rows_per_microbatch,
+        sequence_parallel=settings.sequence_parallel,
+        cost=cost,
+        sync="step" if parallel_mode(settings) in ("none", "ddp") else "microbatch",
+    )
+    ranks.barrier()
+    if ranks.is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_plan(plan, path)
+    ranks.barrier()
+    return plan
+
+
+def model_cost(model: nn.Module) -> SequenceCost:
+    """FLOPs of a sequence through this model, from its config."""
+    config: Any = model.config
+    shape = ModelShape.from_config(config.to_dict(), name=str(config.model_type))
+    return shape.sequence_cost(frozen_weights=has_adapters(model))
+
+
+def peak_flops() -> float | None:
+    """What one GPU could reach, for MFU; None where that is not known, and on a CPU."""
+    name = known_accelerator()
+    return MACHINES[name].peak_flops if name else None
+
+
+def start_sequence_parallel(config: Any, settings: LoopSettings) -> SequenceParallel | None:
+    """This rank's group, if several ranks share a pack. Raises `ModelError` for heads that cannot be dealt out."""
+    if settings.sequence_parallel == 1:
+        return None
+    group = SequenceParallel.start(settings.sequence_parallel)
+    group.check(config)
+    return group
+
+
+def weight_schedule(settings: LoopSettings) -> WeightSchedule:
+    """`weighting`, after `token_weighting_steps` steps of token weighting."""
+    switch = settings.token_weighting_steps
+    return WeightSchedule("token", settings.weighting, begin=switch, end=switch)
+
+
+def summarise(folder: Path, plan: StepPlan, steps: int) -> dict[str, Any]:
+    """What the run measured, from its files."""
+    rows = read_jsonl(folder / "metrics.jsonl")
+    measured = [row for row in rows if "loss" in row]
+    heldout = [row for row in rows if "heldout" in row]
+    last = measured[-10:]
+    seconds = sum(row["step_s"] for row in measured)
+    return {
+        "steps": steps,
+        "sequences": plan.sequences,
+        "epochs": plan.rules.epochs,
+        "plan_hash": plan.hash,
+        "final_loss": sum(row["loss"] for row in last) / len(last) if last else None,
+        "train_s": round(seconds, 2),
+        "target_tokens_per_s": round(sum(row["target_tokens"] for row in measured) / max(seconds, 1e-9), 1),
+        "tokens_per_s": round(sum(row["tokens"] for row in measured) / max(seconds, 1e-9), 1),
+        "heldout": {"first": heldout[0]["heldout"], "last": heldout[-1]["heldout"]} if heldout else None,
+    }

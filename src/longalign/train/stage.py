@@ -1,0 +1,127 @@
+"""One stage run by several ranks: the first rank holds the folder's lock and manifest, the others follow.
+
+The end of a training stage: the model as a plain directory with its card, and what the stage says of itself.
+
+The tokenizer that a training stage reads conversations with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from longalign.base.files import atomic_path, fingerprint_path
+from longalign.base.sources import is_bundled_model, model_dir
+from longalign.base.stage import StageRun, open_stage
+from longalign.base.tokenizers import open_tokenizer, read_chat_template
+from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
+from longalign.data.store import TokenStore
+from longalign.train.export import export, model_card
+from longalign.train.parallel import ranks
+from longalign.train.parallel.mode import parallel_mode
+
+
+@dataclass
+class SharedStage:
+    """What every rank knows of the stage, `inputs` by content; only the first rank has `run`."""
+
+    folder: Path
+    finished: dict[str, Any] | None
+    inputs: Mapping[str, str]
+    run: StageRun | None
+
+    def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        if self.run:
+            self.run.finish(summary)
+        ranks.barrier()
+        return dict(summary)
+
+
+@contextmanager
+def open_shared_stage(
+    out: Path, name: str, *, settings: LoopSettings, inputs: Callable[[], Mapping[str, str]], version: int
+) -> Iterator[SharedStage]:
+    """`open_stage` on the first rank; every rank learns whether the stage is done. `inputs` is called on the first
+    rank only: one process reads a corpus to hash it, not eight."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    ranks.start(alone=parallel_mode(settings) == "fsdp2")
+    found = ranks.by_first(inputs)
+    if not ranks.is_first():
+        yield SharedStage(out, ranks.share(None), found, None)
+        return
+    with open_stage(out, name, settings=settings, inputs=found, version=version) as run:
+        finished = run.summary if run.done else None
+        ranks.share(finished)
+        yield SharedStage(out, finished, found, run)
+
+
+def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:
+    """`input_fingerprint` of a stage's model and of everything else it reads."""
+    return {"model": input_fingerprint(model), **{name: input_fingerprint(name) for name in names}}
+
+
+def input_fingerprint(name: str) -> str:
+    """Content of a model directory, bundled model or file; a hub id or set of bundled rows stands for itself."""
+    path = Path(model_dir(name)) if is_bundled_model(name) else Path(name)
+    return fingerprint_path(path) if path.exists() else f"named:{name}"
+
+
+def finish_model(
+    stage: SharedStage,
+    model: nn.Module,
+    tokenizer: Any,
+    store: TokenStore,
+    summary: Mapping[str, Any],
+    *,
+    settings: ExtendSettings | TrainSettings,
+    what: str,
+    rope: RopeSettings | None = None,
+    end_ids: tuple[int, ...] = (),
+) -> dict[str, Any]:
+    """Export `model` to `final` (see `export`) with a card that says `what` it is, and close the stage.
+
+    Every rank calls it. Returns the summary with what was trained on and where the model lies.
+    """
+    summary = {
+        **summary,
+        "data": {"counts": store.counts, "tokens": int(store.lengths.sum())},
+        "threads": torch.get_num_threads(),
+    }
+    card = model_card(what, settings, summary, sources=source_counts(store))
+    export(
+        model, tokenizer, stage.folder, settings=settings, base=settings.model, card=card, rope=rope, end_ids=end_ids
+    )
+    return with_model(stage.finish(summary), stage.folder)
+
+
+def with_model(summary: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The summary with the place of the model. It is not kept in the folder, which may be moved."""
+    return {**summary, "final": str(folder / "final")}
+
+
+def source_counts(store: TokenStore) -> dict[str, int]:
+    """Sequences by source, most first."""
+    counts = np.bincount(store.source_N, minlength=len(store.sources))
+    return {store.sources[number]: int(counts[number]) for number in np.argsort(-counts, kind="stable")}
+
+
+def tokenizer_folder(source: str, settings: TrainSettings, folder: Path) -> str:
+    """Where it is: `source`, or a copy of it in `folder` that has the settings' chat template. Every rank calls it."""
+    if settings.chat_template is None:
+        return source
+    if ranks.is_first():
+        tokenizer = open_tokenizer(source, ends_text=True)
+        tokenizer.chat_template = read_chat_template(settings.chat_template)
+        with atomic_path(folder) as temporary:
+            tokenizer.save_pretrained(temporary)
+    ranks.barrier()
+    return str(folder)

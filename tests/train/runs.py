@@ -63,7 +63,7 @@ def run(folder: Path, settings: LoopSettings = SETTINGS, at_step: Callable[[int]
     class Watched(plain):  # type: ignore[misc, valid-type]
         def training_step(self, model: torch.nn.Module, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
             rows = [row for microbatch in inputs.microbatches for row in microbatch.rows]
-            append_jsonl(folder / f"rows-{ranks.this()}.jsonl", {"step": inputs.step.index + 1, "rows": rows})
+            append_jsonl(folder / f"rows-{ranks.rank()}.jsonl", {"step": inputs.step.index + 1, "rows": rows})
             return super().training_step(model, inputs, num_items_in_batch)
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -78,7 +78,7 @@ def run(folder: Path, settings: LoopSettings = SETTINGS, at_step: Callable[[int]
             model = tiny_model(dtype=torch.float64 if double else torch.float32)
             if parallel_mode(settings) == "fsdp2":
                 shard(model, settings)
-            ranks.by_first(partial(tiny_store, folder))
+            ranks.on_first_rank(partial(tiny_store, folder))
             store = TokenStore.open(folder / "tokens")
             trainer, summary = fitting.fit(model, store, settings, folder, label="test")
             weights = {name: checkpoint.whole(p) for name, p in trainer.model.named_parameters()}

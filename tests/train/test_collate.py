@@ -59,7 +59,7 @@ def test_weights_of_a_step_sum_to_one_over_all_ranks_and_the_schedule_switches()
     plan = plan_steps(
         [s.length_tokens for s in data], counts, window=20, sequences_per_step=3, strategy="balanced", ranks=2
     )
-    schedule = WeightSchedule("token", "sequence", begin=0, end=1)
+    schedule = WeightSchedule("token", "sequence", switch=1)
     for step in range(len(plan)):
         batches = [
             StepLoader(data, plan, schedule, r, averaged_ranks=2, dtype=torch.float64).batch(step) for r in (0, 1)

@@ -14,7 +14,7 @@ from longalign.core.rope import frequencies
 from longalign.errors import ModelError
 from longalign.train.attention import NAME
 from longalign.train.check_isolation import check_isolation
-from longalign.train.export import write_earlier_rope
+from longalign.train.export import write_transformers4_rope
 from longalign.train.loss import attach_loss
 from longalign.train.model import check_vocabulary, load_config, load_model
 from tests.train.tiny import tiny_config, tiny_model
@@ -75,7 +75,7 @@ def test_an_export_has_the_same_rope_for_readers_of_either_notation(
     model, _ = load_model(tmp_path, rope=RopeSettings(method=method), window=1024)
     model.save_pretrained(tmp_path)
     path = tmp_path / "config.json"
-    write_earlier_rope(path)
+    write_transformers4_rope(path)
     both = json.loads(path.read_text())
     only_earlier = {k: v for k, v in both.items() if k != "rope_parameters"}
     for config in (both, only_earlier):

@@ -14,7 +14,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_is_a_list_of_one(cls, values: Any) -> Any:
+    def _wrap_scalar(cls, values: Any) -> Any:
         """Where several values may stand one may stand alone: `--decontaminate FILE`, `text: books/`."""
         if not isinstance(values, dict):
             return values
@@ -28,7 +28,7 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _reject_bare_flag(cls, value: Any, info: ValidationInfo) -> Any:
         """`--learning_rate` without a value reads as true, which must not become 1."""
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):

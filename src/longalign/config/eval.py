@@ -106,7 +106,7 @@ class EvalSettings(Settings):
     leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
 
     @model_validator(mode="after")
-    def _only_chat_has_questions_of_its_own(self) -> EvalSettings:
+    def _require_cases(self) -> EvalSettings:
         for part in ("longbench", "mt_bench"):
             judged: ChatSettings | None = getattr(self, part)
             if judged is not None and not judged.cases:

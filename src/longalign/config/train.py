@@ -124,7 +124,7 @@ class LoopSettings(OptimizerSettings):
         return self
 
     @model_validator(mode="after")
-    def _zero_3_gathers_whole_layers_at_equal_times(self) -> Self:
+    def _check_zero3_conflicts(self) -> Self:
         if self.parallel == "deepspeed" and self.mlp_tile_tokens:
             raise ValueError(
                 "mlp_tile_tokens: ZeRO-3 gathers weights at each call, and ranks have different numbers of tiles; "

@@ -33,17 +33,16 @@ The rival itself can be had for comparison, with the packs of a plan whose packs
 
     plain_packing   w_i = 1 / (K * sum_{j in pack of i} N_j)     Eq. 3; K counts packs with targets
 
-Each mode satisfies sum_i w_i * N_i = 1, so a mixture of two modes does as well and needs no further division. All
-counts are in the step plan before the step runs: no collective is needed. Ranks whose gradients are averaged over R
-ranks multiply their part of the loss by R. Sequences without targets get weight 0 and are not part of M.
+Each mode satisfies sum_i w_i * N_i = 1. All counts are in the step plan before the step runs: no collective is needed.
+Ranks whose gradients are averaged over R ranks multiply their part of the loss by R. Sequences without targets get
+weight 0 and are not part of M.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,7 +51,6 @@ from longalign.errors import ConfigError
 
 WeightingMode = Literal["token", "sequence", "sqrt", "plain_packing"]
 WEIGHTING_MODES: Sequence[str] = get_args(WeightingMode)
-_SCHEDULE = re.compile(r"(?P<first>\w+)->(?P<last>\w+)(@(?P<begin>\d+)-(?P<end>\d+))?")
 
 
 def sequence_weights(
@@ -90,46 +88,16 @@ def sequence_weights(
 
 @dataclass(frozen=True)
 class WeightSchedule:
-    """A mode, or a straight line from one mode to another over steps `begin` (all `first`) to `end` (all `last`).
-
-    A token-mean stage followed by a sequence-mean stage is `begin == end`.
-    """
+    """The mode of each step: `first` before step `switch`, `last` from then on."""
 
     first: WeightingMode
     last: WeightingMode
-    begin: int = 0
-    end: int = 0
+    switch: int = 0
 
-    @classmethod
-    def parse(cls, text: str, steps: int) -> WeightSchedule:
-        """`"sequence"`, `"token->sequence"` (over the whole run of `steps`) or `"token->sequence@100-400"`."""
-        match = _SCHEDULE.fullmatch(text.replace(" ", ""))
-        first, last = (match["first"], match["last"]) if match else (text.strip(), text.strip())
-        for mode in (first, last):
-            if mode not in WEIGHTING_MODES:
-                raise ConfigError(
-                    f"weighting: {text!r} is neither one of {', '.join(WEIGHTING_MODES)} "
-                    "nor a schedule such as 'token->sequence' or 'token->sequence@100-400' (steps)"
-                )
-        begin, end = 0, max(steps - 1, 0)
-        if match and match["begin"] is not None:
-            begin, end = int(match["begin"]), int(match["end"])
-        if end < begin:
-            raise ConfigError(f"weighting: {text!r} ends at step {end}, before it begins at step {begin}")
-        return cls(cast(WeightingMode, first), cast(WeightingMode, last), begin, end)
-
-    def last_share(self, step: int) -> float:
-        """Share of mode `last` at `step`, 0 to 1."""
-        if self.first == self.last or step >= self.end:
-            return 1.0
-        if step <= self.begin:
-            return 0.0
-        return (step - self.begin) / (self.end - self.begin)
+    def mode(self, step: int) -> WeightingMode:
+        """The mode in force at `step`."""
+        return self.first if step < self.switch else self.last
 
     def weights(self, target_counts: ArrayLike, step: int, packs: ArrayLike | None = None) -> NDArray[np.float64]:
-        """`sequence_weights` of the mixture in force at `step`."""
-        share = self.last_share(step)
-        weights = sequence_weights(target_counts, self.last, packs) * share
-        if share < 1.0:
-            weights += sequence_weights(target_counts, self.first, packs) * (1.0 - share)
-        return weights
+        """`sequence_weights` of the mode in force at `step`."""
+        return sequence_weights(target_counts, self.mode(step), packs)

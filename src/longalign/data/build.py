@@ -25,7 +25,7 @@ from longalign.base.stage import lock
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.data.build_files import Paths, finished, set_aside, sha256, stamp_of, write_jsonl
-from longalign.data.build_report import BuildPlan, Tally, build_report, nothing_usable, plan_build, report_text
+from longalign.data.build_report import BuildPlan, Tally, build_report, no_usable_document, plan_build, report_text
 from longalign.data.corpus import Corpus, entries_for, open_corpus, plant
 from longalign.data.documents import documents_fingerprint
 from longalign.data.instruct import Attempt, Rejection, make_row, row_id, row_of
@@ -58,7 +58,7 @@ def build(settings: DataSettings, out: Path, *, plan_only: bool = False) -> dict
         try:
             entries = corpus.entries(settings.min_length_tokens)
             if not entries:
-                raise DataError(nothing_usable(corpus.report, settings))
+                raise DataError(no_usable_document(corpus.report, settings))
             plan = plan_build(entries, settings)
             if plan_only:
                 return {"plan": plan.as_dict(), "corpus": corpus.report, "text": "\n".join(plan.lines(settings))}

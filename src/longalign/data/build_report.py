@@ -94,7 +94,7 @@ def report_text(report: dict[str, Any]) -> str:
     return "\n".join([*lines, f"note: {report['notice']}"] if report["notice"] else lines)
 
 
-def nothing_usable(report: dict[str, Any], settings: DataSettings) -> str:
+def no_usable_document(report: dict[str, Any], settings: DataSettings) -> str:
     """Why a corpus gives no row at all."""
     dropped = ", ".join(f"{reason}: {count}" for reason, count in report["dropped_by_reason"].items())
     least = settings.min_length_tokens or SHORTEST_TOKENS

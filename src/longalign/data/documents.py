@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
 
 from longalign.base.files import files_below, fingerprint, fingerprint_path
 from longalign.base.sources import is_builtin
@@ -136,17 +135,6 @@ def _documents(file: Path, label: str, skipped: list[Skipped]) -> Iterator[Docum
 def _first_line(text: str) -> str:
     line = text.lstrip("#=*- \n").split("\n", 1)[0]
     return " ".join(line.split())[:120]
-
-
-def metadata(document: Document) -> dict[str, Any]:
-    """What a row says about its document."""
-    return {
-        "document": document.id,
-        "title": document.title,
-        "source": document.source,
-        "language": document.language,
-        "origin": document.origin,
-    }
 
 
 # Kind -> words by which a field of the Pile, RedPajama, or a folder name says so; whole words of lower-case text.

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from longalign.base.files import append_jsonl, read_jsonl
 from longalign.base.progress import Progress
-from longalign.core.stats import Interval, wilson_interval
+from longalign.core.stats import wilson_interval
 from longalign.errors import ModelError
 from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request
 
@@ -162,11 +162,6 @@ def spend(answers: Sequence[Answer]) -> dict[str, Any]:
 def _sum(answers: Sequence[Answer], name: str) -> float | None:
     values = [getattr(answer, name) for answer in answers if getattr(answer, name) is not None]
     return sum(values) if values else None
-
-
-def interval_fields(interval: Interval) -> dict[str, Any]:
-    """An interval as JSON fields."""
-    return {"low": _round(interval.low), "high": _round(interval.high)}
 
 
 def _round(value: float | None) -> float | None:

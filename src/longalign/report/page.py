@@ -21,7 +21,7 @@ from longalign.report.collect import Findings, collect
 from longalign.report.judged import ChatSection, chat_section
 from longalign.report.manifest import manifest_section
 from longalign.report.needle import NeedleGrid, NeedleSection, needle_section
-from longalign.report.paper_table import ours_as_in_table_2
+from longalign.report.paper_table import table_2_rows
 from longalign.report.samples import samples
 from longalign.report.short import ShortRow, ShortSection, leaderboard_section, short_section
 from longalign.report.training import data_section, throughput_section, training_section
@@ -74,7 +74,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
         "samples": samples(findings),
         "manifest": manifest_section(findings),
         "paper": paper,
-        "ours": ours_as_in_table_2(findings),
+        "ours": table_2_rows(findings),
     }
 
 

@@ -18,7 +18,7 @@ HARNESS = ("arc_challenge", "hellaswag", "truthfulqa_mc2", "mmlu")
 GROUPS = ("single-document QA", "multi-document QA", "summary")
 
 
-def ours_as_in_table_2(findings: Findings) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def table_2_rows(findings: Findings) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(label, cells in the order of `paper.COLUMNS`) of every model that has at least one of them."""
     by_part: dict[str, dict[str, Results]] = {
         part: {label: [s.results for s in stages if s.results] for label, stages in findings.evaluated(part).items()}

@@ -28,7 +28,7 @@ def preview(settings: LoopSettings, source: str, tokens: Path, out: Path | None 
             settings,
             model=source,
             machine=machine_name(),
-            ranks=ranks.count(),
+            ranks=ranks.world_size(),
             parallel=parallel_mode(settings),
             data=(str(tokens),),
         ),

@@ -90,7 +90,7 @@ def save(
     """
     final = folder / f"{PREFIX}{step}"
     temporary = folder / f".{PREFIX}{step}.tmp"
-    generators = ranks.gather({"torch": torch.get_rng_state(), "cuda": _cuda_rng()})
+    generators = ranks.all_gather({"torch": torch.get_rng_state(), "cuda": _cuda_rng()})
     trouble = None
     try:
         if ranks.is_first():
@@ -98,7 +98,7 @@ def save(
             temporary.mkdir(parents=True)
         _write_tensors(temporary, model, optimizer)
         if ranks.is_first():
-            state = {"step": step, "ranks": ranks.count(), "groups": _groups(optimizer), **_host_rng()}
+            state = {"step": step, "ranks": ranks.world_size(), "groups": _groups(optimizer), **_host_rng()}
             _write_rest(temporary, generators, {"state.json": state, **others})
             _seal(temporary)
             shutil.rmtree(final, ignore_errors=True)
@@ -173,8 +173,8 @@ def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
 def load_generators(checkpoint: Path) -> None:
     """Restore this rank's random generators; a rank that did not exist then keeps its own."""
     state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    path = checkpoint / f"rng-{ranks.this()}.safetensors"
-    if not path.exists() or state["ranks"] != ranks.count():
+    path = checkpoint / f"rng-{ranks.rank()}.safetensors"
+    if not path.exists() or state["ranks"] != ranks.world_size():
         return
     with safe_open(path, framework="pt") as file:
         torch.set_rng_state(file.get_tensor("torch"))

@@ -86,14 +86,14 @@ def _write_plain(
         with atomic_path(final) as temporary:
             model.save_pretrained(str(temporary), state_dict=state)
             tokenizer.save_pretrained(str(temporary))
-            write_earlier_rope(temporary / "config.json")
+            write_transformers4_rope(temporary / "config.json")
             write_earlier_tokenizer(temporary / "tokenizer_config.json")
             (temporary / "README.md").write_text(card, encoding="utf-8")
     finally:
         model.config.use_cache, model.config.dtype = before
 
 
-def write_earlier_rope(path: Path) -> None:
+def write_transformers4_rope(path: Path) -> None:
     """Say RoPE in config.json in the notation of transformers 4 too, beside `rope_parameters`.
 
     What reads `rope_theta` and `rope_scaling` only (transformers 4, and vLLM and others built on it) would take base
@@ -194,7 +194,7 @@ Made from `{base}` with [LongAlign](https://arxiv.org/abs/2401.18058)'s recipe. 
 ## Measured
 
 Training loss over the last ten steps: {loss}. {summary["target_tokens_per_s"]:,.0f} target tokens/s
-({summary["tokens_per_s"]:,.0f} tokens/s) on {ranks.count()} process(es), {hardware}.
+({summary["tokens_per_s"]:,.0f} tokens/s) on {ranks.world_size()} process(es), {hardware}.
 {losses}
 Step plan `{summary["plan_hash"][:16]}`, commit `{machine["commit"] or "release"}`,
 {", ".join(f"{k} {v}" for k, v in machine["versions"].items())}.

@@ -92,7 +92,7 @@ class _Curves:
     ) -> None:
         self.path, self.heldout, self.settings, self.group = path, heldout, settings, group
         kept = json.loads(path.read_text(encoding="utf-8")) if ranks.is_first() and path.exists() else {}
-        self.values: dict[str, dict[str, float | None]] = ranks.share(kept)
+        self.values: dict[str, dict[str, float | None]] = ranks.broadcast(kept)
 
     def has(self, name: str) -> bool:
         return name in self.values or self.heldout is None
@@ -114,5 +114,5 @@ def _tokens(
     encoder = MixedEncoder(DocumentEncoder(tokenizer, settings.window), RowEncoder(tokenizer, settings.window))
     folders = (out / "tokens", out / "heldout-tokens")
     make = partial(tokenize_texts, settings.text, settings.data, folders, encoder, seed=settings.seed)
-    ranks.by_first(partial(make, stamp=fingerprint(inputs)))
+    ranks.on_first_rank(partial(make, stamp=fingerprint(inputs)))
     return TokenStore.open(folders[0]), TokenStore.open(folders[1]) if folders[1].exists() else None

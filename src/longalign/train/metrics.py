@@ -119,7 +119,7 @@ class NllSums:
             bad = [row for row, good in zip(rows, finite, strict=True) if not good] or list(rows)
             names = ", ".join(f"{row} ({name})" for row, name in zip(bad, names_of(bad[:8]), strict=False))
             raise RunError(
-                f"step {step}: the loss is {float(loss)} in microbatch {number} of rank {ranks.this()}, row {names}; "
+                f"step {step}: the loss is {float(loss)} in microbatch {number} of rank {ranks.rank()}, row {names}; "
                 "the last checkpoint is untouched: lower the learning rate or look at that row"
             )
 
@@ -134,7 +134,7 @@ class NllSums:
                 sums[: self.groups.size] += self.groups.add(index, nll / np.maximum(counts, 1))
                 sums[-2] += float(nll.sum())
         self.parts.clear()
-        return ranks.total(torch.from_numpy(sums)).numpy()
+        return ranks.all_reduce_sum(torch.from_numpy(sums)).numpy()
 
     def by_row(self, microbatch: Microbatch, nll_t: Tensor) -> NDArray[np.float64]:
         """What this rank holds of each row's sum."""

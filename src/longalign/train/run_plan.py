@@ -49,7 +49,7 @@ def fit(
     it will train, on its devices, before the first step. Writes plan.npz, metrics.jsonl and checkpoints/ into `folder`.
     Returns the trainer, whose `model` is trained, and a summary.
     """
-    resumed = ranks.by_first(partial(checkpoint.newest_good, folder / "checkpoints", say))
+    resumed = ranks.on_first_rank(partial(checkpoint.newest_good, folder / "checkpoints", say))
     done = checkpoint.step_of(resumed) if resumed else 0
     plan = step_plan(store, settings, folder, cost=model_cost(model), from_step=done)
     steps = min(len(plan), settings.max_steps or len(plan))
@@ -58,8 +58,8 @@ def fit(
         store,
         plan,
         weight_schedule(settings),
-        data_rank=ranks.this() // settings.sequence_parallel,
-        averaged_ranks=ranks.count(),
+        data_rank=ranks.rank() // settings.sequence_parallel,
+        averaged_ranks=ranks.world_size(),
         first_step=done,
         dtype=torch.float64 if dtype == torch.float64 else torch.float32,
     )
@@ -69,7 +69,7 @@ def fit(
         heldout = HeldOut.of(
             heldout_store,
             window=settings.window,
-            ranks_=ranks.count(),
+            ranks_=ranks.world_size(),
             data_rank=loader.data_rank,
             sequence_parallel=settings.sequence_parallel,
         )
@@ -87,7 +87,7 @@ def fit(
             training_arguments(settings, folder, steps),
             settings=settings,
             loader=loader,
-            meter=StepMeter(folder / "metrics.jsonl", plan, Groups.of_store(store), ranks.count(), peak_flops()),
+            meter=StepMeter(folder / "metrics.jsonl", plan, Groups.of_store(store), ranks.world_size(), peak_flops()),
             checkpoints=folder / "checkpoints",
             names_of=store.names,
             heldout=heldout,
@@ -111,7 +111,7 @@ def step_plan(
     path = folder / "plan.npz"
     if path.exists():
         plan = load_plan(path)
-        now = (ranks.count(), settings.sequence_parallel)
+        now = (ranks.world_size(), settings.sequence_parallel)
         if (plan.ranks, plan.rules.sequence_parallel) != now:
             plan = replan(plan, ranks=now[0], sequence_parallel=now[1], from_step=from_step)
         return plan
@@ -123,7 +123,7 @@ def step_plan(
         window=settings.window,
         sequences_per_step=settings.sequences_per_step,
         strategy=settings.strategy,
-        ranks=ranks.count(),
+        ranks=ranks.world_size(),
         seed=settings.seed,
         epochs=settings.num_train_epochs,
         token_limit=token_limit(settings),
@@ -164,8 +164,7 @@ def start_sequence_parallel(config: Any, settings: LoopSettings) -> SequencePara
 
 def weight_schedule(settings: LoopSettings) -> WeightSchedule:
     """`weighting`, after `token_weighting_steps` steps of token weighting."""
-    switch = settings.token_weighting_steps
-    return WeightSchedule("token", settings.weighting, begin=switch, end=switch)
+    return WeightSchedule("token", settings.weighting, switch=settings.token_weighting_steps)
 
 
 def summarise(folder: Path, plan: StepPlan, steps: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _tokens(
             files = dict.fromkeys(settings.eval_data)
             tokenize_rows(out / "heldout-tokens", files, encoder, seed=settings.seed, stamp=stamp)
 
-    ranks.by_first(make)
+    ranks.on_first_rank(make)
     heldout = TokenStore.open(out / "heldout-tokens") if settings.eval_data else None
     return TokenStore.open(out / "tokens"), heldout
 

@@ -54,13 +54,13 @@ def open_shared_stage(
 
     disable_progress_bar()
     ranks.start(alone=parallel_mode(settings) == "fsdp2")
-    found = ranks.by_first(inputs)
+    found = ranks.on_first_rank(inputs)
     if not ranks.is_first():
-        yield SharedStage(out, ranks.share(None), found, None)
+        yield SharedStage(out, ranks.broadcast(None), found, None)
         return
     with open_stage(out, name, settings=settings, inputs=found, version=version) as run:
         finished = run.summary if run.done else None
-        ranks.share(finished)
+        ranks.broadcast(finished)
         yield SharedStage(out, finished, found, run)
 
 

@@ -118,7 +118,7 @@ def _patient_rank(rank: int, store: str) -> None:
         time.sleep(5)
         return f"made by rank {rank}"
 
-    assert ranks.by_first(work) == "made by rank 0"
+    assert ranks.on_first_rank(work) == "made by rank 0"
     dist.destroy_process_group()
 
 

@@ -32,7 +32,7 @@ def shard(model: nn.Module, settings: LoopSettings) -> nn.Module:
     """
     ranks.wait_for_first()  # it has read the weights by now
     device = ranks.this_device()
-    how: dict[str, Any] = {"mesh": init_device_mesh(device.type, (ranks.count(),))}
+    how: dict[str, Any] = {"mesh": init_device_mesh(device.type, (ranks.world_size(),))}
     if device.type == "cuda" and settings.dtype == "bfloat16":
         how["mp_policy"] = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
@@ -47,7 +47,7 @@ def shard(model: nn.Module, settings: LoopSettings) -> nn.Module:
 def _receive(unit: nn.Module, device: torch.device) -> None:
     """Put the tensors of `unit` that are not sharded yet on `device`, with the first rank's values and dtypes."""
     tensors = [t for t in chain(unit.parameters(), unit.buffers()) if not isinstance(t, DTensor)]
-    dtypes = ranks.share([t.dtype for t in tensors])
+    dtypes = ranks.broadcast([t.dtype for t in tensors])
     for tensor, dtype in zip(tensors, dtypes, strict=True):
         if ranks.is_first():
             value = tensor.detach().to(device).contiguous()

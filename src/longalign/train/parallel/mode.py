@@ -63,7 +63,7 @@ def training_arguments(settings: LoopSettings, folder: Path, steps: int) -> Any:
 
 def parallel_mode(settings: LoopSettings) -> str:
     """`settings.parallel`, or what suits the machine. Raises `ConfigError` for what the number of ranks excludes."""
-    several = ranks.count() > 1
+    several = ranks.world_size() > 1
     how = settings.parallel
     quantised = isinstance(settings, TrainSettings) and settings.quantize is not None
     if how is None and (settings.cpu_offload or (several and torch.cuda.is_available() and not quantised)):
@@ -71,11 +71,13 @@ def parallel_mode(settings: LoopSettings) -> str:
     elif how is None:
         how = "ddp" if several else "none"
     if how == "none" and several:
-        raise ConfigError(f"parallel: none, but {ranks.count()} processes were started; use ddp, fsdp2 or deepspeed")
+        raise ConfigError(
+            f"parallel: none, but {ranks.world_size()} processes were started; use ddp, fsdp2 or deepspeed"
+        )
     if how == "ddp" and not several:
         return "none"
-    if ranks.count() % settings.sequence_parallel:
-        raise ConfigError(f"sequence_parallel: {settings.sequence_parallel} does not divide {ranks.count()} ranks")
+    if ranks.world_size() % settings.sequence_parallel:
+        raise ConfigError(f"sequence_parallel: {settings.sequence_parallel} does not divide {ranks.world_size()} ranks")
     return how
 
 

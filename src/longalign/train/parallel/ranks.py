@@ -22,18 +22,18 @@ LONGEST_WORK = timedelta(days=7)
 """What a rank waits for the first one to prepare."""
 
 
-def count() -> int:
+def world_size() -> int:
     """Processes of this run; 1 without torchrun."""
     return dist.get_world_size() if _running() else int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def this() -> int:
+def rank() -> int:
     """This process, from 0."""
     return dist.get_rank() if _running() else int(os.environ.get("RANK", "0"))
 
 
 def is_first() -> bool:
-    return this() == 0
+    return rank() == 0
 
 
 def start(*, alone: bool = False) -> None:
@@ -41,13 +41,13 @@ def start(*, alone: bool = False) -> None:
 
     A single process needs none, but with `alone` it forms one by itself, so that FSDP2 has something to shard over.
     """
-    if _running() or (count() == 1 and not alone):
+    if _running() or (world_size() == 1 and not alone):
         return
     device = this_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    if count() == 1:
+    if world_size() == 1:
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
     else:
@@ -67,7 +67,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def share(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """The first rank's `value`, everywhere."""
     if not _running():
         return value
@@ -76,7 +76,7 @@ def share(value: Any) -> Any:
     return box[0]
 
 
-def by_first(work: Callable[[], T]) -> T:
+def on_first_rank(work: Callable[[], T]) -> T:
     """What `work()` returns on the first rank, everywhere. The others wait as long as it takes: hashing and tokenising
     a corpus, reading and writing weights take hours, while collectives of training should fail after minutes."""
     if not _running():
@@ -90,19 +90,19 @@ def by_first(work: Callable[[], T]) -> T:
 
 def wait_for_first() -> None:
     """Meet where the first rank may come hours later."""
-    by_first(lambda: None)
+    on_first_rank(lambda: None)
 
 
-def gather(value: Any) -> list[Any]:
+def all_gather(value: Any) -> list[Any]:
     """Every rank's `value`, in rank order."""
     if not _running():
         return [value]
-    found: list[Any] = [None] * count()
+    found: list[Any] = [None] * world_size()
     dist.all_gather_object(found, value)
     return found
 
 
-def total(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """Sum over ranks, elementwise."""
     if _running():
         dist.all_reduce(values)

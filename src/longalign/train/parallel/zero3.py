@@ -44,8 +44,8 @@ def put(parameter: Tensor, value: Tensor, key: str | None = None) -> None:
     import deepspeed
 
     size = parameter.ds_tensor.numel()  # type: ignore[attr-defined]  # the last partition is filled up
-    flat = pad(value.flatten(), (0, size * ranks.count() - value.numel()))
-    mine = flat[size * ranks.this() : size * (ranks.this() + 1)]
+    flat = pad(value.flatten(), (0, size * ranks.world_size() - value.numel()))
+    mine = flat[size * ranks.rank() : size * (ranks.rank() + 1)]
     if key is None:
         deepspeed.utils.safe_set_local_fp32_param(parameter, mine)
     else:

@@ -1,0 +1,44 @@
+"""What a setting decides: a stage's result, how it is computed, or what is reported. Only the first restarts a stage.
+
+    concurrency: int = Field(8, description="calls under way at once", json_schema_extra=EXECUTION)
+
+A setting without a mark decides the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+Decides = Literal["result", "execution", "reporting"]
+EXECUTION: dict[str, Any] = {"decides": "execution"}
+REPORTING: dict[str, Any] = {"decides": "reporting"}
+
+
+def decides(settings: type[BaseModel], name: str) -> Decides:
+    """What field `name` of a settings class decides."""
+    extra = settings.model_fields[name].json_schema_extra
+    found: Any = extra.get("decides", "result") if isinstance(extra, Mapping) else "result"
+    return found
+
+
+def result_settings(settings: BaseModel) -> dict[str, Any]:
+    """The settings that decide the result, as JSON-able values; those of nested sections likewise."""
+    plain = settings.model_dump(mode="json")
+    kept: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        if decides(type(settings), name) == "result":
+            value = getattr(settings, name)
+            kept[name] = result_settings(value) if isinstance(value, BaseModel) else plain[name]
+    return kept
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in a tree that is no mapping."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

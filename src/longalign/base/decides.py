@@ -8,7 +8,7 @@ A setting without a mark decides the result.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel
 
@@ -20,8 +20,7 @@ REPORTING: dict[str, Any] = {"decides": "reporting"}
 def decides(settings: type[BaseModel], name: str) -> Decides:
     """What field `name` of a settings class decides."""
     extra = settings.model_fields[name].json_schema_extra
-    found: Any = extra.get("decides", "result") if isinstance(extra, Mapping) else "result"
-    return found
+    return cast(Decides, extra.get("decides", "result")) if isinstance(extra, Mapping) else "result"
 
 
 def result_settings(settings: BaseModel) -> dict[str, Any]:

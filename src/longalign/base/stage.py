@@ -1,10 +1,9 @@
 """A stage's folder: fingerprint, lock, manifest, atomic writes, resume.
 
 Every stage is `with open_stage(...) as stage: if stage.done: return stage.summary ... stage.finish(summary)`.
-The fingerprint hashes settings, inputs and the stage's code version. Inputs count by name and content, not by
-where they lie, so a run folder may be moved or named from another directory. A folder that carries the
-fingerprint is finished work and is skipped; one that carries it without a summary is continued; one of other
-settings is set aside under `superseded/`, never deleted.
+A finished folder is skipped and an unfinished one continued, unless something that decides the result has changed
+(base/same_result.py): then its outputs are set aside under `superseded/`, never deleted, and a line says what changed.
+Checkpoints are set aside only with `--restart`; without it the change is an error.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,11 +22,16 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from longalign.base.files import atomic_write_json, cannot_write, fingerprint, make_folder
+from longalign.base.files import atomic_write_json, cannot_write, make_folder
 from longalign.base.machine import describe_machine
+from longalign.base.progress import say
+from longalign.base.same_result import changed, stamp_of
 from longalign.errors import RunError
 
 MANIFEST = "stage.json"
+SCHEMA = 2
+"""1 (unwritten): the fingerprint covered every setting. 2: only those that decide the result."""
+LEDGER = re.compile(r"ledger\.sqlite(-wal|-shm)?$")
 
 
 @dataclass
@@ -58,28 +63,30 @@ class StageRun:
 
 @contextmanager
 def open_stage(
-    out: Path, name: str, *, settings: BaseModel, inputs: Mapping[str, str], version: int
+    out: Path, name: str, *, settings: BaseModel, inputs: Mapping[str, str], version: int, restart: bool = False
 ) -> Iterator[StageRun]:
     """Open the folder of one stage under a lock.
 
     `inputs` maps what the stage reads (a path, or the setting that names it) to content fingerprints; `version` counts
-    changes of the stage's code that change its result. Raises `RunError` when another process holds the folder, or it
-    cannot be written.
+    changes of the stage's code that change its result. `restart` allows checkpoints of other settings to be set aside.
+    Raises `RunError` when another process holds the folder, when it cannot be written, or when it has checkpoints of
+    other settings and `restart` is not set.
     """
     make_folder(out)
-    read = {path: f"{Path(path).name}@{content}" for path, content in inputs.items()}
-    stamp = fingerprint(name, _by_content(settings.model_dump(mode="json"), read), sorted(read.values()), version)
     with lock(out):
         manifest = read_manifest(out)
-        if manifest and manifest["fingerprint"] != stamp:
-            set_aside(out, manifest)
+        if manifest and (changes := changed(manifest, name, settings, inputs, version)):
+            _make_way(out, manifest, changes, restart=restart)
             manifest = None
+        dumped = settings.model_dump(mode="json")
         if manifest is None:
             manifest = {
+                "schema": SCHEMA,
                 "stage": name,
-                "fingerprint": stamp,
+                "version": version,
+                "fingerprint": stamp_of(name, settings, inputs, version),
                 "status": "running",
-                "settings": settings.model_dump(mode="json"),
+                "settings": dumped,
                 "inputs": dict(inputs),
                 "started_at": _now(),
                 "wall_s": 0.0,
@@ -89,6 +96,8 @@ def open_stage(
         if stage.done:
             yield stage
             return
+        if manifest["settings"] != dumped:  # of execution or reporting: the latest are what it runs with
+            manifest |= {"settings": dumped, "resumed_at": _now()}
         stage.save()
         start, before = time.monotonic(), float(manifest["wall_s"])
         try:
@@ -98,33 +107,39 @@ def open_stage(
             stage.save()
 
 
-def _by_content(value: Any, read: Mapping[str, str]) -> Any:
-    """Settings with each input's path replaced by its name and content, wherever it stands: as key, field or item."""
-    if isinstance(value, dict):
-        named = {key: read[key] if key in read and isinstance(item, str) else item for key, item in value.items()}
-        return [[read.get(key, key), _by_content(item, read)] for key, item in named.items()]
-    if isinstance(value, list):
-        return [_by_content(item, read) for item in value]
-    return read.get(value, value) if isinstance(value, str) else value
+def _make_way(out: Path, manifest: Mapping[str, Any], changes: Sequence[str], *, restart: bool) -> None:
+    """Set work of other settings aside, with a line that says so; checkpoints only on demand."""
+    kept = len(list((out / "checkpoints").glob("*/")))
+    if kept and not restart:
+        raise RunError(
+            f"{out}: {'; '.join(changes)}. {kept} checkpoint{'s' if kept > 1 else ''} of the earlier run would be lost "
+            "to it: go back to the old value to carry on, add --restart to begin anew, or choose another --out"
+        )
+    attic = set_aside(out, manifest)
+    say(f"note: {out}: {'; '.join(changes)}; the earlier outputs are in {attic}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a stage folder, or None where there is none."""
+    """The manifest of a stage folder, or None where there is none. Those of earlier versions are read as they are."""
     path = folder / MANIFEST
     if not path.exists():
         return None
     try:
-        return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+        manifest = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
     except ValueError:
         raise RunError(f"{path}: damaged manifest; move the folder away and run the stage again") from None
+    if manifest.get("schema", 1) > SCHEMA:
+        raise RunError(f"{path}: written by a newer LongAlign (schema {manifest['schema']}); install that version")
+    return manifest
 
 
 def set_aside(folder: Path, manifest: Mapping[str, Any]) -> Path:
-    """Move the outputs of other settings into `superseded/`, so that nothing is mixed and nothing is lost."""
+    """Move outputs into `superseded/`, so that nothing is mixed and nothing is lost. Ledgers of paid replies stay:
+    they are keyed by what was asked, so whatever is asked again is not paid again."""
     attic = folder / "superseded" / f"{manifest['fingerprint'][:12]}-{int(time.time() * 1000)}"
     attic.mkdir(parents=True)
     for entry in folder.iterdir():
-        if entry.name not in ("superseded", ".lock"):
+        if entry.name not in ("superseded", ".lock") and not LEDGER.search(entry.name):
             os.replace(entry, attic / entry.name)
     return attic
 

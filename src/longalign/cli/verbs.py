@@ -22,6 +22,7 @@ from longalign.cli.options import (
     Model,
     Out,
     PlanOnly,
+    Restart,
     Seed,
     SettingsFile,
     Strategy,
@@ -58,6 +59,7 @@ def extend(
     max_steps: MaxSteps = None,
     seed: Seed = None,
     plan_only: PlanOnly = False,
+    restart: Restart = False,
     as_json: Json = False,
     file: SettingsFile = None,
 ) -> None:
@@ -69,7 +71,7 @@ def extend(
     wanted = settings(ExtendSettings, context, short | rope, file)
     from longalign.train.extend import extend as stage
 
-    show(stage(wanted, out, plan_only=plan_only), as_json)
+    show(stage(wanted, out, plan_only=plan_only, restart=restart), as_json)
 
 
 @data_app.command("build", **EXTRA)
@@ -164,6 +166,7 @@ def train(
     max_steps: MaxSteps = None,
     seed: Seed = None,
     plan_only: PlanOnly = False,
+    restart: Restart = False,
     as_json: Json = False,
     file: SettingsFile = None,
 ) -> None:
@@ -182,7 +185,7 @@ def train(
     wanted = settings(TrainSettings, context, short, file)
     from longalign.train.sft import train as stage
 
-    show(stage(wanted, out, plan_only=plan_only), as_json)
+    show(stage(wanted, out, plan_only=plan_only, restart=restart), as_json)
 
 
 @app.command()
@@ -207,6 +210,7 @@ def run(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="apply the recipe's `full` settings")] = False,
     plan_only: PlanOnly = False,
+    restart: Restart = False,
     as_json: Json = False,
 ) -> None:
     """The whole recipe from one file; the same command again carries on."""
@@ -215,7 +219,7 @@ def run(
 
     overrides = parse_overrides(context.args)
     resolved, _ = load_run(recipe, overrides, full=full, documents=documents)
-    show(pipeline(resolved, out or Path("runs") / resolved.name, plan_only=plan_only), as_json)
+    show(pipeline(resolved, out or Path("runs") / resolved.name, plan_only=plan_only, restart=restart), as_json)
 
 
 @app.command()

@@ -25,7 +25,8 @@ TASKS = {
 EARLIER_NAMES = {"chat": "longbench_chat"}
 """What results and folders of earlier versions call a task."""
 ENTRY_POINTS = "longalign.tasks"
-RESERVED = {"task", *(name for name in EvalSettings.model_fields if name not in TASKS)}
+RESERVED = {"task", *(name for name in EvalSettings.model_fields if name not in (*TASKS, "tasks"))}
+"""Settings of every evaluation, which a task cannot use as names of its own."""
 
 
 def current_name(name: str) -> str:
@@ -62,6 +63,8 @@ def find_task(name: str) -> type[Task[Any]]:
         raise ConfigError(f"task `{name}`: `{attribute}` of {module} is no Task{nearest(attribute, others)}")
     if missing := [key for key in ("name", "title", "settings_class") if not hasattr(found, key)]:
         raise ConfigError(f"task `{name}`: {attribute} does not set {', '.join(missing)}")
+    if not found.name.isidentifier() or known.get(found.name, place) != place:
+        raise ConfigError(f"task `{name}`: `{found.name}` is no name, or that of another task; choose another `name`")
     if taken := RESERVED & found.settings_class.model_fields.keys():
         raise ConfigError(f"task `{name}`: `{min(taken)}` is a setting of every evaluation; name its own another way")
     return found

@@ -21,7 +21,7 @@ from longalign.core.model_shape import ModelShape
 from longalign.data.build_report import plan_build
 from longalign.data.select import Entry, document_limit
 from longalign.errors import ConfigError
-from longalign.eval.evaluate import plan_eval
+from longalign.eval.cost import plan_eval
 from longalign.plan.known_models import local_file, model_shape
 from longalign.plan.lengths import fit_to_window
 from longalign.plan.recipe_lengths import (
@@ -88,10 +88,7 @@ def plan_run(settings: RunSettings, out: Path) -> dict[str, Any]:
     models = 1 + (extend is not None) + len(arms) * len(settings.seeds)
     window = max((row["window"] for row in [*arms.values(), *([extend] if extend else [])]), default=4096)
     evaluation = plan_eval(settings.eval, models=models, window=window)
-    prompts = evaluation.pop("prompt_lengths")
-    evaluation["accelerator_hours"] = (
-        models * sum(_reading_s(shape, found, settings) for found in prompts.values()) / 3600
-    )
+    reading_s = sum(_reading_s(shape, found, settings) for found in evaluation.prompt_tokens_N.values())
     summary: dict[str, Any] = {
         "name": settings.name,
         "model": settings.model,
@@ -102,7 +99,7 @@ def plan_run(settings: RunSettings, out: Path) -> dict[str, Any]:
         "extend": extend,
         "data": data,
         "arms": arms,
-        "eval": evaluation,
+        "eval": evaluation.as_dict() | {"accelerator_hours": models * reading_s / 3600},
     }
     summary["totals"] = _totals(summary)
     summary["notes"] = _notes(summary, source)

@@ -40,7 +40,9 @@ class EvalPlan:
 
 def plan_eval(settings: EvalSettings, *, models: int, window: int) -> EvalPlan:
     """What the tasks that are set ask of `models` models with this window; notes say what is assumed or left out."""
-    lengths, judge, notes = {}, {}, []
+    lengths: dict[str, NDArray[np.int64]] = {}
+    judge: dict[str, JudgeCost] = {}
+    notes: list[str] = []
     for task in tasks_of(settings):
         cost = task.cost(window)
         notes += cost.notes

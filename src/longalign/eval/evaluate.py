@@ -65,7 +65,7 @@ def one_task(settings: EvalSettings, task: Task[Any]) -> EvalSettings:
 
     A task that `EvalSettings` has no key for gets one, so that its settings are validated, and count, like all others.
     """
-    none = {"tasks": {}, **dict.fromkeys(TASKS.keys() & EvalSettings.model_fields.keys())}
+    none: dict[str, Any] = {"tasks": {}, **dict.fromkeys(TASKS.keys() & EvalSettings.model_fields.keys())}
     if task.name in EvalSettings.model_fields:
         return settings.model_copy(update={**none, task.name: task.settings})
     fields: dict[str, Any] = {task.name: (type(task.settings) | None, None)}

@@ -43,7 +43,7 @@ def results_table(results: dict[str, Any]) -> str:
     labels = list(dict.fromkeys(label for found in results.values() for label in found))
     columns: list[tuple[str, int, Callable[[str], float | None]]] = []
     for name, found in results.items():
-        first = next(iter(found.values()), {})
+        first: dict[str, Any] = next(iter(found.values()), {})
         if first and all(key.isdigit() for key in first):
             columns += [(length, 8, partial(_row_score, found, length)) for length in first]
         elif any(measure in first for measure in MEASURES):

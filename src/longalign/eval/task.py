@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from longalign.base.files import fingerprint, fingerprint_path
 from longalign.config import EvalSettings, Settings
 from longalign.data.documents import documents_fingerprint
-from longalign.errors import DataError
+from longalign.errors import ConfigError, DataError
 from longalign.eval.answers import ANSWERS, Answer, Item, passing_failures, spend
 from longalign.eval.results import Compared, Mean, Measured, ModelFacts, Row, Tally, mean_figure, tally
 from longalign.eval.subject import Subject, open_subject
@@ -146,7 +146,12 @@ class Figures:
 
 @dataclass(frozen=True)
 class ExactTask(Task[S], Generic[S, Q]):
-    """A task whose answers a rule scores. It needs `questions` and `score`; all else has a default."""
+    """A task whose answers a rule scores. It needs `questions` and `score`; all else has a default.
+
+    `graded`: whether scores are other numbers than 0 and 1, so that results hold means instead of shares.
+    """
+
+    graded: ClassVar[bool] = False
 
     @abstractmethod
     def questions(self, view: TokenView) -> Iterable[Q]:
@@ -188,12 +193,14 @@ class ExactTask(Task[S], Generic[S, Q]):
 
     def summarise(self, rows: Sequence[Row], model: ModelFacts) -> Any:
         """A frozen dataclass of figures, from the rows; the default has shares (or means) over all and by kind."""
-        scored = [self.compared.value(row) for row in rows if row["score"] is not None]
-        graded = any(value not in (0, 1) for value in scored)
 
         def figure(rows: Sequence[Row]) -> Tally | Mean:
             values = [self.compared.value(row) for row in rows if row["score"] is not None]
-            return mean_figure(values, len(rows)) if graded else tally([value == 1 for value in values], len(rows))
+            if self.graded:
+                return mean_figure(values, len(rows))
+            if odd := [value for value in values if value not in (0, 1)]:
+                raise ConfigError(f"task {self.name}: score {odd[0]} is neither 0 nor 1; set `graded = True`")
+            return tally([value == 1 for value in values], len(rows))
 
         return Figures(
             overall=figure(rows),

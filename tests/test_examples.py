@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from longalign.cli.verbs import spread_lists
+from tests.makers.models import make_model
+from tests.makers.rows import make_rows
 from tests.test_docs import commands, settings_of, verb_of
-from tests.train.test_stages import make_model, make_rows
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHELL = [*sorted(EXAMPLES.glob("*.sh")), EXAMPLES / "slurm.sbatch"]

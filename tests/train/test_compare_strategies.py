@@ -14,7 +14,8 @@ from longalign.core.step_plan import load_plan
 from longalign.data.rows import read_rows
 from longalign.data.store import TokenStore
 from longalign.train.compare_strategies import measure
-from tests.train.test_stages import make_model, make_rows
+from tests.makers.models import make_model
+from tests.makers.rows import make_rows
 
 STRATEGIES = ("padded", "sorted", "packed", "balanced")
 

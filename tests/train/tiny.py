@@ -6,13 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from transformers import LlamaConfig
 
 from longalign.train.attention import NAME, pack_kwargs, register
 from longalign.train.loss import attach_loss
+from tests.makers.models import VOCABULARY, tiny_config
 from tests.oracles.plain_loss import PlainSequence
-
-VOCABULARY = 89
 
 
 class DoubleThroughout(TorchFunctionMode):
@@ -26,24 +24,6 @@ class DoubleThroughout(TorchFunctionMode):
             args = tuple(torch.float64 if a is torch.float32 else a for a in args)
             kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in kwargs.items()}
         return func(*args, **kwargs)
-
-
-def tiny_config(config_class: type = LlamaConfig, **fields: Any) -> Any:
-    """A two-layer grouped-query config; weights spread widely, so that attention is far from uniform."""
-    shape: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "initializer_range": 0.15,
-        "max_position_embeddings": 128,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-    }
-    return config_class(**(shape | fields))
 
 
 def tiny_model(config: Any = None, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Module:

@@ -20,7 +20,8 @@ from longalign.base.files import read_jsonl
 from longalign.core.step_plan import load_plan
 from longalign.train import checkpoint
 from longalign.train.parallel import ranks
-from tests.train.test_stages import make_model, make_rows
+from tests.makers.models import make_model
+from tests.makers.rows import make_rows
 
 pytestmark = pytest.mark.slow
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.makers.models import make_model
+
 WORDS = ["the", "register", "gives", "seven", "values", "for", "the", "northern", "gate", "it", "is", "forty", "two"]
 
 
@@ -21,3 +23,10 @@ def make_rows(path: Path, count: int = 24, longest: int = 120) -> Path:
             source = "chat" if number % 3 else "long"
             file.write(json.dumps({"id": str(number), "messages": messages, "source": source}) + "\n")
     return path
+
+
+def make_inputs(folder: Path, rows: int = 24) -> Path:
+    """What training starts from: `folder` with model/ and rows.jsonl."""
+    make_model(folder / "model")
+    make_rows(folder / "rows.jsonl", rows)
+    return folder

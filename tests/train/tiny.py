@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from longalign.train.attention import NAME, pack_kwargs, register
 from longalign.train.loss import attach_loss
 from tests.makers.models import VOCABULARY, tiny_config
-from tests.oracles.plain_loss import PlainSequence
+from tests.oracles.plain_loss import PlainSequence, loss_and_gradients
 
 
 class DoubleThroughout(TorchFunctionMode):
@@ -85,9 +85,4 @@ def packed_inputs(sequences: Sequence[PlainSequence], **pack_options: Any) -> di
 
 def gradients_of(model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients of the packed path; leaves the model without gradients."""
-    model.zero_grad(set_to_none=True)
-    loss = model(**inputs).loss
-    loss.backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad(set_to_none=True)
-    return loss.detach(), gradients
+    return loss_and_gradients(model, lambda: model(**inputs).loss)

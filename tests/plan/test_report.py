@@ -22,6 +22,7 @@ from longalign.data.tokenize import TokenSequence
 from longalign.errors import ConfigError, DataError, PlanError
 from longalign.plan.report import model_shape, plan
 from tests.core.mixes import longalign_mix, targets_for
+from tests.makers.tokenizers import whole_words, with_template
 
 CONTRACT = (
     "strategy", "sequences", "dropped", "steps", "packs", "pack_efficiency", "idle_fraction", "speedup_over_padded",
@@ -159,14 +160,9 @@ def test_a_token_store_is_planned_as_it_is(tmp_path):
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    raw = Tokenizer(models.WordLevel(unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    raw.train_from_iterator(["word yes"], trainers.WordLevelTrainer(special_tokens=["<unk>", "<|end|>"]))
-    fast = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", unk_token="<unk>")
-    fast.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} <|end|> {% endfor %}"
+    template = "{% for m in messages %}{{ m.role }} {{ m.content }} <|end|> {% endfor %}"
+    core = whole_words(["word yes"], control=["<unk>", "<|end|>"], stops_apart=False)
+    fast = with_template(core, template, eos_token="<|end|>", unk_token="<unk>")
     folder = tmp_path_factory.mktemp("tokenizer")
     fast.save_pretrained(folder)
     return str(folder)

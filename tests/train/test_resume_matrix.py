@@ -20,8 +20,8 @@ from longalign.config import TrainSettings
 from longalign.core.step_plan import load_plan
 from longalign.errors import RunError
 from longalign.train.sft import train
+from tests.makers.rows import make_inputs
 from tests.train.runs import in_process, on_ranks
-from tests.train.test_stages import make_model, make_rows
 
 KILLED = -signal.SIGKILL
 STEPS = 24
@@ -61,10 +61,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("matrix")
-    make_model(folder / "model")
-    make_rows(folder / "rows.jsonl")
-    return folder
+    return make_inputs(tmp_path_factory.mktemp("matrix"))
 
 
 def settings(place: Path, **more: Any) -> TrainSettings:

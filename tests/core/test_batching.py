@@ -16,7 +16,8 @@ import longalign
 from longalign.core.batching import plan_steps, replan
 from longalign.core.gradient_shares import length_bias
 from longalign.core.model_shape import SequenceCost
-from longalign.core.step_plan import STRATEGIES, StepPlan
+from longalign.core.step_plan import StepPlan
+from longalign.core.strategies import STRATEGIES
 from longalign.errors import PlanError
 from tests.core.mixes import longalign_mix, targets_for
 
@@ -32,7 +33,7 @@ def cases(draw):
     sp = draw(st.sampled_from([1, 1, 2]))
     arguments = {
         "window": WINDOW,
-        "strategy": draw(st.sampled_from(STRATEGIES)),
+        "strategy": draw(st.sampled_from(tuple(STRATEGIES))),
         "ranks": draw(st.integers(1, 5)) * sp,
         "sequence_parallel": sp,
         "sequences_per_step": draw(st.integers(1, 30)),
@@ -230,14 +231,14 @@ def test_length_bias_is_measured_sorted_has_it_balanced_does_not():
     plan = lambda strategy, seed: plan_steps(
         lengths, window=65536, ranks=8, sequences_per_step=80, strategy=strategy, seed=seed
     )
-    ratios = [length_bias(plan("balanced", seed))["variance_ratio"] for seed in range(30)]
-    error = length_bias(plan("balanced", 0))["standard_error"]
+    ratios = [length_bias(plan("balanced", seed)).variance_ratio for seed in range(30)]
+    error = length_bias(plan("balanced", 0)).standard_error
     assert np.mean(ratios) == pytest.approx(1.0, abs=4 * error / np.sqrt(30))
     assert np.std(ratios) == pytest.approx(error, rel=0.5)
     sorted_bias = length_bias(plan("sorted", 0))
-    assert sorted_bias["variance_ratio"] > 70
-    assert sorted_bias["within_step_correlation"] > 0.99
-    assert abs(length_bias(plan("balanced", 0))["within_step_correlation"]) < 0.01
+    assert sorted_bias.variance_ratio > 70
+    assert sorted_bias.within_step_correlation > 0.99
+    assert abs(length_bias(plan("balanced", 0)).within_step_correlation) < 0.01
 
 
 def test_sorted_steps_are_consecutive_lengths_in_random_order():

@@ -25,6 +25,7 @@ from longalign.config import ExtendSettings
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import DocumentEncoder, MixedEncoder, RowEncoder, tokenize_texts
 from longalign.errors import ConfigError
+from longalign.plan.text import plan_summary
 from longalign.train.announce import announce
 from longalign.train.model import load_config
 from longalign.train.parallel import ranks
@@ -59,7 +60,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> d
         store, heldout = _tokens(settings, out, source, stage.inputs)
         report = announce(settings, store, source, out)
         if plan_only:
-            return report
+            return plan_summary(report)
         group = start_sequence_parallel(load_config(source), settings)
         curves = _Curves(out / "positions.json", heldout, settings, group)
         if settings.init == "weights" and not curves.has("original"):

@@ -5,7 +5,7 @@ Settings that exclude each other are refused here, so what can be planned can be
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ Strategy = Annotated[str, NameIn(STRATEGIES)]
 Weighting = Annotated[str, NameIn(WEIGHTINGS)]
 Overlong = Literal["truncate_middle_of_document", "truncate_right", "split", "drop"]
 Parallel = Literal["none", "ddp", "fsdp2", "deepspeed"]
+OF_PACKED = ("packing", "packs_per_step")
 
 
 class OptimizerSettings(Settings):
@@ -43,7 +44,10 @@ class BatchingSettings(Settings):
     """Which sequences every step trains on, and what counts once."""
 
     window: int = Field(65536, gt=1, description="maximum context in tokens")
-    strategy: Strategy = Field("balanced", description="how sequences become steps, ranks and microbatches")
+    strategy: Strategy = Field(
+        "balanced",
+        description="how sequences become steps, ranks and microbatches; with `packing` or `packs_per_step`: packed",
+    )
     weighting: Weighting = Field(
         "sequence",
         description="what counts once: a sequence (Eq. 2), a token, or between; plain_packing is Eq. 3, to compare",
@@ -67,6 +71,14 @@ class BatchingSettings(Settings):
     )
     num_train_epochs: int = Field(1, gt=0, description="times every sequence is trained on")
     seed: int = Field(0, ge=0, description="of every random choice of the stage")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _packing_means_packed(cls, values: Any) -> Any:
+        """Unless another strategy is named, which is refused below."""
+        if isinstance(values, dict) and any(values.get(name) is not None for name in OF_PACKED):
+            return {"strategy": "packed"} | values
+        return values
 
 
 class ExecutionSettings(Settings):
@@ -119,7 +131,7 @@ class StepSettings(OptimizerSettings, BatchingSettings, ExecutionSettings):
             raise ValueError(
                 f"weighting {self.weighting} needs strategy packed: the packs of {self.strategy!r} depend on the ranks"
             )
-        for name in ("packing", "packs_per_step"):
+        for name in OF_PACKED:
             if getattr(self, name) is not None and not fixed:
                 raise ValueError(f"{name} needs strategy packed: {self.strategy!r} fills no packs; leave it out")
         return self
@@ -150,7 +162,7 @@ class StepSettings(OptimizerSettings, BatchingSettings, ExecutionSettings):
         return self
 
 
-class AdapterSettings(StepSettings):
+class AdapterSettings(Settings):
     """Adapters (LoRA) beside frozen weights."""
 
     lora_rank: int | None = Field(None, gt=0, description="train adapters of this rank instead of all weights")
@@ -160,16 +172,6 @@ class AdapterSettings(StepSettings):
     quantize: Literal["4bit"] | None = Field(
         None, description="keep the frozen weights under LoRA in 4 bits (QLoRA, bitsandbytes NF4)"
     )
-
-    @model_validator(mode="after")
-    def _check_quantised(self) -> Self:
-        """Only frozen weights are quantised, and they stay whole on each rank."""
-        if self.quantize and self.lora_rank is None:
-            raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
-        how = "fsdp2" if self.parallel is None and self.cpu_offload else self.parallel
-        if self.quantize and how in ("fsdp2", "deepspeed"):
-            raise ValueError(f"quantize: {how} cannot split 4-bit weights over ranks; use ddp, without cpu_offload")
-        return self
 
 
 class RowSettings(Settings):
@@ -181,3 +183,17 @@ class RowSettings(Settings):
         None, description="Jinja file that renders conversations; default: the tokenizer's own (base models have none)"
     )
     thinking: Literal["keep", "strip"] = Field("keep", description="thinking blocks in assistant turns")
+
+
+class FineTuningSettings(StepSettings, AdapterSettings, RowSettings):
+    """What `train` and `plan` share besides."""
+
+    @model_validator(mode="after")
+    def _check_quantised(self) -> Self:
+        """Only frozen weights are quantised, and they stay whole on each rank."""
+        if self.quantize and self.lora_rank is None:
+            raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
+        how = "fsdp2" if self.parallel is None and self.cpu_offload else self.parallel
+        if self.quantize and how in ("fsdp2", "deepspeed"):
+            raise ValueError(f"quantize: {how} cannot split 4-bit weights over ranks; use ddp, without cpu_offload")
+        return self

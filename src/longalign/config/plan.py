@@ -12,7 +12,13 @@ from pydantic import Field, field_validator
 
 from longalign.base.decides import EXECUTION
 from longalign.config.base import Alias
-from longalign.config.execution import AdapterSettings, BatchingSettings, ExecutionSettings, Parallel, RowSettings
+from longalign.config.execution import (
+    AdapterSettings,
+    BatchingSettings,
+    ExecutionSettings,
+    FineTuningSettings,
+    Parallel,
+)
 from longalign.config.train import LoopSettings
 from longalign.core.hardware import Execution
 
@@ -28,7 +34,7 @@ def _parallel(sharding: Any) -> Any:
     return {"full": "fsdp2", "none": "ddp"}.get(sharding, sharding)
 
 
-class PlanSettings(AdapterSettings, RowSettings):
+class PlanSettings(FineTuningSettings):
     """Verb `plan`: what a training run would do, before it runs. Takes the settings of training."""
 
     aliases: ClassVar[Mapping[str, Alias]] = {

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from longalign.base.decides import EXECUTION, REPORTING
 from longalign.config.base import Settings
-from longalign.config.execution import AdapterSettings, RowSettings, StepSettings, Weighting
+from longalign.config.execution import FineTuningSettings, StepSettings, Weighting
 
 
 class RopeSettings(Settings):
@@ -62,7 +62,7 @@ class ExtendSettings(LoopSettings):
     weighting: Weighting = Field("token", description="continual pretraining counts tokens")
 
 
-class TrainSettings(LoopSettings, AdapterSettings, RowSettings):
+class TrainSettings(LoopSettings, FineTuningSettings):
     """Stage `train`: supervised fine-tuning with exact per-sequence weighting (paper section 3.2)."""
 
     model: str = Field("builtin:tiny-base", description="model directory or hub id")

@@ -31,6 +31,17 @@ CONTRACT = (
 )  # fmt: skip
 
 
+KEYS_OF_VERSION_1 = {
+    "strategy", "sequences", "sequences_without_targets", "dropped", "overlong_rule", "row_counts", "lengths_from",
+    "epochs", "steps", "packs", "packs_lower_bound", "pack_efficiency", "microbatch_fill", "padding_tokens",
+    "sequences_per_pack", "sequences_per_step", "tokens", "targets", "idle_fraction", "idle_fraction_by_sync",
+    "communication_fraction", "padding_fraction", "useful_fraction", "flops", "mfu", "step_seconds", "hours",
+    "speedup_over_padded", "layout", "layouts", "sequence_parallel", "token_limit", "window", "ranks", "model_shape",
+    "parameters", "machine", "memory", "by_length", "by_source", "weighting", "length_bias", "seed", "plan_hash",
+    "sampling_hash", "plan_seconds",
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lengths")
@@ -95,6 +106,15 @@ def test_the_plan_file_of_the_report_is_the_plan(files, tmp_path):
     assert json.loads((tmp_path / "out" / "plan.json").read_text())["plan_hash"] == found["plan_hash"]
     svg = ET.fromstring((tmp_path / "out" / "packs.svg").read_text())
     assert svg.tag.endswith("svg")
+
+
+def test_the_file_keeps_the_keys_of_earlier_ones_and_says_its_version(files, tmp_path):
+    found = report(files, tmp_path, strategy="packed")
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written.keys() == KEYS_OF_VERSION_1 | {"schema"}
+    assert written == {key: value for key, value in found.items() if key != "text"}
+    assert written["memory"].keys() >= {"tokens_per_rank", "bytes_per_rank", "parts", "fits", "largest_window", "with"}
+    assert written["length_bias"].keys() == {"variance_ratio", "standard_error", "within_step_correlation"}
 
 
 def test_rows_above_the_window_are_shortened_split_or_dropped_and_counted(files):
@@ -186,6 +206,15 @@ def test_rows_are_tokenised_as_training_would(tmp_path, tokenizer):
     assert found["targets"] == 40 * sequence.target_count
     assert found["row_counts"]["shortened"] > 0
     assert tokenizer in found["lengths_from"]
+
+
+def test_rows_are_tokenised_with_the_template_and_turns_of_training(tmp_path, tokenizer):
+    data = rows_file(tmp_path / "rows.jsonl", stated=False)
+    (tmp_path / "template.jinja").write_text("{% for m in messages %}{{ m.content }} <|end|> {% endfor %}")
+    asked = {"data": data, "tokenizer": tokenizer, "window": 128, "sequences_per_step": 8, "model_shape": "tiny"}
+    whole = plan(PlanSettings(**asked)).rows
+    bare = plan(PlanSettings(**asked, chat_template=str(tmp_path / "template.jinja"))).rows
+    assert whole.tokens - bare.tokens == 40 * 2, "two roles a row"
 
 
 def test_memory_and_largest_window_are_predicted(files):

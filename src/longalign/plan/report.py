@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from longalign.config import PlanSettings
-from longalign.config.plan import execution, step_arguments
+from longalign.config.plan import execution, microbatch_tokens, step_arguments
 from longalign.core.batching import plan_steps
 from longalign.core.gradient_shares import gradient_shares, length_bias
 from longalign.core.hardware import MACHINES, Execution, Machine
@@ -108,13 +108,17 @@ def _layouts(
     if settings.sequence_parallel is None and strategy_of(settings.strategy).microbatches == "balanced":
         degrees = tuple(degree for degree in DEGREES if settings.ranks % degree == 0)
 
+    token_limit = settings.token_limit  # left open, memory has a say; a CPU has enough
+    if settings.machine == "cpu":
+        token_limit = microbatch_tokens(settings, on_gpu=False)
+
     def plan_sample(lengths: Any, degree: int, limit: int) -> StepPlan:
         sample = replace(data, lengths_N=lengths, targets_N=lengths)
         return _plan(settings, sample, shape, execution, degree, limit, epochs=1)
 
     return compare_degrees(
         data.lengths_N, plan_sample, shape=shape, machine=machine, execution=execution, ranks=settings.ranks,
-        sequences_per_step=settings.sequences_per_step, window=settings.window, token_limit=settings.token_limit,
+        sequences_per_step=settings.sequences_per_step, window=settings.window, token_limit=token_limit,
         degrees=degrees, seed=settings.seed,
     )  # fmt: skip
 

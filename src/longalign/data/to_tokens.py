@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,18 @@ def worker_tokenizer(name: str) -> Any:
     return open_tokenizer(name, ends_text=True)
 
 
+class KeyedEncoder(Protocol):
+    """An encoder that a store can be found by again."""
+
+    @property
+    def key(self) -> str:
+        """What of the encoder decides the tokens. The text is part of the keys of stores on disk: a name in it stays
+        as it is when a class or field is renamed, and changes only when the tokens do."""
+        ...
+
+    def __call__(self, value: Any) -> Encoded: ...
+
+
 @dataclass(frozen=True)
 class RowEncoder:
     """Turns a data row into sequences that fit the window. Picklable: workers load the tokenizer themselves."""
@@ -56,6 +68,14 @@ class RowEncoder:
     overlong: Overlong = "truncate_middle_of_document"
     train_on: Literal["all", "last"] = "all"
     thinking: Thinking = "keep"
+
+    @property
+    def key(self) -> str:
+        """See `KeyedEncoder`."""
+        return (
+            f"RowEncoder(tokenizer={self.tokenizer!r}, window={self.window}, overlong={self.overlong!r}, "
+            f"train_on={self.train_on!r}, thinking={self.thinking!r})"
+        )
 
     def __call__(self, row: Mapping[str, Any]) -> Encoded:
         sequence = sequence_of_row(
@@ -74,7 +94,7 @@ def tokenize_rows(
     Raises `DataError` naming file and row for whatever cannot be read or tokenised, before any training.
     """
     check_tokenizer(worker_tokenizer(encoder.tokenizer))
-    key = fingerprint(stamp, encoder, dict(files), seed)
+    key = fingerprint(stamp, encoder.key, dict(files), seed)
     if store := finished_store(folder, key):
         return store
     chosen = {path: draw(path, wanted, seed) for path, wanted in files.items()}
@@ -152,6 +172,11 @@ class DocumentEncoder:
     tokenizer: str
     window: int
 
+    @property
+    def key(self) -> str:
+        """See `KeyedEncoder`."""
+        return f"DocumentEncoder(tokenizer={self.tokenizer!r}, window={self.window})"
+
     def __call__(self, document: Mapping[str, Any]) -> Encoded:
         parts = list(windows(tokenize_document(worker_tokenizer(self.tokenizer), document["text"]), self.window))
         note = {key: document[key] for key in ("id", "source", "title") if document.get(key)}
@@ -166,12 +191,17 @@ class MixedEncoder:
     documents: DocumentEncoder
     rows: RowEncoder
 
+    @property
+    def key(self) -> str:
+        """See `KeyedEncoder`."""
+        return f"MixedEncoder(documents={self.documents.key}, rows={self.rows.key})"
+
     def __call__(self, value: Mapping[str, Any]) -> Encoded:
         return self.rows(value) if "messages" in value else self.documents(value)
 
 
 def tokenize_texts(
-    texts: Sequence[str], rows: Mapping[str, int | None], folders: tuple[Path, Path], encoder: MixedEncoder,
+    texts: Sequence[str], rows: Mapping[str, int | None], folders: tuple[Path, Path], encoder: KeyedEncoder,
     *, stamp: str, seed: int,
 ) -> None:  # fmt: skip
     """Two stores in `folders`: of the documents of `texts` and the rows of `rows` (path -> rows to draw), and of the
@@ -181,7 +211,7 @@ def tokenize_texts(
     and row for what cannot be read, before anything is tokenised.
     """
     bundled = [documents_fingerprint([name]) for name in texts if is_builtin(name)]
-    key = fingerprint(stamp, bundled, list(texts), encoder, dict(rows), seed)
+    key = fingerprint(stamp, bundled, list(texts), encoder.key, dict(rows), seed)
     if finished_store(folders[0], key):
         return
     if texts:

@@ -10,7 +10,7 @@ from longalign.base.files import random_for
 from longalign.bundled.corpora import corpus
 from longalign.bundled.register import find_facts, split_of
 from longalign.bundled.rows import CHARACTERS_PER_TOKEN, passage, rows
-from longalign.data.rows import read_rows
+from longalign.data.source import read_rows
 from longalign.errors import ConfigError
 
 NAMES = ("builtin:recall-256-40", "builtin:recall-2048-40", "builtin:warmup-128-40", "builtin:chat-0-40")

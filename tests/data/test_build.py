@@ -11,7 +11,7 @@ import pytest
 
 from longalign.config import DataSettings
 from longalign.data.build import build
-from longalign.data.rows import read_rows
+from longalign.data.source import read_rows
 from longalign.errors import ConfigError, DataError, EndpointError, RunError
 from longalign.llm.prompt import read_request
 from tests.data.conftest import prose

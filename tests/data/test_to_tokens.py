@@ -99,7 +99,7 @@ def test_documents_are_trained_on_or_held_out(tmp_path: Path) -> None:
 
 
 def texts_of(corpus: Path) -> list[str]:
-    return [document["text"] for document in texts_to_tokens.read_texts([str(corpus)])]
+    return [text.text for text in texts_to_tokens.read_texts([str(corpus)])]
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 49, 50, 149, 150, 799, 800, 5000])

@@ -27,9 +27,9 @@ from longalign.config import DataSettings
 from longalign.data.build_files import Paths, finished, set_aside, sha256, stamp_of, write_jsonl
 from longalign.data.build_report import BuildPlan, Tally, build_report, no_usable_document, plan_build, report_text
 from longalign.data.corpus import Corpus, entries_for, open_corpus, plant
-from longalign.data.documents import documents_fingerprint
 from longalign.data.instruct import Attempt, Rejection, make_row, row_id, row_of
 from longalign.data.select import Entry, candidates
+from longalign.data.source import documents_fingerprint
 from longalign.errors import DataError
 from longalign.llm.base import LanguageModel
 from longalign.llm.dialogue import converse

@@ -27,8 +27,9 @@ from longalign.base.tokenizers import TokenCounter
 from longalign.bundled.register import Fact, draw_facts, insert_facts
 from longalign.config import DataSettings
 from longalign.core.shingles import Contamination, Hashes, repeated_share, sample, shingles
-from longalign.data.documents import Document, Skipped, make_document, read_documents
+from longalign.data.documents import Document, Skipped, make_document
 from longalign.data.select import SHORTEST_TOKENS, Entry, cut, document_limit, histogram
+from longalign.data.source import read_documents
 from longalign.errors import DataError
 
 DEFAULT_MIN_TOKENS = 8192

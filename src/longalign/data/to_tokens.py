@@ -12,7 +12,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -23,10 +23,8 @@ from numpy.typing import NDArray
 
 from longalign.base.files import fingerprint, random_for
 from longalign.base.progress import Progress, say
-from longalign.base.sources import is_builtin
-from longalign.bundled.corpora import corpus
-from longalign.data.documents import documents_fingerprint, read_documents
 from longalign.data.overlong import Overlong, fit
+from longalign.data.source import Source, Text, read_rows
 from longalign.data.store import Encoded, Encoder, Item, TokenStore, build_store, finished_store
 from longalign.data.tokenize import Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
 from longalign.errors import DataError
@@ -137,8 +135,6 @@ def _characters(value: Mapping[str, Any]) -> int:
 
 def draw(path: str, wanted: int | None, seed: int) -> Sequence[int] | NDArray[np.int64]:
     """Row numbers to use of a file, ascending; reads the whole file once, so that errors show early."""
-    from longalign.data.rows import read_rows
-
     count = sum(1 for _ in read_rows(path))
     if wanted is None:
         return range(count)
@@ -149,8 +145,6 @@ def draw(path: str, wanted: int | None, seed: int) -> Sequence[int] | NDArray[np
 
 def items_of_rows(chosen: Mapping[str, Sequence[int] | NDArray[np.int64]]) -> Iterator[Item]:
     """The rows with these numbers, ascending, of each file."""
-    from longalign.data.rows import read_rows
-
     for path, numbers in chosen.items():
         rows, name, passed = read_rows(path), Path(path).name, 0
         for number in numbers:
@@ -210,13 +204,13 @@ def tokenize_texts(
     `stamp` names the contents of the files. What was tokenised before a kill is kept. Raises `DataError` naming file
     and row for what cannot be read, before anything is tokenised.
     """
-    bundled = [documents_fingerprint([name]) for name in texts if is_builtin(name)]
+    bundled = [fingerprint([source.documents_fingerprint()]) for source in map(Source, texts) if source.bundled]
     key = fingerprint(stamp, bundled, list(texts), encoder.key, dict(rows), seed)
     if finished_store(folders[0], key):
         return
     if texts:
         say("text: reading it once, to choose what is held out")
-    lengths_N = np.array(array("q", (len(document["text"]) for document in read_texts(texts))), dtype=np.int64)
+    lengths_N = np.array(array("q", (len(text.text) for text in read_texts(texts))), dtype=np.int64)
     if texts and not len(lengths_N):
         raise DataError(f"{', '.join(texts)}: no documents found; give .txt, .md, .jsonl or .parquet files")
     held = held_out(lengths_N, seed)
@@ -229,8 +223,8 @@ def tokenize_texts(
     def items_of_texts() -> Iterator[Item]:
         """Those to train on. Held-out ones are tokenised in passing, so that the first store is never there alone."""
         aside = []
-        for number, document in enumerate(read_texts(texts)):
-            item = Item(document["where"], document)
+        for number, text in enumerate(read_texts(texts)):
+            item = Item(text.where, asdict(text))
             if number not in held:
                 yield item
                 continue
@@ -242,21 +236,9 @@ def tokenize_texts(
     tokenize(folders[0], items, encoder, key=key, total=total, characters=characters, unit="document")
 
 
-def read_texts(names: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Documents of bundled corpora, files and folders: `id`, `text`, `source`, `title`, `where` it was read."""
-    for name in names:
-        if is_builtin(name):
-            for title, text in corpus(name):
-                yield {"id": fingerprint(text), "text": text, "source": name, "title": title, "where": title}
-        else:
-            for document in read_documents([name]):
-                yield {
-                    "id": document.id,
-                    "text": document.text,
-                    "source": document.source or name,
-                    "title": document.title or "",
-                    "where": document.origin,
-                }
+def read_texts(names: Sequence[str]) -> Iterator[Text]:
+    """Documents of bundled corpora, files and folders, one after another."""
+    return chain.from_iterable(Source(name).texts() for name in names)
 
 
 def held_out(lengths_N: NDArray[np.int64], seed: int) -> frozenset[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from longalign.core.text import HAN
-from longalign.data.documents import read_documents
+from longalign.data.source import read_documents
 from longalign.errors import ConfigError, EndpointError
 from longalign.llm.base import Failure, Request, complete_all
 from longalign.llm.open import open_model

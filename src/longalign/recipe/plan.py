@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from longalign.base.sources import is_builtin
+from longalign.base.sources import Named
 from longalign.config import DataSettings, LoopSettings, RunSettings
 from longalign.config.plan import plan_settings
 from longalign.core.hardware import MACHINES
@@ -79,7 +79,7 @@ def plan_run(settings: RunSettings, out: Path) -> dict[str, Any]:
     if settings.machine not in MACHINES:
         raise ConfigError(f"machine: unknown {settings.machine!r}; choose one of {', '.join(MACHINES)}")
     shape = model_shape(settings.model)
-    if not is_builtin(settings.model) and (config := local_file(settings.model, "config.json")):
+    if not Named(settings.model).bundled and (config := local_file(settings.model, "config.json")):
         check_model(settings, str(config.parent))
     source = RowSource(settings, out)
     extend = _plan_extend(settings, source) if settings.extend else None

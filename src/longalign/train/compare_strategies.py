@@ -12,7 +12,7 @@ from longalign.base.files import atomic_write_json, atomic_write_text, fingerpri
 from longalign.base.sources import model_dir
 from longalign.base.threads import choose_threads
 from longalign.config import Strategy, TrainSettings
-from longalign.data.rows import read_rows
+from longalign.data.source import read_rows
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import RowEncoder, tokenize_rows
 from longalign.train.prepare import build_model

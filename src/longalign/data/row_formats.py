@@ -1,4 +1,4 @@
-"""The forms that people keep conversations in, each read into `messages`; a new form is a function and a line here.
+"""The forms that people keep conversations in, each read into `messages`.
 
 | form | fields | known from |
 |---|---|---|
@@ -87,26 +87,24 @@ def read_completion(row: Row, where: str) -> Messages:
     return _pair(text_of(prompt, where, "prompt"), text_of(completion, where, name))
 
 
-ROW_FORMATS: tuple[RowFormat, ...] = (
-    RowFormat(("messages",), read_messages),
-    RowFormat(("conversations",), read_sharegpt, collected=True),
-    RowFormat(("instruction", "output"), read_instruction),
-    RowFormat(("prompt", "completion"), read_completion),
-    RowFormat(("prompt", "response"), read_completion),
-)
-"""In order: the first whose fields a row has reads it."""
+ROW_FORMATS: dict[str, RowFormat] = {
+    "messages": RowFormat(("messages",), read_messages),
+    "sharegpt": RowFormat(("conversations",), read_sharegpt, collected=True),
+    "alpaca": RowFormat(("instruction", "output"), read_instruction),
+    "completion": RowFormat(("prompt", "completion"), read_completion),
+    "response": RowFormat(("prompt", "response"), read_completion),
+}
+"""By name, in order: the first whose fields a row has reads it. A new form is a function and a line here."""
 
 
-def format_of(row: Mapping[str, Any], where: str, formats: tuple[RowFormat, ...] = ROW_FORMATS) -> RowFormat:
+def format_of(row: Mapping[str, Any], where: str) -> RowFormat:
     """The form of a row. Raises `DataError` that names the fields of every form."""
-    for known in formats:
+    for known in ROW_FORMATS.values():
         if all(field in row for field in known.fields):
             return known
     found = ", ".join(f"`{key}`" for key in list(row)[:6]) or "no fields"
-    forms = [" with ".join(f"`{field}`" for field in known.fields) for known in formats]
-    raise DataError(
-        f"{where}: no conversation here (found {found}); a row needs {', '.join(forms[:-1])} or {forms[-1]}"
-    )
+    *forms, last = (" with ".join(f"`{field}`" for field in known.fields) for known in ROW_FORMATS.values())
+    raise DataError(f"{where}: no conversation here (found {found}); a row needs {', '.join(forms)} or {last}")
 
 
 def _messages(value: object, where: str) -> Messages:

@@ -19,6 +19,7 @@ from longalign.base.sources import Named
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import AssumedLengths
 from longalign.core.order import IntArray
+from longalign.core.text import CHARACTERS_PER_TOKEN
 from longalign.errors import DataError
 from longalign.plan.known_models import local_file
 
@@ -26,7 +27,6 @@ CHAT_MEDIAN_TOKENS, CHAT_SIGMA, CHAT_TOKENS = 900, 1.0, (16, 8191)
 LONG_ANSWER_TOKENS = (50, 600)
 LONG_ROWS = (8192, 65536)
 UNKNOWN_ROWS = 10_000
-CHARACTERS_PER_TOKEN = 4.0
 SAMPLED_TEXTS, SAMPLED_CHARACTERS = 200, 20_000
 
 

@@ -138,15 +138,15 @@ def step_of(case: Case, window: int, data: list[TokenSequence]) -> Callable[[], 
     from benchmarks.steps import longalign_step, trl_step
     from longalign.train import attention
     from longalign.train.parallel import ranks
-    from longalign.train.parallel.mode import parallel_mode
+    from longalign.train.parallel.placement import join
     from longalign.train.prepare import build_model
 
     settings = settings_of(case, window)
     if case.side == "longalign":
-        ranks.start(alone=parallel_mode(settings) == "fsdp2")
+        placement = join(settings)
         with tempfile.TemporaryDirectory() as folder, torch.device(ranks.this_device()):
             config(case).save_pretrained(folder)
-            model, _ = build_model(settings, folder, init="random")
+            model, _ = build_model(settings, placement, folder, init="random")
         return longalign_step(model, data, settings)
 
     from peft import LoraConfig

@@ -19,7 +19,8 @@ from longalign.core.model_shape import ModelShape
 from longalign.data.tokenize import TokenSequence
 from longalign.train.collate import StepLoader
 from longalign.train.metrics import Groups, StepMeter
-from longalign.train.parallel.mode import token_limit, training_arguments
+from longalign.train.parallel.arguments import training_arguments
+from longalign.train.parallel.placement import join
 from longalign.train.run_plan import weight_schedule
 from longalign.train.trainer import PlanTrainer
 
@@ -28,10 +29,11 @@ def longalign_step(
     model: Any, data: list[TokenSequence], settings: LoopSettings, *, packs_per_step: int | None = None
 ) -> Callable[[], None]:
     """Through the product's own plan, loader and trainer; `model` has its loss attached."""
+    placement = join(settings)
     plan = plan_steps(
         [s.length_tokens for s in data], [s.target_count for s in data], window=settings.window,
         sequences_per_step=len(data), strategy=settings.strategy, rows_per_microbatch=settings.rows_per_microbatch,
-        token_limit=token_limit(settings), packs_per_step=packs_per_step,
+        token_limit=placement.token_limit, packs_per_step=packs_per_step,
         cost=ModelShape.from_config(model.config.to_dict()).sequence_cost(),
     )  # fmt: skip
     assert len(plan) == 1
@@ -39,7 +41,8 @@ def longalign_step(
     loader = StepLoader(data, plan, weight_schedule(settings))
     groups = Groups.of(plan.lengths_N, plan.targets_N, np.zeros(len(data), dtype=np.int32), ["rows"])
     trainer = PlanTrainer(
-        model, training_arguments(settings, folder, 1), settings=settings, loader=loader,
+        model, training_arguments(settings, placement, folder, 1), settings=settings, placement=placement,
+        loader=loader,
         meter=StepMeter(folder / "metrics.jsonl", plan, groups, 1), checkpoints=folder,
         names_of=lambda rows: list(map(str, rows)),
     )  # fmt: skip

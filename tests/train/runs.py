@@ -27,7 +27,7 @@ from longalign.train import checkpoint
 from longalign.train import run_plan as fitting
 from longalign.train.parallel import ranks
 from longalign.train.parallel.fsdp2 import shard
-from longalign.train.parallel.mode import parallel_mode
+from longalign.train.parallel.placement import join
 from tests.train.tiny import VOCABULARY, DoubleThroughout, tiny_model
 
 STEPS = 10
@@ -76,11 +76,12 @@ def run(folder: Path, settings: LoopSettings = SETTINGS, at_step: Callable[[int]
     try:
         with DoubleThroughout() if double else contextlib.nullcontext():
             model = tiny_model(dtype=torch.float64 if double else torch.float32)
-            if parallel_mode(settings) == "fsdp2":
-                shard(model, settings)
+            placement = join(settings)
+            if placement.sharded:
+                shard(model, placement)
             ranks.on_first_rank(partial(tiny_store, folder))
             store = TokenStore.open(folder / "tokens")
-            trainer, summary = fitting.fit(model, store, settings, folder, label="test")
+            trainer, summary = fitting.fit(model, store, settings, placement, folder, label="test")
             weights = {name: checkpoint.whole(p) for name, p in trainer.model.named_parameters()}
     finally:
         fitting.PlanTrainer = plain  # type: ignore[misc]

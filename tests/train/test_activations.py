@@ -18,6 +18,7 @@ from longalign.errors import ModelError
 from longalign.train.layers import tile_mlps
 from longalign.train.lora import add_adapters
 from longalign.train.parallel.fsdp2 import decoder_layers
+from longalign.train.parallel.placement import place
 from longalign.train.prepare import build_model, enable_checkpointing
 from tests.oracles.plain_loss import relative_error
 from tests.train.test_families import FAMILIES
@@ -132,7 +133,7 @@ def test_offloaded_checkpoints_are_copied_to_the_host_and_change_nothing() -> No
 def test_the_setting_reaches_the_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tiny_model(dtype=torch.float32).save_pretrained(tmp_path / "model")
     settings = TrainSettings(model=str(tmp_path / "model"), mlp_tile_tokens=16, lora_rank=2)
-    build_model(settings, settings.model)
+    build_model(settings, place(settings), settings.model)
     assert "2 of 2 layers in tiles of 16 tokens" in capfd.readouterr().err
 
 
@@ -141,7 +142,7 @@ def test_liger_kernels_are_refused_where_they_cannot_run(tmp_path: Path) -> None
     tiny_model(dtype=torch.float32).save_pretrained(tmp_path / "model")
     settings = TrainSettings(model=str(tmp_path / "model"), liger_kernels=True)
     with pytest.raises(ModelError, match=r"liger_kernels: .* need a CUDA device"):
-        build_model(settings, settings.model)
+        build_model(settings, place(settings), settings.model)
 
 
 def test_offload_without_checkpoints_to_offload_is_refused() -> None:

@@ -24,9 +24,9 @@ from longalign.data.tokenize import TokenSequence
 from longalign.train.collate import Microbatch, StepLoader
 from longalign.train.layers import tile_mlps
 from longalign.train.metrics import Groups, StepMeter
+from longalign.train.parallel.arguments import training_arguments
 from longalign.train.parallel.fsdp2 import shard
-from longalign.train.parallel.mode import training_arguments
-from longalign.train.parallel.ulysses import SequenceParallel
+from longalign.train.parallel.placement import join
 from longalign.train.run_plan import weight_schedule
 from longalign.train.trainer import PlanTrainer
 from tests.oracles.plain_loss import PlainSequence, plain_gradients, relative_error
@@ -88,7 +88,7 @@ def make_trainer(
         window=WINDOW, sequences_per_step=6, strategy=case.strategy, weighting=case.weighting, dtype=case.dtype,
         parallel=case.parallel if ranks > 1 else None, sequence_parallel=case.sequence_parallel, max_grad_norm=0.0,
     )  # type: ignore[arg-type]  # fmt: skip
-    sp = SequenceParallel.start(case.sequence_parallel) if case.sequence_parallel > 1 else None
+    placement = join(settings)
     dtype = torch.float64 if case.dtype == "float64" else torch.float32
     loader = StepLoader(sequences, plan, weight_schedule(settings), rank // case.sequence_parallel, ranks, dtype=dtype)
     groups = Groups.of(plan.lengths_N, plan.targets_N, np.zeros(len(sequences), dtype=np.int32), ["any"])
@@ -96,11 +96,12 @@ def make_trainer(
     if case.mlp_tile_tokens:
         tile_mlps(model, case.mlp_tile_tokens)
     if ranks > 1 and case.parallel == "fsdp2":
-        model = shard(model, settings)
+        model = shard(model, placement)
     trainer = PlanTrainer(
-        model, training_arguments(settings, folder, len(plan)), settings=settings, loader=loader,
+        model, training_arguments(settings, placement, folder, len(plan)), settings=settings,
+        placement=placement, loader=loader,
         meter=StepMeter(folder / "metrics.jsonl", plan, groups, ranks), checkpoints=folder / "checkpoints",
-        names_of=lambda rows: list(map(str, rows)), sequence_parallel=sp,
+        names_of=lambda rows: list(map(str, rows)),
     )  # fmt: skip
     wrapped, _ = trainer._prepare_for_training(len(plan), loader, None)
     trainer.model_wrapped = wrapped

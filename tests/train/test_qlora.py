@@ -16,6 +16,7 @@ from longalign.config import TrainSettings
 from longalign.errors import ModelError
 from longalign.train import checkpoint
 from longalign.train.check_isolation import check_isolation
+from longalign.train.parallel.placement import place as place_of
 from longalign.train.parallel.ranks import this_device
 from longalign.train.prepare import build_model
 from longalign.train.run_plan import model_cost
@@ -64,7 +65,7 @@ def losses(out: Path) -> list[float]:
 
 
 def test_the_base_is_in_4_bits_except_embedding_norms_and_head_and_packs_stay_apart(place: Path) -> None:
-    model, report = build_model(settings(place), str(place / "model"))
+    model, report = build_model(settings(place), place_of(settings(place)), str(place / "model"))
     stored = {name: p for name, p in model.named_parameters() if "lora" not in name}
     packed = {name for name, p in stored.items() if p.dtype == torch.uint8}
     assert len(packed) == 2 * 7
@@ -81,7 +82,7 @@ def test_the_base_is_in_4_bits_except_embedding_norms_and_head_and_packs_stay_ap
 
 def test_gradients_are_the_same_after_an_evaluation_as_before(place: Path) -> None:
     """bitsandbytes repacks weights for inference on some CPUs and then passes no gradient through them."""
-    model, _ = build_model(settings(place), str(place / "model"))
+    model, _ = build_model(settings(place), place_of(settings(place)), str(place / "model"))
     device = this_device()
     inputs = packed_inputs(sequences_of([13, 1, 22, 9]), device=device)
     inputs = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
@@ -136,4 +137,4 @@ def test_what_4_bits_do_not_allow_is_refused(place: Path, monkeypatch: pytest.Mo
         settings(place, lora_rank=None)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ModelError, match=r"pip install 'longalign\[qlora\]'"):
-        build_model(settings(place), str(place / "model"))
+        build_model(settings(place), place_of(settings(place)), str(place / "model"))

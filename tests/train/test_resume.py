@@ -16,6 +16,7 @@ from longalign.config import LoopSettings
 from longalign.core.model_shape import SequenceCost
 from longalign.errors import RunError
 from longalign.train import checkpoint
+from longalign.train.parallel.placement import place
 from longalign.train.run_plan import step_plan
 from tests.train.runs import (
     DOUBLE,
@@ -152,8 +153,8 @@ def test_the_plan_is_laid_out_anew_when_only_the_groups_change(tmp_path: Path, m
     store = tiny_store(tmp_path)
     cost = SequenceCost(linear=1.0, quadratic=0.0)
     apart, paired = (SETTINGS.model_copy(update={"sequence_parallel": degree}) for degree in (1, 2))
-    before = step_plan(store, apart, tmp_path, cost=cost)
-    after = step_plan(store, paired, tmp_path, cost=cost, from_step=5)
+    before = step_plan(store, apart, place(apart), tmp_path, cost=cost)
+    after = step_plan(store, paired, place(paired), tmp_path, cost=cost, from_step=5)
     assert (before.data_ranks, after.data_ranks) == (4, 2)
     assert [len(step.ranks) for step in after] == [4] * 5 + [2] * (len(after) - 5)
     assert after.sampling_hash == before.sampling_hash

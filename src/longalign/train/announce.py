@@ -15,10 +15,12 @@ from longalign.data.store import TokenStore
 from longalign.errors import DataError
 from longalign.plan.report import plan
 from longalign.train.parallel import ranks
-from longalign.train.parallel.mode import parallel_mode
+from longalign.train.parallel.placement import Placement
 
 
-def preview(settings: LoopSettings, source: str, tokens: Path, out: Path | None = None) -> dict[str, Any]:
+def preview(
+    settings: LoopSettings, placement: Placement, source: str, tokens: Path, out: Path | None = None
+) -> dict[str, Any]:
     """The plan's report (`text` is for people) for the token store in `tokens`; files go to `out` if given.
 
     `source` is a model directory or hub id. Raises ConfigError when the model's shape cannot be read from its config.
@@ -28,8 +30,8 @@ def preview(settings: LoopSettings, source: str, tokens: Path, out: Path | None 
             settings,
             model=source,
             machine=machine_name(),
-            ranks=ranks.world_size(),
-            parallel=parallel_mode(settings),
+            ranks=placement.world_size,
+            parallel=placement.mode,
             data=(str(tokens),),
         ),
         out,
@@ -59,11 +61,11 @@ def known_accelerator() -> str | None:
     return next((ours for theirs, ours in names.items() if theirs in name and "pcie" not in name), None)
 
 
-def announce(settings: LoopSettings, store: TokenStore, source: str, out: Path) -> dict[str, Any]:
+def announce(settings: LoopSettings, placement: Placement, store: TokenStore, source: str, out: Path) -> dict[str, Any]:
     """Say what will be trained on and how; writes plan/ (report and picture of packs). Every rank calls it."""
     if len(store) == 0:
         raise DataError(f"no sequence with targets is left to train on ({store.counts}); look at the rows' lengths")
-    report = preview(settings, source, store.folder, out / "plan" if ranks.is_first() else None)
+    report = preview(settings, placement, source, store.folder, out / "plan" if ranks.is_first() else None)
     if ranks.is_first():
         say(describe(store))
         say(headline(report))

@@ -14,6 +14,7 @@ from longalign.config import Strategy, TrainSettings
 from longalign.data.source import read_rows
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import RowEncoder, tokenize_rows
+from longalign.train.parallel.placement import Placement
 from longalign.train.prepare import build_model
 from longalign.train.run_plan import fit
 from longalign.train.stage import input_fingerprint, open_shared_stage, tokenizer_folder
@@ -41,7 +42,10 @@ def measure(settings: TrainSettings, out: Path, *, rows: int) -> dict[str, Any]:
             write_jsonl(sample, _draw(settings, rows))
         encoder = RowEncoder(source, settings.window, settings.overlong, settings.train_on, settings.thinking)
         store = tokenize_rows(out / "tokens", {str(sample): None}, encoder, seed=0, stamp=fingerprint_path(sample))
-        results = {strategy: _time(settings, strategy, store, out / strategy) for strategy in get_args(Strategy)}
+        results = {
+            strategy: _time(settings, stage.placement, strategy, store, out / strategy)
+            for strategy in get_args(Strategy)
+        }
         atomic_write_json(out / "results.json", results)
         return stage.finish(results)
 
@@ -63,7 +67,9 @@ def _draw(settings: TrainSettings, rows: int) -> list[dict[str, Any]]:
     return drawn
 
 
-def _time(settings: TrainSettings, strategy: Strategy, store: TokenStore, folder: Path) -> dict[str, Any]:
+def _time(
+    settings: TrainSettings, placement: Placement, strategy: Strategy, store: TokenStore, folder: Path
+) -> dict[str, Any]:
     once = settings.model_copy(
         update={
             "strategy": strategy,
@@ -72,8 +78,8 @@ def _time(settings: TrainSettings, strategy: Strategy, store: TokenStore, folder
             "rows_per_microbatch": max(settings.rows_per_microbatch, PADDED_ROWS),  # one row alone has no padding
         }
     )
-    model, _ = build_model(once, settings.model)
-    _, summary = fit(model, store, once, folder, label=f"time {strategy}")
+    model, _ = build_model(once, placement, settings.model)
+    _, summary = fit(model, store, once, placement, folder, label=f"time {strategy}")
     return {
         "rows": len(store),
         "tokens": int(store.lengths.sum()),

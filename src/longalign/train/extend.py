@@ -26,12 +26,11 @@ from longalign.data.store import TokenStore
 from longalign.data.to_tokens import DocumentEncoder, MixedEncoder, RowEncoder, tokenize_texts
 from longalign.errors import ConfigError
 from longalign.train.announce import announce
-from longalign.train.model import load_config
 from longalign.train.parallel import ranks
 from longalign.train.parallel.ulysses import SequenceParallel
 from longalign.train.perplexity import perplexity_by_position, position_table
 from longalign.train.prepare import build_model, check_model, model_to_measure
-from longalign.train.run_plan import fit, start_sequence_parallel
+from longalign.train.run_plan import fit
 from longalign.train.stage import finish_model, input_fingerprints, open_shared_stage, with_model
 
 VERSION = 1
@@ -39,34 +38,33 @@ POSITION_WINDOWS = 16
 """Windows of held-out text that perplexity by position is measured on."""
 
 
-def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
+def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, restart: bool = False) -> dict[str, Any]:
     """Extend `settings.model` to `settings.window` tokens with the documents of `settings.text`; result: `out/final`.
 
-    The same call again continues or returns at once; with `plan_only` nothing is trained and the plan's report comes
-    back. Under torchrun every rank calls it.
+    The same call again continues or returns at once; `restart` allows checkpoints of other settings to be set aside.
+    With `plan_only` nothing is trained and the plan's report comes back. Under torchrun every rank calls it.
     """
     if not settings.text and not settings.data:
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
     names = [name for name in (*settings.text, *settings.data) if not Named(name).bundled]
     inputs = partial(input_fingerprints, settings.model, names)
-    with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION) as stage:
+    with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION, restart=restart) as stage:
         if stage.finished is not None:
             return with_model(stage.finished, out)
         choose_threads(out)
         source = model_dir(settings.model)
         tokenizer = open_tokenizer(source, ends_text=True)
-        check_model(settings, source, tokenizer, needs_rope=True, plan_only=plan_only)
+        check_model(settings, stage.placement, source, tokenizer, needs_rope=True, plan_only=plan_only)
         store, heldout = _tokens(settings, out, source, stage.inputs)
-        report = announce(settings, store, source, out)
+        report = announce(settings, stage.placement, store, source, out)
         if plan_only:
             return report
-        group = start_sequence_parallel(load_config(source), settings)
-        curves = _Curves(out / "positions.json", heldout, settings, group)
+        curves = _Curves(out / "positions.json", heldout, settings, stage.placement.group)
         if settings.init == "weights" and not curves.has("original"):
-            curves.measure("original", model_to_measure(settings, settings.model))
-        model, built = build_model(settings, settings.model, rope=settings.rope, init=settings.init)
+            curves.measure("original", model_to_measure(stage.placement, settings.model))
+        model, built = build_model(settings, stage.placement, settings.model, rope=settings.rope, init=settings.init)
         trainer, summary = fit(
-            model, store, settings, out, label="extend", heldout_store=heldout, sequence_parallel=group,
+            model, store, settings, stage.placement, out, label="extend", heldout_store=heldout,
             before=partial(curves.measure, "stretched"),
         )  # fmt: skip
         curves.measure("extended", trainer.model)

@@ -22,12 +22,18 @@ from longalign.train.loss import attach_loss
 from longalign.train.model import ModelReport, check_supported, check_vocabulary, load_config, load_model
 from longalign.train.parallel import ranks
 from longalign.train.parallel.fsdp2 import shard
-from longalign.train.parallel.mode import compute_dtype, parallel_mode
+from longalign.train.parallel.placement import Placement
 from longalign.train.parallel.ranks import seeded
 
 
 def check_model(
-    settings: LoopSettings, source: str, tokenizer: Any, *, needs_rope: bool = False, plan_only: bool = False
+    settings: LoopSettings,
+    placement: Placement,
+    source: str,
+    tokenizer: Any,
+    *,
+    needs_rope: bool = False,
+    plan_only: bool = False,
 ) -> None:
     """Raise `ModelError` for what config, tokenizer and machine already exclude, before a corpus is tokenised.
 
@@ -36,16 +42,18 @@ def check_model(
     config = load_config(source)
     check_supported(config, needs_rope=needs_rope)
     check_vocabulary(config, tokenizer)
+    if placement.group:
+        placement.group.check(config)
     if settings.liger_kernels and not plan_only:
         check_liger()
 
 
 def build_model(
-    settings: LoopSettings, name: str, *, rope: RopeSettings | None = None, init: str = "weights"
+    settings: LoopSettings, placement: Placement, name: str, *, rope: RopeSettings | None = None, init: str = "weights"
 ) -> tuple[nn.Module, ModelReport]:
     """Load `name` for training with `settings`, sharded where FSDP2 trains it; prints what was built.
 
-    Every rank calls it, after `ranks.start`. Raises `ModelError` if segments would mix.
+    Every rank calls it, after `placement.join`. Raises `ModelError` if segments would mix.
     """
     lora = isinstance(settings, TrainSettings) and settings.lora_rank is not None
     quantize = settings.quantize if isinstance(settings, TrainSettings) else None
@@ -53,15 +61,15 @@ def build_model(
         model_dir(name),
         rope=rope,
         window=settings.window if rope else None,
-        dtype=weight_dtype(settings, frozen=lora),
-        init=_source(settings, init),
+        dtype=placement.weight_dtype(frozen=lora),
+        init=_source(placement, init),
         seed=settings.seed,
         quantize=quantize,
     )
     attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
     if settings.liger_kernels:
         use_liger_kernels(model, tiled_mlp=settings.mlp_tile_tokens is not None)
-    isolation = _check(model, settings)
+    isolation = _check(model, placement, seed=settings.seed)
     if ranks.is_first():
         stored = f"layers in 4 bits, {report.dtype}" if quantize else report.dtype
         say(f"model: {report.model_class}, {report.parameters / 1e6:,.1f}M parameters, {stored}, from {name}")
@@ -70,42 +78,40 @@ def build_model(
         say(f"isolation: packed = separate within {isolation.equal_error:.1e}, leak {isolation.isolated_error:.1e}")
     if isinstance(settings, TrainSettings) and lora:
         model = add_adapters(model, settings)
-    if use_checkpointing(settings):
+    if placement.gradient_checkpointing:
         enable_checkpointing(model, offload=settings.activation_offload)
     if settings.mlp_tile_tokens:
         tiled, layers = tile_mlps(model, settings.mlp_tile_tokens)
         if ranks.is_first():
             say(f"mlp: {tiled} of {layers} layers in tiles of {settings.mlp_tile_tokens} tokens")
-    if parallel_mode(settings) == "fsdp2":
-        shard(model, settings)
+    if placement.sharded:
+        shard(model, placement)
     return model, report
 
 
-def model_to_measure(settings: LoopSettings, name: str) -> nn.Module:
-    """`name` as it came, with its loss, on the device of training; sharded where `settings` would shard it."""
-    model, _ = load_model(model_dir(name), dtype=torch.float32, init=_source(settings, "weights"))
+def model_to_measure(placement: Placement, name: str) -> nn.Module:
+    """`name` as it came, with its loss, on the device of training; sharded where training is."""
+    model, _ = load_model(model_dir(name), dtype=torch.float32, init=_source(placement, "weights"))
     attach_loss(model)
-    return shard(model, settings) if parallel_mode(settings) == "fsdp2" else model.to(ranks.this_device())
+    return shard(model, placement) if placement.sharded else model.to(placement.device)
 
 
-def _source(settings: LoopSettings, init: str) -> Literal["weights", "random", "meta"]:
+def _source(placement: Placement, init: str) -> Literal["weights", "random", "meta"]:
     """Where this rank takes weights from: of a sharded model only the first rank needs any (`shard`)."""
-    if parallel_mode(settings) == "fsdp2" and not ranks.is_first():
+    if placement.sharded and not ranks.is_first():
         return "meta"
     return "random" if init == "random" else "weights"
 
 
-def _check(model: nn.Module, settings: LoopSettings) -> IsolationReport:
+def _check(model: nn.Module, placement: Placement, *, seed: int) -> IsolationReport:
     """The isolation check, on the device and in the precision of training, on every rank.
 
     Weights that will be sharded are on no rank but the first, and may not fit one GPU whole: then a few layers of the
     same config stand for them.
     """
-    device = ranks.this_device()
-    whole = parallel_mode(settings) in ("none", "ddp")
-    with seeded(settings.seed), compute_dtype(device, settings):
-        checked = model.to(device) if whole else _shallow(model, device)
-        return check_isolation(checked, seed=settings.seed)
+    with seeded(seed), placement.autocast():
+        checked = model.to(placement.device) if placement.whole else _shallow(model, placement.device)
+        return check_isolation(checked, seed=seed)
 
 
 def _shallow(model: nn.Module, device: torch.device) -> nn.Module:
@@ -118,23 +124,6 @@ def _shallow(model: nn.Module, device: torch.device) -> nn.Module:
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": NAME}
     with device:
         return attach_loss(AutoModelForCausalLM.from_config(config, **options))
-
-
-def weight_dtype(settings: LoopSettings, *, frozen: bool = False) -> torch.dtype:
-    """Weights that train are float32 (autocast computes in `dtype`); frozen ones on a GPU are kept in `dtype`."""
-    if settings.dtype == "float64":
-        return torch.float64
-    if frozen and torch.cuda.is_available():
-        dtype: torch.dtype = getattr(torch, settings.dtype)
-        return dtype
-    return torch.float32
-
-
-def use_checkpointing(settings: LoopSettings) -> bool:
-    """Recomputing activations is for GPU memory; a CPU has enough and would only lose a third of its speed."""
-    if settings.gradient_checkpointing is None:
-        return torch.cuda.is_available()
-    return settings.gradient_checkpointing
 
 
 def enable_checkpointing(model: nn.Module, *, offload: bool) -> None:

@@ -27,8 +27,8 @@ from longalign.train.heldout import HeldOut
 from longalign.train.lora import has_adapters
 from longalign.train.metrics import Groups, StepMeter
 from longalign.train.parallel import ranks
-from longalign.train.parallel.mode import parallel_mode, token_limit, training_arguments
-from longalign.train.parallel.ulysses import SequenceParallel
+from longalign.train.parallel.arguments import training_arguments
+from longalign.train.parallel.placement import Placement
 from longalign.train.trainer import PlanTrainer
 
 
@@ -36,42 +36,41 @@ def fit(
     model: nn.Module,
     store: TokenStore,
     settings: LoopSettings,
+    placement: Placement,
     folder: Path,
     *,
     label: str,
     heldout_store: TokenStore | None = None,
-    sequence_parallel: SequenceParallel | None = None,
     before: Callable[[nn.Module], None] = lambda model: None,
 ) -> tuple[PlanTrainer, dict[str, Any]]:
     """Train `model` (from `build_model`) on all steps of the plan, resuming from the newest whole checkpoint.
 
-    `sequence_parallel` is this rank's group where a stage has started it already; `before` is called with the model as
-    it will train, on its devices, before the first step. Writes plan.npz, metrics.jsonl and checkpoints/ into `folder`.
+    `before` is called with the model as it will train, on its devices, before the first step. Writes plan.npz,
+    metrics.jsonl and checkpoints/ into `folder`.
     Returns the trainer, whose `model` is trained, and a summary.
     """
     resumed = ranks.on_first_rank(partial(checkpoint.newest_good, folder / "checkpoints", say))
     done = checkpoint.step_of(resumed) if resumed else 0
-    plan = step_plan(store, settings, folder, cost=model_cost(model), from_step=done)
+    plan = step_plan(store, settings, placement, folder, cost=model_cost(model), from_step=done)
     steps = min(len(plan), settings.max_steps or len(plan))
     dtype = next(model.parameters()).dtype
     loader = StepLoader(
         store,
         plan,
         weight_schedule(settings),
-        data_rank=ranks.rank() // settings.sequence_parallel,
-        averaged_ranks=ranks.world_size(),
+        data_rank=placement.data_rank,
+        averaged_ranks=placement.world_size,
         first_step=done,
         dtype=torch.float64 if dtype == torch.float64 else torch.float32,
     )
-    sequence_parallel = sequence_parallel or start_sequence_parallel(model.config, settings)
     heldout = None
     if heldout_store is not None and len(heldout_store):
         heldout = HeldOut.of(
             heldout_store,
             window=settings.window,
-            ranks_=ranks.world_size(),
-            data_rank=loader.data_rank,
-            sequence_parallel=settings.sequence_parallel,
+            ranks_=placement.world_size,
+            data_rank=placement.data_rank,
+            sequence_parallel=placement.sequence_parallel,
         )
     if done and ranks.is_first():
         say(f"{label}: resuming at step {done} of {steps} ({resumed})")
@@ -84,14 +83,14 @@ def fit(
 
         trainer = PlanTrainer(
             model,
-            training_arguments(settings, folder, steps),
+            training_arguments(settings, placement, folder, steps),
             settings=settings,
+            placement=placement,
             loader=loader,
-            meter=StepMeter(folder / "metrics.jsonl", plan, Groups.of_store(store), ranks.world_size(), peak_flops()),
+            meter=StepMeter(folder / "metrics.jsonl", plan, Groups.of_store(store), placement.world_size, peak_flops()),
             checkpoints=folder / "checkpoints",
             names_of=store.names,
             heldout=heldout,
-            sequence_parallel=sequence_parallel,
             on_step=on_step,
             before=before,
         )
@@ -105,13 +104,19 @@ def fit(
 
 
 def step_plan(
-    store: TokenStore, settings: LoopSettings, folder: Path, *, cost: SequenceCost, from_step: int = 0
+    store: TokenStore,
+    settings: LoopSettings,
+    placement: Placement,
+    folder: Path,
+    *,
+    cost: SequenceCost,
+    from_step: int = 0,
 ) -> StepPlan:
     """The plan of this run: the one in `folder` (laid out anew when ranks or their groups changed), or a new one."""
     path = folder / "plan.npz"
     if path.exists():
         plan = load_plan(path)
-        now = (ranks.world_size(), settings.sequence_parallel)
+        now = (placement.world_size, placement.sequence_parallel)
         if (plan.ranks, plan.rules.sequence_parallel) != now:
             plan = replan(plan, ranks=now[0], sequence_parallel=now[1], from_step=from_step)
         return plan
@@ -123,14 +128,14 @@ def step_plan(
         window=settings.window,
         sequences_per_step=settings.sequences_per_step,
         strategy=settings.strategy,
-        ranks=ranks.world_size(),
+        ranks=placement.world_size,
         seed=settings.seed,
         epochs=settings.num_train_epochs,
-        token_limit=token_limit(settings),
+        token_limit=placement.token_limit,
         rows_per_microbatch=settings.rows_per_microbatch,
-        sequence_parallel=settings.sequence_parallel,
+        sequence_parallel=placement.sequence_parallel,
         cost=cost,
-        sync="step" if parallel_mode(settings) in ("none", "ddp") else "microbatch",
+        sync=placement.sync,
     )
     ranks.barrier()
     if ranks.is_first():
@@ -151,15 +156,6 @@ def peak_flops() -> float | None:
     """What one GPU could reach, for MFU; None where that is not known, and on a CPU."""
     name = known_accelerator()
     return MACHINES[name].peak_flops if name else None
-
-
-def start_sequence_parallel(config: Any, settings: LoopSettings) -> SequenceParallel | None:
-    """This rank's group, if several ranks share a pack. Raises `ModelError` for heads that cannot be dealt out."""
-    if settings.sequence_parallel == 1:
-        return None
-    group = SequenceParallel.start(settings.sequence_parallel)
-    group.check(config)
-    return group
 
 
 def weight_schedule(settings: LoopSettings) -> WeightSchedule:

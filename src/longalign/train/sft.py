@@ -26,29 +26,29 @@ from longalign.train.stage import finish_model, input_fingerprints, open_shared_
 VERSION = 1
 
 
-def train(settings: TrainSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
+def train(settings: TrainSettings, out: Path, *, plan_only: bool = False, restart: bool = False) -> dict[str, Any]:
     """Fine-tune `settings.model` on `settings.data`; the result is the Hugging Face directory `out/final`.
 
-    Also writes tokens/, plan.npz, metrics.jsonl and checkpoints/. The same call again continues or returns at once.
-    Under torchrun every rank calls it. Returns the summary that is in stage.json; with `plan_only` nothing is trained
-    and the plan's report comes back.
+    Also writes tokens/, plan.npz, metrics.jsonl and checkpoints/. The same call again continues or returns at once;
+    `restart` allows checkpoints of other settings to be set aside. Under torchrun every rank calls it. Returns the
+    summary that is in stage.json; with `plan_only` nothing is trained and the plan's report comes back.
     """
     files = [*settings.data, *settings.eval_data, *([settings.chat_template] if settings.chat_template else [])]
     inputs = partial(input_fingerprints, settings.model, files)
-    with open_shared_stage(out, "train", settings=settings, inputs=inputs, version=VERSION) as stage:
+    with open_shared_stage(out, "train", settings=settings, inputs=inputs, version=VERSION, restart=restart) as stage:
         if stage.finished is not None:
             return with_model(stage.finished, out)
         choose_threads(out)
         source = model_dir(settings.model)
         reader = tokenizer_folder(source, settings, out / "tokenizer")
         tokenizer = open_tokenizer(reader, ends_text=True)
-        check_model(settings, source, tokenizer, plan_only=plan_only)
+        check_model(settings, stage.placement, source, tokenizer, plan_only=plan_only)
         store, heldout = _tokens(settings, out, reader, stage.inputs)
-        report = announce(settings, store, source, out)
+        report = announce(settings, stage.placement, store, source, out)
         if plan_only:
             return report
-        model, built = build_model(settings, settings.model)
-        trainer, summary = fit(model, store, settings, out, label="train", heldout_store=heldout)
+        model, built = build_model(settings, stage.placement, settings.model)
+        trainer, summary = fit(model, store, settings, stage.placement, out, label="train", heldout_store=heldout)
         return finish_model(
             stage,
             trainer.model,

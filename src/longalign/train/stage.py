@@ -25,7 +25,7 @@ from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSe
 from longalign.data.store import TokenStore
 from longalign.train.export import export, model_card
 from longalign.train.parallel import ranks
-from longalign.train.parallel.mode import parallel_mode
+from longalign.train.parallel.placement import Placement, join
 
 
 @dataclass
@@ -33,6 +33,7 @@ class SharedStage:
     """What every rank knows of the stage, `inputs` by content; only the first rank has `run`."""
 
     folder: Path
+    placement: Placement
     finished: dict[str, Any] | None
     inputs: Mapping[str, str]
     run: StageRun | None
@@ -46,22 +47,28 @@ class SharedStage:
 
 @contextmanager
 def open_shared_stage(
-    out: Path, name: str, *, settings: LoopSettings, inputs: Callable[[], Mapping[str, str]], version: int
+    out: Path,
+    name: str,
+    *,
+    settings: LoopSettings,
+    inputs: Callable[[], Mapping[str, str]],
+    version: int,
+    restart: bool = False,
 ) -> Iterator[SharedStage]:
-    """`open_stage` on the first rank; every rank learns whether the stage is done. `inputs` is called on the first
-    rank only: one process reads a corpus to hash it, not eight."""
+    """`open_stage` on the first rank; every rank learns its placement and whether the stage is done. `inputs` is called
+    on the first rank only: one process reads a corpus to hash it, not eight."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    ranks.start(alone=parallel_mode(settings) == "fsdp2")
+    placement = join(settings)
     found = ranks.on_first_rank(inputs)
     if not ranks.is_first():
-        yield SharedStage(out, ranks.broadcast(None), found, None)
+        yield SharedStage(out, placement, ranks.broadcast(None), found, None)
         return
-    with open_stage(out, name, settings=settings, inputs=found, version=version) as run:
+    with open_stage(out, name, settings=settings, inputs=found, version=version, restart=restart) as run:
         finished = run.summary if run.done else None
         ranks.broadcast(finished)
-        yield SharedStage(out, finished, found, run)
+        yield SharedStage(out, placement, finished, found, run)
 
 
 def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:

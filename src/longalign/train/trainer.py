@@ -33,8 +33,8 @@ from longalign.train.metrics import NamesOf, NllSums, StepMeter, forget_after
 from longalign.train.optimizer import build_optimizer, build_schedule
 from longalign.train.parallel import ranks
 from longalign.train.parallel.fsdp2 import is_sharded
-from longalign.train.parallel.mode import compute_dtype
-from longalign.train.parallel.ulysses import SequenceParallel, model_inputs
+from longalign.train.parallel.placement import Placement
+from longalign.train.parallel.ulysses import model_inputs
 
 logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
 
@@ -48,12 +48,12 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         args: TrainingArguments,
         *,
         settings: LoopSettings,
+        placement: Placement,
         loader: StepLoader,
         meter: StepMeter,
         checkpoints: Path,
         names_of: NamesOf,
         heldout: HeldOut | None = None,
-        sequence_parallel: SequenceParallel | None = None,
         on_step: Callable[[dict[str, Any]], None] = lambda row: None,
         before: Callable[[nn.Module], None] = lambda model: None,
     ) -> None:
@@ -66,10 +66,9 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.loss_is_scaled_for_ga = True
         self.settings, self.loader, self.meter, self.heldout = settings, loader, meter, heldout
         self.checkpoints, self.names_of = checkpoints, names_of
-        self.sequence_parallel = sequence_parallel
+        self.placement = placement
         self.before = before
-        self.part = (sequence_parallel.rank, sequence_parallel.degree) if sequence_parallel else (0, 1)
-        self.sums = NllSums(meter.groups, self.part)
+        self.sums = NllSums(meter.groups, placement.part)
         self.current: StepBatch | None = None
         self.last_row: dict[str, Any] = {}
 
@@ -115,13 +114,13 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     def model_inputs(self, microbatch: Microbatch) -> dict[str, Any]:
         """Keyword arguments of the model for one microbatch, on its device."""
-        return model_inputs(microbatch, self.args.device, self.sequence_parallel)
+        return model_inputs(microbatch, self.args.device, self.placement.group)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Autocast, where weights are float32 in the forward pass; FSDP2 and DeepSpeed cast them by themselves."""
         if self.sharded or self.is_deepspeed_enabled:
             return contextlib.nullcontext()
-        return compute_dtype(self.args.device, self.settings)
+        return self.placement.autocast()
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # `core/cost.py` knows them from the plan
@@ -180,7 +179,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             return {}
         with self.meter.paused():
             with self.precision():
-                found = self.heldout.measure(self.model, self.model_inputs, self.part)
+                found = self.heldout.measure(self.model, self.model_inputs, self.placement.part)
             if ranks.is_first():
                 append_jsonl(self.meter.path, {"step": self.state.global_step, "heldout": found})
             flat = {f"heldout_{kind}/{name}": v for kind in found for name, v in found[kind].items()}

@@ -24,8 +24,9 @@ from longalign.train.loss import attach_loss
 from longalign.train.model import load_model
 from longalign.train.optimizer import build_optimizer
 from longalign.train.parallel import ranks
+from longalign.train.parallel.arguments import training_arguments
 from longalign.train.parallel.fsdp2 import is_sharded, like
-from longalign.train.parallel.mode import parallel_mode, training_arguments
+from longalign.train.parallel.placement import join, place
 from longalign.train.prepare import build_model
 from tests.train.runs import DOUBLE, in_process, on_ranks, run
 from tests.train.tiny import packed_inputs, sequences_of, tiny_config, tiny_model
@@ -71,7 +72,7 @@ def equals_plain_loading(folder: Path) -> None:
     """Every rank but the first is given a folder without weights."""
     for name, (_, plain, settings, how) in CASES.items():
         mine = folder if ranks.is_first() else folder / "configs"
-        model, _ = build_model(settings, str(mine / name), **how)
+        model, _ = build_model(settings, join(settings), str(mine / name), **how)
         expected = plain(folder / name)
         assert is_sharded(model)
         for (key, found), (wanted_key, wanted) in zip(
@@ -99,9 +100,8 @@ def test_sharded_loading_equals_plain_loading_bit_by_bit(count: int, tmp_path: P
 
 
 def alone(folder: Path, settings: LoopSettings) -> None:
-    ranks.start(alone=parallel_mode(settings) == "fsdp2")
     run(folder, settings)
-    assert dist.is_initialized() == (parallel_mode(settings) == "fsdp2")
+    assert dist.is_initialized() == place(settings).sharded
 
 
 @pytest.mark.slow
@@ -115,15 +115,16 @@ def test_one_process_shards_too_and_ends_with_the_same_weights(tmp_path: Path) -
 
 
 def test_offload_shards_and_what_the_number_of_ranks_excludes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert parallel_mode(LoopSettings(cpu_offload=True)) == "fsdp2"
-    assert parallel_mode(LoopSettings(parallel="fsdp2")) == "fsdp2"
-    assert parallel_mode(LoopSettings(parallel="ddp")) == "none"
+    assert place(LoopSettings(cpu_offload=True)).mode == "fsdp2"
+    assert place(LoopSettings(parallel="fsdp2")).mode == "fsdp2"
+    assert place(LoopSettings(parallel="ddp")).mode == "none"
+    settings = LoopSettings(parallel="deepspeed")
     with pytest.raises(ConfigError, match="deepspeed is started by torchrun, one process too"):
-        training_arguments(LoopSettings(parallel="deepspeed"), Path(), 1)
+        training_arguments(settings, place(settings), Path(), 1)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert parallel_mode(LoopSettings()) == "ddp"
+    assert place(LoopSettings()).mode == "ddp"
     with pytest.raises(ConfigError, match="parallel: none, but 2 processes were started"):
-        parallel_mode(LoopSettings(parallel="none"))
+        place(LoopSettings(parallel="none"))
 
 
 def offloaded(model: nn.Module) -> nn.Module:

@@ -20,24 +20,24 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-from longalign.config import LoopSettings
 from longalign.errors import ModelError
 from longalign.train.parallel import ranks
+from longalign.train.parallel.placement import Placement
 
 
-def shard(model: nn.Module, settings: LoopSettings) -> nn.Module:
+def shard(model: nn.Module, placement: Placement) -> nn.Module:
     """Shard `model` in place over all ranks, with the first rank's weights; on the others it may lie on `meta`.
 
-    Weights keep their dtype; on GPUs layers compute in `settings.dtype`. Every rank calls it, after `ranks.start`.
+    Weights keep their dtype; on GPUs layers compute in `placement.dtype`. Every rank calls it, after `placement.join`.
     """
     ranks.wait_for_first()  # it has read the weights by now
-    device = ranks.this_device()
-    how: dict[str, Any] = {"mesh": init_device_mesh(device.type, (ranks.world_size(),))}
-    if device.type == "cuda" and settings.dtype == "bfloat16":
+    device = placement.device
+    how: dict[str, Any] = {"mesh": init_device_mesh(device.type, (placement.world_size,))}
+    if placement.dtype == torch.bfloat16:
         how["mp_policy"] = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
-    how["offload_policy"] = CPUOffloadPolicy() if settings.cpu_offload and device.type == "cuda" else OffloadPolicy()
+    how["offload_policy"] = CPUOffloadPolicy() if placement.cpu_offload and placement.on_gpu else OffloadPolicy()
     for unit in (*decoder_layers(model), model):
         _receive(unit, device)
         fully_shard(unit, **how)

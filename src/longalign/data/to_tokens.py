@@ -154,8 +154,8 @@ def items_of_rows(chosen: Mapping[str, Sequence[int] | NDArray[np.int64]]) -> It
             yield Item(where, {"source": Path(path).stem, **row, "_where": where})
 
 
-HELDOUT_DOCUMENTS = 16
-FEWEST_DOCUMENTS = 10
+MAX_HELDOUT_DOCUMENTS = 16
+MIN_DOCUMENTS = 10
 """Of fewer documents none is held out."""
 
 
@@ -244,8 +244,8 @@ def read_texts(names: Sequence[str]) -> Iterator[Text]:
 def held_out(lengths_N: NDArray[np.int64], seed: int) -> frozenset[int]:
     """A fiftieth of the documents, at least one and at most 16, from the longest third; none of fewer than ten."""
     count = len(lengths_N)
-    if count < FEWEST_DOCUMENTS:
+    if count < MIN_DOCUMENTS:
         return frozenset()
     longest = np.argsort(-lengths_N, kind="stable")[: -(-count // 3)]
-    wanted = min(max(count // 50, 1), HELDOUT_DOCUMENTS, len(longest))
+    wanted = min(max(count // 50, 1), MAX_HELDOUT_DOCUMENTS, len(longest))
     return frozenset(random_for(seed, "extend", "heldout").choice(longest, size=wanted, replace=False).tolist())

@@ -60,6 +60,7 @@ def stage_folders(settings: RunSettings, out: Path) -> set[Path]:
     inside = [""] if len(wanted) == 1 else wanted
     stages = {out / name for name, on in (("extend", settings.extend), ("throughput", settings.throughput_rows)) if on}
     stages |= {out / "train" / name for name in trained}
+    stages |= {rows_file(out, name).parent for name in settings.data}
     return stages | {folder / part for folder in evaluated for part in inside}
 
 

@@ -18,8 +18,8 @@ from longalign.config import DataSettings, LoopSettings, RunSettings
 from longalign.config.plan import plan_settings
 from longalign.core.hardware import MACHINES
 from longalign.core.model_shape import ModelShape
-from longalign.data.build_report import plan_build
-from longalign.data.select import Entry, document_limit
+from longalign.data.build_plan import plan_build
+from longalign.data.select import DocumentSummary, document_limit
 from longalign.errors import ConfigError
 from longalign.eval.evaluate import plan_eval
 from longalign.plan.known_models import local_file, model_shape
@@ -162,13 +162,13 @@ def _plan_data(settings: DataSettings, out: Path, name: str) -> dict[str, Any]:
     if is_here([*settings.documents, *settings.decontaminate]) and local_file(settings.tokenizer, "tokenizer.json"):
         from longalign.data.build import build
 
-        found = build(settings, out / "data" / name / "rows.jsonl", plan_only=True)
+        found = build(settings, out / "data" / name, plan_only=True)
         return {"llm": settings.llm, "basis": "documents counted", **_spend(found.get("plan", found))}
     band = _band(settings, document_limit(settings))
     lengths = simulated_rows(name, rows=settings.rows, lengths=band, why="").lengths_N
-    entries = [Entry(str(number), "en", int(length)) for number, length in enumerate(lengths)]
+    documents = [DocumentSummary(str(number), "en", int(length)) for number, length in enumerate(lengths)]
     basis = f"documents or tokenizer not here yet: taken to lie evenly in {band[0]:,}-{band[1]:,} tokens"
-    return {"llm": settings.llm, "basis": basis, **_spend(plan_build(entries, settings).as_dict())}
+    return {"llm": settings.llm, "basis": basis, **_spend(plan_build(documents, settings).as_dict())}
 
 
 def _spend(found: dict[str, Any]) -> dict[str, Any]:

@@ -106,12 +106,14 @@ def _said(paths: Paths, report: BuildReport) -> dict[str, Any]:
 def _build(settings: DataSettings, paths: Paths, counter: TokenCounter, inputs: Inputs, stage: StageRun) -> BuildReport:
     stamp = str(stage.manifest["fingerprint"])
     report = earlier_build(paths, settings, inputs, stamp)
-    if report is None:
+    if report is not None:
+        report = replace(report, fingerprint=stamp)
+    else:
         with _opened(settings, paths, counter, inputs) as drawn:
             for line in drawn.plan.lines(settings):
                 say(line)
             report = _write(settings, paths, drawn, stamp)
-        atomic_write_json(paths.report, _said(paths, report))
+    atomic_write_json(paths.report, _said(paths, report))
     if report.finished:
         stage.finish(report.as_dict())
     return report

@@ -1,5 +1,6 @@
 """Run folders: fingerprints, locks, atomic files, resume."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,11 +8,14 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
+from longalign.base.decides import EXECUTION, REPORTING
 from longalign.base.files import (
     append_jsonl,
     atomic_path,
@@ -22,7 +26,7 @@ from longalign.base.files import (
     random_for,
     read_jsonl,
 )
-from longalign.base.stage import open_stage
+from longalign.base.stage import open_stage, read_manifest
 from longalign.config import Settings
 from longalign.errors import RunError
 
@@ -56,6 +60,106 @@ def test_outputs_of_other_settings_are_set_aside_not_mixed_and_not_lost(tmp_path
     assert (tmp_path / "made.txt").read_text() == "2"
     (kept,) = (tmp_path / "superseded").glob("*/made.txt")
     assert kept.read_text() == "1"
+
+
+class Work(Settings):
+    """One setting of each kind."""
+
+    learning_rate: float = 1.0
+    save_steps: int = Field(100, json_schema_extra=EXECUTION)
+    report_to: str = Field("", json_schema_extra=REPORTING)
+
+
+def killed(out: Path, settings: Work) -> None:
+    """A stage that dies after its first checkpoint and its first paid reply."""
+    with (
+        contextlib.suppress(ZeroDivisionError),
+        open_stage(out, "toy", settings=settings, inputs={"m": "M"}, version=1),
+    ):
+        (out / "checkpoints" / "step-10").mkdir(parents=True)
+        (out / "ledger.sqlite").write_text("paid")
+        (out / "answers.jsonl").write_text("{}")
+        raise ZeroDivisionError
+
+
+def again(out: Path, settings: Work, *, restart: bool = False) -> bool:
+    """Whether the checkpoint is still there when the stage opens the next time."""
+    with open_stage(out, "toy", settings=settings, inputs={"m": "M"}, version=1, restart=restart) as stage:
+        found = (out / "checkpoints" / "step-10").exists()
+        stage.finish({})
+    return found
+
+
+@pytest.mark.parametrize("change", [{"save_steps": 7}, {"report_to": "wandb"}])
+def test_how_it_runs_may_change_between_attempts(tmp_path: Path, change: dict[str, Any]) -> None:
+    killed(tmp_path, Work())
+    assert again(tmp_path, Work(**change))
+    assert read_manifest(tmp_path)["settings"] == Work(**change).model_dump()
+    assert not (tmp_path / "superseded").exists()
+
+
+def test_what_decides_the_result_may_not_change_over_checkpoints_unasked(tmp_path: Path) -> None:
+    killed(tmp_path, Work())
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunError) as error:
+        again(tmp_path, Work(learning_rate=2.0))
+    assert "`learning_rate` was 1.0 and is now 2.0. Checkpoints of the earlier run are here (1)" in str(error.value)
+    assert "go back to the old value to carry on, or add --restart to begin anew" in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert again(tmp_path, Work()), "the old value carries on"
+
+
+def test_restart_sets_checkpoints_aside_and_keeps_what_was_paid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed(tmp_path, Work())
+    assert not again(tmp_path, Work(learning_rate=2.0), restart=True)
+    assert "`learning_rate` was 1.0 and is now 2.0; the earlier outputs are in" in capsys.readouterr().err
+    (attic,) = (tmp_path / "superseded").iterdir()
+    assert {entry.name for entry in attic.iterdir()} == {"checkpoints", "answers.jsonl", "stage.json"}
+    assert (tmp_path / "ledger.sqlite").read_text() == "paid"
+
+
+def test_restart_without_a_change_carries_on(tmp_path: Path) -> None:
+    killed(tmp_path, Work())
+    assert again(tmp_path, Work(), restart=True)
+
+
+def test_a_folder_of_an_earlier_version_is_read_and_carried_on(tmp_path: Path) -> None:
+    """Its fingerprint covered every setting, it does not say its version, and a setting was added since."""
+    killed(tmp_path, Work())
+    manifest = json.loads((tmp_path / "stage.json").read_text())
+    for key in ("schema", "version"):
+        del manifest[key]
+    del manifest["settings"]["save_steps"]
+    (tmp_path / "stage.json").write_text(json.dumps(manifest | {"fingerprint": "0" * 64}))
+    assert again(tmp_path, Work())
+
+
+def test_a_folder_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    killed(tmp_path, Work())
+    manifest = json.loads((tmp_path / "stage.json").read_text())
+    (tmp_path / "stage.json").write_text(json.dumps(manifest | {"schema": 99}))
+    with pytest.raises(RunError, match="written by a newer LongAlign"):
+        again(tmp_path, Work())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "version", "said"),
+    [
+        ({"m": "N"}, 1, "the content of m has changed"),
+        ({"m": "M"}, 2, r"stage `toy` computes differently since \(version 1, now 2\)"),
+    ],
+)
+def test_what_it_reads_and_how_it_computes_may_not_change_either(
+    tmp_path: Path, inputs: dict[str, str], version: int, said: str
+) -> None:
+    killed(tmp_path, Work())
+    with (
+        pytest.raises(RunError, match=said),
+        open_stage(tmp_path, "toy", settings=Work(), inputs=inputs, version=version),
+    ):
+        pass
 
 
 class Reads(Settings):

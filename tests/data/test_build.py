@@ -14,8 +14,8 @@ from longalign.data.build import build
 from longalign.data.source import read_rows
 from longalign.errors import ConfigError, DataError, EndpointError, RunError
 from longalign.llm.prompt import read_request
-from tests.data.conftest import prose
 from tests.llm.chat_server import Answer, Body, ChatServer, stand_in
+from tests.makers.text import prose
 
 
 def settings(corpus: Path | str, tokenizer: Path, **changes: Any) -> DataSettings:

@@ -8,7 +8,7 @@ from longalign.bundled.register import find_facts, split_of
 from longalign.config import DataSettings
 from longalign.data.documents import make_document
 from longalign.data.plant import entries_for, plant
-from tests.data.conftest import prose
+from tests.makers.text import prose
 
 
 def settings(entries: int, seed: int = 0) -> DataSettings:

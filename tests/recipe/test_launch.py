@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from longalign.base.files import read_jsonl
 from longalign.recipe.launch import environment
+from tests.makers.models import make_model
+from tests.makers.rows import make_rows
 from tests.micro import command, longalign, make_base, make_documents, recipe, write_recipe
-from tests.train.test_stages import make_model, make_rows
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -66,15 +67,17 @@ def test_cores_are_shared_out_unless_somebody_decided(monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_two_processes_end_where_one_ends_and_are_not_run_again(values: dict[str, Any], tmp_path: Path) -> None:
+    exact = {"dtype": "float64", "optimizer": "adamw"}  # Muon rounds to bfloat16, which makes last digits large
+    values = values | {stage: values[stage] | exact for stage in ("extend", "train")}
     file = write_recipe(tmp_path / "r.yaml", values)
     for processes in (1, 2):
         done = longalign("run", file, "--out", tmp_path / str(processes), "--processes_per_node", str(processes))
         assert done.returncode == 0, done.stderr
     for stage in ("extend", "train/long-seed0"):
         one, two = tmp_path / "1" / stage, tmp_path / "2" / stage
-        assert losses(two, ".") == pytest.approx(losses(one, "."), rel=1e-4)
+        assert losses(two, ".") == pytest.approx(losses(one, "."), rel=1e-9)
         weights, expected = (load_file(folder / "final" / "model.safetensors") for folder in (two, one))
-        assert all((weights[name] - tensor).abs().max() < 1e-3 for name, tensor in expected.items())
+        assert all((weights[name] - tensor).abs().max() < 1e-6 for name, tensor in expected.items())
     finished = (tmp_path / "2" / "train" / "long-seed0" / "stage.json").stat().st_mtime_ns
     again = longalign("run", file, "--out", tmp_path / "2")
     assert again.returncode == 0, again.stderr

@@ -16,7 +16,7 @@ import yaml
 
 from longalign.base.files import read_jsonl
 from longalign.data.source import read_rows
-from tests.data.conftest import prose
+from tests.makers.text import prose
 from tests.micro import EVALUATED, MODELS, TRAINED, command, environment, longalign, results_of, write_recipe
 
 MOMENTS = {
@@ -129,7 +129,14 @@ def test_a_changed_setting_redoes_what_it_reaches_and_sets_old_outputs_aside(
 ) -> None:
     run = copy_of(micro_run, tmp_path)
     before = stage_files(run)
-    done = longalign("run", micro_run.parent / "micro.yaml", "--out", "run", *override, cwd=tmp_path)
+    call = ["run", micro_run.parent / "micro.yaml", "--out", "run", *override]
+    if any(place.startswith("train/") for place in reached):
+        refused = longalign(*call, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert "`learning_rate` was 0.005 and is now 0.001" in refused.stderr
+        assert stage_files(run) == before, "checkpoints are set aside on demand only"
+        call.append("--restart")
+    done = longalign(*call, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     after = stage_files(run)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}

@@ -122,8 +122,8 @@ def _make_way(
     kept = len(list((out / "checkpoints").glob("*/")))
     if kept and not restart:
         raise RunError(
-            f"{out}: {'; '.join(changes)}. {kept} checkpoint{'s' if kept > 1 else ''} of the earlier run would be lost "
-            "to it: go back to the old value to carry on, add --restart to begin anew, or choose another --out"
+            f"{out}: {'; '.join(changes)}. Checkpoints of the earlier run are here ({kept}): go back to the old value "
+            "to carry on, or add --restart to begin anew (they move to superseded/), or choose another --out"
         )
     attic = set_aside(out, manifest, outputs)
     say(f"note: {out}: {'; '.join(changes)}; the earlier outputs are in {attic}")

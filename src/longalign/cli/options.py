@@ -26,6 +26,7 @@ Weighting = Annotated[str | None, typer.Option("--weighting", help="sequence (th
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="stop after this many optimizer steps")]
 Seed = Annotated[int | None, typer.Option("--seed", help="seed of every random choice")]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", hidden=True)]  # JSON, from `longalign run`
+Restart = Annotated[bool, typer.Option("--restart", help="begin anew where a setting changed; keeps the old outputs")]
 PlanOnly = Annotated[bool, typer.Option("--plan-only", help="print what would be done and what it costs, then stop")]
 
 

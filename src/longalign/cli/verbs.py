@@ -22,6 +22,7 @@ from longalign.cli.options import (
     Model,
     Out,
     PlanOnly,
+    Restart,
     Seed,
     SettingsFile,
     Strategy,
@@ -58,6 +59,7 @@ def extend(
     max_steps: MaxSteps = None,
     seed: Seed = None,
     plan_only: PlanOnly = False,
+    restart: Restart = False,
     as_json: Json = False,
     file: SettingsFile = None,
 ) -> None:
@@ -69,7 +71,7 @@ def extend(
     wanted = settings(ExtendSettings, context, short | rope, file)
     from longalign.train.extend import extend as stage
 
-    show(stage(wanted, out, plan_only=plan_only), as_json)
+    show(stage(wanted, out, plan_only=plan_only, restart=restart), as_json)
 
 
 @data_app.command("build", **EXTRA)
@@ -136,6 +138,7 @@ def plan(
     """Say what a training run would do, how busy its ranks would be and how long it would take."""
     from longalign.config import PlanSettings
     from longalign.plan.report import plan as stage
+    from longalign.plan.text import plan_summary
 
     short = {
         "lengths": lengths,
@@ -149,7 +152,7 @@ def plan(
         "model_shape": model_shape,
         "seed": seed,
     }
-    show(stage(settings(PlanSettings, context, short), out), as_json)
+    show(plan_summary(stage(settings(PlanSettings, context, short), out)), as_json)
 
 
 @app.command(**EXTRA)
@@ -164,6 +167,7 @@ def train(
     max_steps: MaxSteps = None,
     seed: Seed = None,
     plan_only: PlanOnly = False,
+    restart: Restart = False,
     as_json: Json = False,
     file: SettingsFile = None,
 ) -> None:
@@ -182,7 +186,7 @@ def train(
     wanted = settings(TrainSettings, context, short, file)
     from longalign.train.sft import train as stage
 
-    show(stage(wanted, out, plan_only=plan_only), as_json)
+    show(stage(wanted, out, plan_only=plan_only, restart=restart), as_json)
 
 
 @app.command()
@@ -207,6 +211,7 @@ def run(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="apply the recipe's `full` settings")] = False,
     plan_only: PlanOnly = False,
+    restart: Restart = False,
     as_json: Json = False,
 ) -> None:
     """The whole recipe from one file; the same command again carries on."""
@@ -215,7 +220,7 @@ def run(
 
     overrides = parse_overrides(context.args)
     resolved, _ = load_run(recipe, overrides, full=full, documents=documents)
-    show(pipeline(resolved, out or Path("runs") / resolved.name, plan_only=plan_only), as_json)
+    show(pipeline(resolved, out or Path("runs") / resolved.name, plan_only=plan_only, restart=restart), as_json)
 
 
 @app.command()

@@ -21,18 +21,24 @@ PATIENCE_S = 60.0
 
 
 def run_stage(
-    verb: Literal["extend", "train"], settings: ExtendSettings | TrainSettings, out: Path, *, processes: int
+    verb: Literal["extend", "train"],
+    settings: ExtendSettings | TrainSettings,
+    out: Path,
+    *,
+    processes: int,
+    restart: bool = False,
 ) -> dict[str, Any]:
     """The summary of stage `verb` with these settings in `out`, run by `processes` processes on this machine.
+    `restart` allows checkpoints of other settings to be set aside.
 
     Raises the stage's own errors with one process; `RunError` when one of several processes fails.
     """
     if processes == 1:
-        return _in_this_process(settings, out)
+        return _in_this_process(settings, out, restart=restart)
     with tempfile.TemporaryDirectory(prefix="longalign-") as folder:
         file = Path(folder) / "settings.json"
         atomic_write_json(file, settings.model_dump(mode="json"))
-        status = _wait(command(verb, file, out, processes), environment(processes))
+        status = _wait(command(verb, file, out, processes, restart=restart), environment(processes))
     if status != 0:
         raise RunError(f"{out}: {verb} in {processes} processes ended with exit code {status}; its messages are above")
     manifest = read_manifest(out)
@@ -42,10 +48,20 @@ def run_stage(
     return summary
 
 
-def command(verb: str, file: Path, out: Path, processes: int) -> list[str]:
+def command(verb: str, file: Path, out: Path, processes: int, *, restart: bool = False) -> list[str]:
     """What starts the processes; `file` holds the settings."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return [*start, "-m", "longalign", verb, "--settings", str(file), "--out", str(out)]
+    return [
+        *start,
+        "-m",
+        "longalign",
+        verb,
+        "--settings",
+        str(file),
+        "--out",
+        str(out),
+        *(["--restart"] if restart else []),
+    ]
 
 
 def environment(processes: int) -> dict[str, str]:
@@ -63,14 +79,14 @@ def refuse_torchrun() -> None:
         )
 
 
-def _in_this_process(settings: ExtendSettings | TrainSettings, out: Path) -> dict[str, Any]:
+def _in_this_process(settings: ExtendSettings | TrainSettings, out: Path, *, restart: bool) -> dict[str, Any]:
     if isinstance(settings, ExtendSettings):
         from longalign.train.extend import extend
 
-        return extend(settings, out)
+        return extend(settings, out, restart=restart)
     from longalign.train.sft import train
 
-    return train(settings, out)
+    return train(settings, out, restart=restart)
 
 
 def _wait(command: list[str], environment: dict[str, str]) -> int:

@@ -28,15 +28,17 @@ from longalign.recipe.launch import refuse_torchrun, run_stage
 from longalign.recipe.results import over_seeds, results_table
 
 
-def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
+def run(settings: RunSettings, out: Path, *, plan_only: bool = False, restart: bool = False) -> dict[str, Any]:
     """Run the recipe into `out`; returns results and the path of the page. `plan_only` says what each stage would do.
 
-    What would fail after hours is found before anything runs: see `check` and `check_inputs` for the errors.
+    `restart` allows checkpoints of other settings to be set aside. What would fail after hours is found before anything
+    runs: see `check` and `check_inputs` for the errors.
     """
     if plan_only:
         from longalign.recipe.plan import plan_run
+        from longalign.recipe.plan_text import run_plan_summary
 
-        return plan_run(settings, out)
+        return run_plan_summary(plan_run(settings, out))
     refuse_torchrun()
     check(settings, out)
     make_folder(out)
@@ -44,10 +46,10 @@ def run(settings: RunSettings, out: Path, *, plan_only: bool = False) -> dict[st
         check_inputs(settings, evaluated=_evaluated(settings, out))
         atomic_write_json(out / "run.json", settings.model_dump(mode="json") | {"machine": describe_machine()})
         start = time.monotonic()
-        window_model = _extend(settings, out)
+        window_model = _extend(settings, out, restart=restart)
         built = _build_data(settings, out)
         settings, notes = fit_arms(settings, built)
-        models = _train(settings, out, window_model)
+        models = _train(settings, out, window_model, restart=restart)
         _measure_throughput(settings, out, window_model)
         results = _evaluate(settings, out, {"base": settings.model, "extended": window_model}, models)
         return _report(settings, out, results, notes, wall_s=round(time.monotonic() - start, 1))
@@ -61,14 +63,14 @@ def _evaluated(settings: RunSettings, out: Path) -> bool:
     return bool(settings.model_dump(mode="json").items() <= before.items())
 
 
-def _extend(settings: RunSettings, out: Path) -> str:
+def _extend(settings: RunSettings, out: Path, *, restart: bool) -> str:
     """The model with the long window: the extended one, or the given one where the recipe extends nothing."""
     if settings.extend is None:
         return settings.model
     _announce("extend")
     fixed = {"model": settings.model}
     wanted = settings.extend.model_copy(update=fixed)
-    run_stage("extend", wanted, out / "extend", processes=settings.processes_per_node)
+    run_stage("extend", wanted, out / "extend", processes=settings.processes_per_node, restart=restart)
     return str(out / "extend" / "final")
 
 
@@ -83,7 +85,7 @@ def _build_data(settings: RunSettings, out: Path) -> dict[str, int]:
     return built
 
 
-def _train(settings: RunSettings, out: Path, model: str) -> dict[tuple[str, int], str]:
+def _train(settings: RunSettings, out: Path, model: str, *, restart: bool) -> dict[tuple[str, int], str]:
     """(arm, seed) -> model directory."""
     models = {}
     for arm in settings.train.arms:
@@ -91,7 +93,8 @@ def _train(settings: RunSettings, out: Path, model: str) -> dict[tuple[str, int]
             _announce(f"train: {arm}, seed {seed}")
             fixed = {"model": model, "seed": seed, "data": row_files(settings, arm, out)}
             folder = out / "train" / f"{arm}-seed{seed}"
-            run_stage("train", arm_settings(settings, arm, **fixed), folder, processes=settings.processes_per_node)
+            wanted = arm_settings(settings, arm, **fixed)
+            run_stage("train", wanted, folder, processes=settings.processes_per_node, restart=restart)
             models[arm, seed] = str(folder / "final")
     return models
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from longalign.base.files import atomic_write_json, fingerprint_path, random_for, write_jsonl
 from longalign.base.sources import model_dir
 from longalign.base.threads import choose_threads
 from longalign.config import Strategy, TrainSettings
+from longalign.core.strategies import STRATEGIES
 from longalign.data.source import read_rows
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import RowEncoder, tokenize_rows
@@ -43,8 +44,7 @@ def measure(settings: TrainSettings, out: Path, *, rows: int) -> dict[str, Any]:
         encoder = RowEncoder(source, settings.window, settings.overlong, settings.train_on, settings.thinking)
         store = tokenize_rows(out / "tokens", {str(sample): None}, encoder, seed=0, stamp=fingerprint_path(sample))
         results = {
-            strategy: _time(settings, stage.placement, strategy, store, out / strategy)
-            for strategy in get_args(Strategy)
+            strategy: _time(settings, stage.placement, strategy, store, out / strategy) for strategy in STRATEGIES
         }
         atomic_write_json(out / "results.json", results)
         return stage.finish(results)

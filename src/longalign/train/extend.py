@@ -25,6 +25,7 @@ from longalign.config import ExtendSettings
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import DocumentEncoder, MixedEncoder, RowEncoder, tokenize_texts
 from longalign.errors import ConfigError
+from longalign.plan.text import plan_summary
 from longalign.train.announce import announce
 from longalign.train.parallel import ranks
 from longalign.train.parallel.ulysses import SequenceParallel
@@ -58,7 +59,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
         store, heldout = _tokens(settings, out, source, stage.inputs)
         report = announce(settings, stage.placement, store, source, out)
         if plan_only:
-            return report
+            return plan_summary(report)
         curves = _Curves(out / "positions.json", heldout, settings, stage.placement.group)
         if settings.init == "weights" and not curves.has("original"):
             curves.measure("original", model_to_measure(stage.placement, settings.model))

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longalign.base.sources import is_bundled_model
+from longalign.base.sources import Named
 from longalign.config import AssumedLengths
 from longalign.config.load import load_run, parse_overrides
 from longalign.errors import ConfigError, ModelError
@@ -79,7 +79,7 @@ def test_every_recipe_plans_without_files_and_without_network(recipe: Path) -> N
 
 @pytest.mark.slow
 def test_the_demo_plans_too() -> None:
-    if not is_bundled_model("builtin:tiny-base"):
+    if not Named("builtin:tiny-base").bundled_model:
         pytest.skip("the demo's model is not in this checkout; `make tiny-base` makes it")
     report = plan(HERE / "tiny.yaml")
     assert set(report["arms"]) == {"short", "long"}

@@ -11,7 +11,7 @@ import pytest
 from longalign.base.files import read_jsonl
 from longalign.config import TrainSettings
 from longalign.core.step_plan import load_plan
-from longalign.data.rows import read_rows
+from longalign.data.source import read_rows
 from longalign.data.store import TokenStore
 from longalign.train.compare_strategies import measure
 from tests.makers.rows import make_inputs

@@ -168,7 +168,7 @@ def _stated(settings: PlanSettings) -> PlanLengths:
 
 def _rows(paths: Sequence[str], counts: Counter[str]) -> Iterator[dict[str, Any]]:
     """Rows of all files; conversations without a usable answer are counted as dropped."""
-    from longalign.data.rows import read_rows
+    from longalign.data.source import read_rows
 
     left_out: Counter[str] = Counter()
     for path in paths:

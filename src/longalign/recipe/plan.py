@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from longalign.base.sources import is_builtin
+from longalign.base.sources import Named
 from longalign.config import DataSettings, LoopSettings, RunSettings, TrainSettings
 from longalign.config.plan import plan_settings
 from longalign.core.hardware import MACHINES
 from longalign.core.model_shape import ModelShape
-from longalign.data.build_report import plan_build
-from longalign.data.select import Entry, document_limit
+from longalign.data.build_plan import plan_build
+from longalign.data.select import DocumentSummary, document_limit
 from longalign.errors import ConfigError
 from longalign.eval.evaluate import plan_eval
 from longalign.plan.known_models import local_file, model_shape
@@ -77,7 +77,7 @@ def plan_run(settings: RunSettings, out: Path) -> RunPlan:
     if settings.machine not in MACHINES:
         raise ConfigError(f"machine: unknown {settings.machine!r}; choose one of {', '.join(MACHINES)}")
     shape = model_shape(settings.model)
-    if not is_builtin(settings.model) and (config := local_file(settings.model, "config.json")):
+    if not Named(settings.model).bundled and (config := local_file(settings.model, "config.json")):
         check_model(settings, str(config.parent))
     source = RowSource(settings, out)
     extend = _plan_extend(settings, source) if settings.extend else None
@@ -151,13 +151,13 @@ def _plan_data(settings: DataSettings, out: Path, name: str) -> PlannedData:
     if is_here([*settings.documents, *settings.decontaminate]) and local_file(settings.tokenizer, "tokenizer.json"):
         from longalign.data.build import build
 
-        found = build(settings, out / "data" / name / "rows.jsonl", plan_only=True)
-        return _spend(settings, "documents counted", found.get("plan", found))
+        found = build(settings, out / "data" / name, plan_only=True)
+        return _spend(settings, "documents counted", found["plan"])
     band = _band(settings, document_limit(settings))
     lengths = simulated_rows(name, rows=settings.rows, lengths=band, why="").lengths_N
-    entries = [Entry(str(number), "en", int(length)) for number, length in enumerate(lengths)]
+    documents = [DocumentSummary(str(number), "en", int(length)) for number, length in enumerate(lengths)]
     basis = f"documents or tokenizer not here yet: taken to lie evenly in {band[0]:,}-{band[1]:,} tokens"
-    return _spend(settings, basis, plan_build(entries, settings).as_dict())
+    return _spend(settings, basis, plan_build(documents, settings).as_dict())
 
 
 def _spend(settings: DataSettings, basis: str, found: Mapping[str, Any]) -> PlannedData:

@@ -81,7 +81,7 @@ def _build_data(settings: RunSettings, out: Path) -> dict[str, int]:
     built = {}
     for name, wanted in settings.data.items():
         _announce(f"data: {name}")
-        built[name] = int(build(wanted, rows_file(out, name))["rows"])
+        built[name] = int(build(wanted, rows_file(out, name).parent)["rows"])
     return built
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from longalign.base.files import atomic_write_json, fingerprint
 from longalign.base.progress import say
-from longalign.base.sources import is_builtin, model_dir
+from longalign.base.sources import Named, model_dir
 from longalign.base.threads import choose_threads
 from longalign.base.tokenizers import open_tokenizer
 from longalign.config import ExtendSettings
@@ -47,7 +47,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
     """
     if not settings.text and not settings.data:
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
-    names = [name for name in (*settings.text, *settings.data) if not is_builtin(name)]
+    names = [name for name in (*settings.text, *settings.data) if not Named(name).bundled]
     inputs = partial(input_fingerprints, settings.model, names)
     with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION, restart=restart) as stage:
         if stage.finished is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from longalign.config import DataSettings, EvalSettings, ExtendSettings, PlanSettings, TrainSettings
+    from longalign.plan.figures import PlanReport
 
 
 def build_rows(settings: DataSettings, out: Path | str, *, plan_only: bool = False) -> dict[str, Any]:
@@ -47,8 +48,8 @@ def train_model(settings: TrainSettings, out: Path | str, *, plan_only: bool = F
     return train(settings, Path(out), plan_only=plan_only)
 
 
-def plan_run(settings: PlanSettings, out: Path | str | None = None) -> dict[str, Any]:
-    """Steps, packs, waiting, time and memory of a run (`longalign plan`), from lengths alone; `text` is for people.
+def plan_run(settings: PlanSettings, out: Path | str | None = None) -> PlanReport:
+    """Steps, packs, waiting, time and memory of a run (`longalign plan`), from lengths alone.
 
     With `out` the plan, the report and a picture are written there. Raises `DataError` for unreadable lengths,
     `PlanError` when no plan satisfies the settings.

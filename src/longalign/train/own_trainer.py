@@ -33,7 +33,7 @@ from torch.utils.data import Dataset, get_worker_info
 from transformers import TrainerCallback
 
 from longalign.core.step_plan import StepPlan
-from longalign.core.weighting import Weighting, WeightSchedule
+from longalign.core.weighting import WeightSchedule
 from longalign.data.tokenize import TokenSequence
 from longalign.errors import ConfigError, DataError, PlanError
 from longalign.train.attention import NAME, register
@@ -98,7 +98,7 @@ class PackedDataset(Dataset[dict[str, Any]]):
         sequences: Sequences,
         plan: StepPlan,
         *,
-        weighting: Weighting | WeightSchedule = "sequence",
+        weighting: str | WeightSchedule = "sequence",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if plan.rules.sequence_parallel > 1:

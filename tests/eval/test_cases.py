@@ -13,7 +13,7 @@ from longalign.eval.builtin_cases import builtin_cases
 from longalign.eval.cases import Case, document_rows, read_cases
 from longalign.eval.mt_bench import turn_rows
 from longalign.eval.rubric import Example
-from tests.eval.conftest import filler
+from tests.makers.text import filler
 
 SHOTS = [[{"answer": f"a{n}{k}", "score": k + 1} for k in range(3)] for n in range(2)]
 CHAT = [

@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +19,18 @@ from longalign.errors import RunError
 
 
 def fingerprint(*parts: object) -> str:
-    """SHA-256 of the canonical JSON of `parts`."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    """SHA-256 of the canonical JSON of `parts`; what JSON has no form for counts as its text.
+
+    Dataclasses are refused: their text holds the names of class and fields, which may change when nothing else does.
+    """
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_text)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(value: object) -> str:
+    if is_dataclass(value):
+        raise TypeError(f"{type(value).__name__} in a fingerprint: say which of its values decide the content")
+    return str(value)
 
 
 def fingerprint_path(path: str | Path) -> str:
@@ -102,6 +112,17 @@ def atomic_write_json(path: str | Path, value: object) -> None:
     atomic_write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def json_line(row: Mapping[str, Any]) -> str:
+    """One row as a line of a JSON-lines file, its end included."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole file of rows or nothing; rows are taken one by one."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(map(json_line, rows))
+
+
 def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
     """Append one row and flush it to disk; a torn line left by a kill is ended first."""
     path = Path(path)
@@ -111,7 +132,7 @@ def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
             stream.seek(-1, os.SEEK_END)
             if stream.read(1) != b"\n":
                 stream.write(b"\n")
-        stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        stream.write(json_line(row).encode())
         stream.flush()
         os.fsync(stream.fileno())
 

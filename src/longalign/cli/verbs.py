@@ -77,7 +77,7 @@ def extend(
 @data_app.command("build", **EXTRA)
 def data_build(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write; its records lie beside it")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write, its records beside it; or a folder")],
     documents: Annotated[list[str] | None, typer.Option("--documents", help="files or folders")] = None,
     llm: Annotated[
         str | None, typer.Option("--llm", help="offline | openai:MODEL@BASE_URL | anthropic:MODEL | model directory")
@@ -138,6 +138,7 @@ def plan(
     """Say what a training run would do, how busy its ranks would be and how long it would take."""
     from longalign.config import PlanSettings
     from longalign.plan.report import plan as stage
+    from longalign.plan.text import plan_summary
 
     short = {
         "lengths": lengths,
@@ -151,7 +152,7 @@ def plan(
         "model_shape": model_shape,
         "seed": seed,
     }
-    show(stage(settings(PlanSettings, context, short), out), as_json)
+    show(plan_summary(stage(settings(PlanSettings, context, short), out)), as_json)
 
 
 @app.command(**EXTRA)

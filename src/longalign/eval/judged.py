@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from longalign.base.files import random_for
 from longalign.config import ChatSettings, EvalSettings
+from longalign.core.text import CHARACTERS_PER_TOKEN
 from longalign.errors import ConfigError
 from longalign.eval.answers import ANSWERS, VERDICTS, Answer, passing_failures, spend
 from longalign.eval.cases import Case, RowReader, document_rows, read_cases
@@ -33,7 +34,6 @@ from longalign.llm.open import is_endpoint
 JUDGE_PROMPT_TOKENS = 640
 """Question, reference, three examples and the answer: about 32,000 a pass over LongBench-Chat's 50 (the paper)."""
 JUDGE_NEW_TOKENS = 100
-CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)

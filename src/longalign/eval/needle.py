@@ -24,7 +24,7 @@ from longalign.base.files import random_for
 from longalign.base.progress import Progress
 from longalign.bundled.register import Fact, draw_facts, find_facts
 from longalign.config import NeedleSettings
-from longalign.data.documents import read_documents
+from longalign.data.source import read_documents
 from longalign.errors import ConfigError
 from longalign.eval.answers import Answer
 from longalign.eval.haystack import Haystack, hide

@@ -15,7 +15,7 @@ import numpy as np
 
 from longalign.bundled.skills import short_rows
 from longalign.config import ShortSettings
-from longalign.data.rows import read_rows
+from longalign.data.source import read_rows
 from longalign.errors import DataError
 from longalign.eval.results import Compared, ModelFacts, Row, Tally, mean_of, tally
 from longalign.eval.task import Cost, ExactTask, Question, Reads, kinds, shown

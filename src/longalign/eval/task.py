@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from longalign.base.files import fingerprint, fingerprint_path
 from longalign.config import EvalSettings, Settings
-from longalign.data.documents import documents_fingerprint
+from longalign.data.source import documents_fingerprint
 from longalign.errors import ConfigError, DataError
 from longalign.eval.answers import ANSWERS, Answer, Item, passing_failures, spend
 from longalign.eval.results import Compared, Mean, Measured, ModelFacts, Row, Tally, mean_figure, tally

@@ -67,7 +67,7 @@ def test_own_documents_replace_those_of_every_set_and_join_the_text(recipe: Path
         (["--train.window", "[0.4"], "--train.window: `[0.4` cannot be read"),
         (["--trian.window", "4"], "command line: unknown key `trian` (did you mean `train`?)"),
         (["--train.windw", "4"], "command line: unknown key `train.windw`"),
-        (["--eval.chat", "3"], "command line: `eval.chat` = 3: this is a section, a mapping of settings"),
+        (["--eval.chat", "3"], "command line: `eval.longbench_chat` = 3: this is a section, a mapping of settings"),
         (["train.window"], "unexpected argument"),
     ],
 )
@@ -167,3 +167,14 @@ def test_every_shipped_recipe_and_all_its_arms_are_valid(path: Path) -> None:
         run = load_run(path, {}, full=full)[0]
         for arm in run.train.arms:
             assert arm_settings(run, arm).window > 1
+
+
+def test_a_value_under_an_earlier_name_is_traced_to_where_it_stands(recipe: Path) -> None:
+    settings, sources = load_run(recipe, {"eval.chat.questions": 5})
+    assert settings.eval.longbench_chat is not None
+    assert sources["eval.longbench_chat.questions"] == (5, "command line")
+    assert sources["eval.longbench_chat.scorings"] == (2, "default")
+    with pytest.raises(ConfigError, match=r"unknown key `eval\.longbench_chat\.questoins` \(did you mean"):
+        load_run(recipe, {"eval.chat.questoins": 5})
+    with pytest.raises(ConfigError, match="chat is the earlier name of longbench_chat; give longbench_chat alone"):
+        load_run(recipe, {"eval.chat.questions": 5, "eval.longbench_chat.seed": 1})

@@ -135,7 +135,7 @@ def test_a_shipped_recipe_runs_on_a_small_model_with_files_of_its_names(tmp_path
         "model": tmp_path / "model", "processes_per_node": 1, "train.window": 96, "train.sequence_parallel": 1,
         "train.sequences_per_step": 8, "train.max_steps": 2, "train.arms.0k.data": f"{{{chats_name}: 12}}",
         "train.arms.10k.data": f"{{{chats_name}: 12, {long_name}: null}}", "eval.short.questions": 7,
-        "eval.chat": "null", "eval.leaderboard": "null", "eval.needle": "null",
+        "eval.longbench_chat": "null", "eval.leaderboard": "null", "eval.needle": "null",
     }  # fmt: skip
     overrides = [f"--{key}={value}" for key, value in smaller.items()]
     done = longalign("run", "recipes/modern/llama3.1-8b-64k.yaml", "--out", "run", *overrides, cwd=tmp_path)

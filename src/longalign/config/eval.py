@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 
 from longalign.base.decides import EXECUTION, REPORTING
-from longalign.config.base import Settings
+from longalign.config.base import Alias, Settings
 
 
 class NeedleSettings(Settings):
@@ -87,6 +88,8 @@ class LeaderboardSettings(Settings):
 class EvalSettings(Settings):
     """Stage `eval`: which tasks run on which model."""
 
+    aliases: ClassVar[Mapping[str, Alias]] = {"chat": Alias("longbench_chat")}
+
     model: str = Field(
         "builtin:tiny-base", description="model directory, hub id, `openai:MODEL@BASE_URL` or `anthropic:MODEL`"
     )
@@ -115,24 +118,13 @@ class EvalSettings(Settings):
     trust_remote_code: bool = Field(False, description="run code that ships with the model; only if you trust it")
     needle: NeedleSettings | None = Field(None, description="needles over lengths and depths")
     short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
-    longbench_chat: ChatSettings | None = Field(
-        None,
-        description="LongBench-Chat, or built-in cases of its kind; earlier called `chat`, which is read as well",
-        validation_alias=AliasChoices("longbench_chat", "chat"),
-    )
+    longbench_chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")
     longbench: ChatSettings | None = Field(None, description="LongBench's questions and summaries")
     mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
     leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
     tasks: dict[str, dict[str, Any] | None] = Field(
         {}, description="tasks of your own: name -> its settings, and `task`: my_package.my_task:MyTask"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _reject_two_names(cls, values: Any) -> Any:
-        if isinstance(values, dict) and {"chat", "longbench_chat"} <= values.keys():
-            raise ValueError("chat is the earlier name of longbench_chat; give longbench_chat alone")
-        return values
 
     @model_validator(mode="after")
     def _require_cases(self) -> EvalSettings:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import AliasChoices, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
 from longalign.config import RunSettings, Settings
 from longalign.errors import ConfigError, nearest
@@ -109,10 +108,15 @@ def load_run(
     values: dict[str, Any] = {}
     for _, layer in layers:
         values = merge(values, layer)
-    owners = {key: name for name, layer in layers for key in leaves(layer)}  # the last layer that holds a key
+    owners = {_present(key): name for name, layer in layers for key in leaves(layer)}  # the last layer that holds a key
     settings = build(RunSettings, values, lambda key: owners.get(key, str(path)))
     resolved = leaves(settings.model_dump(mode="json"))
     return settings, {key: (value, owners.get(key, "default")) for key, value in resolved.items()}
+
+
+def _present(key: str) -> str:
+    """A dotted key of a recipe in present names."""
+    return ".".join(_settings_at(RunSettings, key.split("."))[1])
 
 
 def _own_documents(recipe: Mapping[str, Any], documents: Sequence[str]) -> dict[str, Any]:
@@ -141,7 +145,7 @@ def _explain(cls: type[Settings], error: Mapping[str, Any], place: Callable[[str
     where = place(next(iter(leaves({name: value}))))  # an unknown section counts as given where its first key was
     if error["type"] == "extra_forbidden":
         parent = "".join(f"{part}." for part in path[:-1])
-        valid = list(_settings_at(cls, path[:-1]).model_fields)
+        valid = list(_settings_at(cls, path[:-1])[0].model_fields)
         return f"{where}: unknown key `{name}`{nearest(path[-1], valid, parent)}"
     if error["type"] == "missing":
         return f"{place(name)}: `{name}` is required"
@@ -152,20 +156,19 @@ def _explain(cls: type[Settings], error: Mapping[str, Any], place: Callable[[str
     return f"{where}: `{name}` = {value!r}: {error['msg'].lower()}"
 
 
-def _settings_at(cls: type[Settings], path: Sequence[str]) -> type[Settings]:
-    """The settings class that a path of keys leads to; mapping keys such as set names are passed over."""
-    current = cls
+def _settings_at(cls: type[Settings], path: Sequence[str]) -> tuple[type[Settings], list[str]]:
+    """The settings class that a path of keys leads to, and the path in present names, where earlier ones stand in it.
+
+    Mapping keys such as set names are passed over.
+    """
+    current, present = cls, list[str]()
     for part in path:
-        field = next((f for name, f in current.model_fields.items() if part == name or part in _aliases(f)), None)
+        alias = current.aliases.get(part)
+        present.append(alias.new if alias else part)
+        field = current.model_fields.get(present[-1])
         nested = _settings_in(field.annotation) if field else None
         current = nested or current
-    return current
-
-
-def _aliases(field: FieldInfo) -> list[str]:
-    """Earlier names of a setting."""
-    choices = field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else []
-    return [str(choice) for choice in choices]
+    return current, present
 
 
 def _settings_in(annotation: Any) -> type[Settings] | None:

@@ -7,12 +7,14 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from longalign.config import EvalSettings
 from longalign.config.load import build
 from longalign.errors import ConfigError, nearest
-from longalign.eval.task import Task
+
+if TYPE_CHECKING:
+    from longalign.eval.task import Task  # `report` needs names only
 
 TASKS = {
     "needle": "longalign.eval.needle:Needle",
@@ -58,7 +60,7 @@ def find_task(name: str) -> type[Task[Any]]:
         )
     module, _, attribute = place.partition(":")
     found = getattr(_import(name, module), attribute, None)
-    if not (isinstance(found, type) and issubclass(found, Task)):
+    if not _is_task(found):
         others = [key for key, value in vars(sys.modules[module]).items() if _is_task(value)]
         raise ConfigError(f"task `{name}`: `{attribute}` of {module} is no Task{nearest(attribute, others)}")
     if missing := [key for key in ("name", "title", "settings_class") if not hasattr(found, key)]:
@@ -113,5 +115,7 @@ def _import(name: str, module: str) -> ModuleType:
         raise ConfigError(f"task `{name}`: {module} cannot be imported ({error})") from None
 
 
-def _is_task(value: object) -> bool:
+def _is_task(value: object) -> TypeGuard[type[Task[Any]]]:
+    from longalign.eval.task import Task
+
     return isinstance(value, type) and issubclass(value, Task)

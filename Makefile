@@ -53,7 +53,7 @@ gpu-reach:
 	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu_training reach
 
 tiny-base: setup
-	@$(BIN)/python recipes/tiny_base.py --out runs/tiny-base --install src/longalign/bundled/tiny-base
+	@$(BIN)/python -m recipes.tiny_base --out runs/tiny-base --install src/longalign/bundled/tiny-base
 
 # ZeRO-3's test; on a CPU DeepSpeed compiles an operator at its first start, which takes a minute and a C++ compiler.
 .PHONY: zero3

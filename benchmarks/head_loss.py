@@ -1,6 +1,6 @@
 """Claim: head and loss need 1/25 of the memory and half the time of full logits, whatever the length and vocabulary.
 
-    python benchmarks/head_loss.py [--threads 1] [--repeats 3]
+    python -m benchmarks.head_loss [--threads 1] [--repeats 3]
 
 Measures forward and backward of the LM head with the weighted loss, float32 on CPU, hidden size 256: all logits at
 once (what transformers does) against `longalign.train.loss.weighted_nll`; all positions as targets and one in ten;
@@ -9,16 +9,8 @@ peak above what it held before the forward pass, gradients of hidden states and 
 `benchmarks/results/head_loss.json`.
 """
 
-import argparse
-import json
-import re
-import subprocess
-import sys
-import time
-from pathlib import Path
-from typing import Any
+from benchmarks.measure import Measured, run_cases, timed_with_peak, write_result
 
-RESULT = Path(__file__).parent / "results" / "head_loss.json"
 ROWS, VOCABULARY, HIDDEN = 16_384, 32_768, 256
 CASES = {
     "full, all targets": ("full", ROWS, VOCABULARY, 1.0),
@@ -30,8 +22,8 @@ CASES = {
 }
 
 
-def measure(method: str, rows: int, vocabulary: int, target_share: float, threads: int) -> dict[str, Any]:
-    """One forward and backward in this process; resets the kernel's record of peak memory first."""
+def measure(method: str, rows: int, vocabulary: int, target_share: float, threads: int) -> Measured:
+    """One forward and backward in this process."""
     import torch
 
     from longalign.train.loss import weighted_nll
@@ -46,45 +38,28 @@ def measure(method: str, rows: int, vocabulary: int, target_share: float, thread
     small = torch.randn(64, HIDDEN, requires_grad=True)
     (small @ small.t()).logsumexp(1).sum().backward()  # libraries load and allocate on first use
 
-    before = resident_mib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
-    wall, cpu = time.perf_counter(), time.process_time()
-    if method == "full":
-        logits_TV = hidden_TD @ head_VD.t()
-        nll_T = torch.nn.functional.cross_entropy(logits_TV, targets_T, reduction="none", ignore_index=-100)
-        loss = (nll_T * weights_T).sum()
-    else:
-        loss, _ = weighted_nll(hidden_TD, head_VD, targets_T, weights_T)
-    loss.backward()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    def run() -> float:
+        if method == "full":
+            logits_TV = hidden_TD @ head_VD.t()
+            nll_T = torch.nn.functional.cross_entropy(logits_TV, targets_T, reduction="none", ignore_index=-100)
+            loss = (nll_T * weights_T).sum()
+        else:
+            loss, _ = weighted_nll(hidden_TD, head_VD, targets_T, weights_T)
+        loss.backward()
+        return float(loss.detach())
+
+    loss, spent = timed_with_peak(run)
     gradients_mib = (hidden_TD.numel() + head_VD.numel()) * 4 / 2**20
-    peak = resident_mib("VmHWM") - before
     return {
-        "wall_s": wall,
-        "cpu_s": cpu,
-        "peak_mib": peak,
-        "peak_beyond_gradients_mib": peak - gradients_mib,
-        "loss": loss.item(),
+        **spent,
+        "peak_beyond_gradients_mib": spent["peak_mib"] - gradients_mib,
+        "loss": loss,
         "hidden_gradient_norm": hidden_TD.grad.norm().item(),
         "head_gradient_norm": head_VD.grad.norm().item(),
     }
 
 
-def resident_mib(field: str) -> float:
-    """VmRSS (now) or VmHWM (peak) of this process; Linux."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
-
-
-def in_a_process(case: tuple[str, int, int, float], threads: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--one", json.dumps([*case, threads])]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found: dict[str, Any] = json.loads(output)
-    return found
-
-
-def summarise(best: dict[str, dict[str, Any]]) -> dict[str, float]:
+def summarise(best: dict[str, Measured]) -> dict[str, float]:
     """Ratios of the two methods. CPU time is the one to compare on a shared machine; wall time is given beside it."""
     full, ours = best["full, all targets"], best["ours, all targets"]
     few_full, few = best["full, 10% targets"], best["ours, 10% targets"]
@@ -101,52 +76,17 @@ def summarise(best: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--note", default="", help="kept with the results, such as what else ran")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure(*json.loads(arguments.one))))
-        return
-
-    from longalign.base.machine import describe_machine
-
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CASES}
-    for _ in range(arguments.repeats):  # in turn, so that a busy minute does not meet one method only
-        for name, case in CASES.items():
-            runs[name].append(in_a_process(case, arguments.threads))
-            last = runs[name][-1]
-            print(
-                f"{name:40} {last['wall_s']:7.2f} s  {last['cpu_s']:7.2f} s cpu  {last['peak_mib']:8.0f} MiB",
-                flush=True,
-            )
-    best = {name: min(found, key=lambda run: run["cpu_s"]) for name, found in runs.items()}
-    summary = summarise(best)
+    claim = __doc__.split("\n")[0]
+    found = run_cases("benchmarks.head_loss", claim, CASES, measure)
+    summary = summarise(found.best)
     for name, value in summary.items():
         print(f"{name:40} {value:.4g}")
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(
-        json.dumps(
-            {
-                "benchmark": "head_loss",
-                "rows": ROWS,
-                "vocabulary": VOCABULARY,
-                "hidden": HIDDEN,
-                "dtype": "float32",
-                "threads": arguments.threads,
-                "note": arguments.note,
-                "best": best,
-                "summary": summary,
-                "runs": runs,
-                "machine": describe_machine(),
-            },
-            indent=1,
-        )
-        + "\n"
-    )
-    print(f"wrote {RESULT}")
+    rows = [{"case": name, **best} for name, best in found.best.items()]
+    write_result(
+        "head_loss", claim, rows, folder=found.asked.results, summary=summary, runs=found.runs,
+        threads=found.asked.threads, positions=ROWS, vocabulary=VOCABULARY, hidden=HIDDEN, dtype="float32",
+        note=found.asked.note,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

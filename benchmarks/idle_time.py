@@ -52,7 +52,7 @@ def measure(name: str, arguments: dict[str, Any], sharding: str) -> dict[str, An
         share = spent.useful / (spent.useful + spent.padding)
         found.append(
             (1 / ((1 - idle) * share), idle, spent.communication, spent.padding, spent.step_s_S.mean(),
-             length_bias(plan)["variance_ratio"])
+             length_bias(plan).variance_ratio)
         )  # fmt: skip
     over_ideal, idle, communication, padding, step_s, bias = np.mean(found, axis=0)
     return {

@@ -19,7 +19,7 @@ from tests.core.mixes import longalign_mix
 from benchmarks.measure import timed, write_result
 from longalign.core.batching import plan_steps
 from longalign.core.packing import best_fit_decreasing, fewest_packs, next_fit
-from longalign.core.step_plan import STRATEGIES
+from longalign.core.strategies import STRATEGIES
 
 WINDOW = 65536
 

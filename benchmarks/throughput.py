@@ -16,7 +16,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from benchmarks.measure import write_result
 from benchmarks.steps import longalign_step, trl_step
 from longalign.config import LoopSettings, Strategy
+from longalign.core.strategies import STRATEGIES
 from longalign.data.tokenize import TokenSequence
 from longalign.train import attention
 from longalign.train.loss import attach_loss
@@ -115,7 +116,7 @@ def measure(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, tup
 def mix(share: float, *, with_trl: bool, repeats: int) -> dict[str, Any]:
     """All strategies on rows with that share of targets."""
     data = rows(share)
-    steps = {strategy: ours(strategy, data) for strategy in get_args(Strategy)}
+    steps = {strategy: ours(strategy, data) for strategy in STRATEGIES}
     steps["padded, plain transformers"] = plain_padded(data)
     if with_trl:
         steps["trl packing"] = trl(data)

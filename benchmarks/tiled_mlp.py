@@ -7,17 +7,7 @@ and in tiles, two shapes of layer, then with the length doubled. Every measureme
 the process's peak above what it held before the forward pass. Writes `benchmarks/results/tiled_mlp.json`.
 """
 
-import argparse
-import json
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
-from typing import Any
-
-from benchmarks.head_loss import resident_mib
-from benchmarks.measure import write_result
+from benchmarks.measure import Measured, run_cases, timed_with_peak, write_result
 
 HIDDEN, SEGMENT, TILE = 256, 2_048, 2_048
 CASES = {
@@ -27,8 +17,8 @@ CASES = {
 }
 
 
-def measure(tokens: int, intermediate: int, tile_tokens: int, threads: int) -> dict[str, Any]:
-    """One forward and backward in this process; resets the kernel's record of peak memory first."""
+def measure(tokens: int, intermediate: int, tile_tokens: int, threads: int) -> Measured:
+    """One forward and backward in this process."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -59,51 +49,24 @@ def measure(tokens: int, intermediate: int, tile_tokens: int, threads: int) -> d
 
     run(SEGMENT)  # libraries load and allocate on first use
     model.zero_grad(set_to_none=True)
-    before = resident_mib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
-    wall, cpu = time.perf_counter(), time.process_time()
-    loss = run(tokens)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    loss, spent = timed_with_peak(lambda: run(tokens))
     norm = float(torch.cat([p.grad.flatten() for p in model.model.parameters()]).norm())
-    return {
-        "wall_s": wall,
-        "cpu_s": cpu,
-        "peak_mib": resident_mib("VmHWM") - before,
-        "loss": loss,
-        "gradient_norm": norm,
-    }
+    return {**spent, "loss": loss, "gradient_norm": norm}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure(*json.loads(arguments.one))))
-        return
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CASES}
-    for _ in range(arguments.repeats):  # in turn, so that a busy minute does not meet one method only
-        for name, case in CASES.items():
-            command = [sys.executable, "-m", "benchmarks.tiled_mlp", "--one", json.dumps([*case, arguments.threads])]
-            freed_at_once = os.environ | {
-                "MALLOC_MMAP_THRESHOLD_": str(1 << 20)
-            }  # or the peak counts what malloc keeps
-            output = subprocess.run(command, capture_output=True, text=True, check=True, env=freed_at_once).stdout
-            runs[name].append(json.loads(output))
-            last = runs[name][-1]
-            print(f"{name:40} {last['cpu_s']:7.2f} s cpu  {last['peak_mib']:8.0f} MiB", flush=True)
-    best = {name: min(found, key=lambda run: run["cpu_s"]) for name, found in runs.items()}
-    rows = [{"case": name, **best[name]} for name in CASES]
+    claim = __doc__.split("\n")[0]
+    freed_at_once = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}  # or the peak counts what malloc keeps
+    found = run_cases("benchmarks.tiled_mlp", claim, CASES, measure, environment=freed_at_once)
+    rows = [{"case": name, **best} for name, best in found.best.items()]
     for whole, tiled in zip(rows[::2], rows[1::2], strict=True):
         tiled["memory_ratio"] = tiled["peak_mib"] / whole["peak_mib"]
         tiled["cpu_time_ratio"] = tiled["cpu_s"] / whole["cpu_s"]
         tiled["gradient_norm_relative_difference"] = abs(tiled["gradient_norm"] / whole["gradient_norm"] - 1)
         print(f"{tiled['case']:40} memory x {tiled['memory_ratio']:.2f}, time x {tiled['cpu_time_ratio']:.2f}")
     write_result(
-        "tiled_mlp", __doc__.split("\n")[0], rows, threads=arguments.threads, hidden=HIDDEN, segment_tokens=SEGMENT,
-        tile_tokens=TILE, dtype="float32",
+        "tiled_mlp", claim, rows, folder=found.asked.results, threads=found.asked.threads, hidden=HIDDEN,
+        segment_tokens=SEGMENT, tile_tokens=TILE, dtype="float32", note=found.asked.note,
     )  # fmt: skip
 
 

@@ -14,8 +14,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from tests.makers.tokenizers import byte_bpe, with_template
+from transformers import LlamaConfig
 
 from longalign.base.files import atomic_write_text
 from longalign.bundled.corpora import corpus
@@ -47,29 +47,19 @@ SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 
 def make_tokenizer(folder: Path) -> None:
     """Byte-level BPE on the training documents and on the words of names and values."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
     texts = [text for name in TEXT for _, text in corpus(name)]
     for language, times in (("en", 60), ("zh", 60)):
         texts += [" " + " ".join(word_pool(language))] * times  # every word of the pools becomes one token
         texts += [form[language].format(name="", value="") for form in (SENTENCE, QUESTION)] * 200
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=SPECIAL,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    fast = with_template(
+        byte_bpe(texts, vocabulary=VOCABULARY, control=SPECIAL),
+        CHAT_TEMPLATE,
         pad_token="<|pad|>",
         eos_token="<|end|>",
         extra_special_tokens={},
         model_max_length=WINDOW,
         clean_up_tokenization_spaces=False,
     )
-    fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)
 
 

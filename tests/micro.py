@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from longalign.bundled.register import word_pool
-from tests.data.chat_templates import CHATML_MARKED
-from tests.data.conftest import prose
-from tests.tiny_models import byte_bpe, save_llama
+from tests.makers.chat_templates import CHATML_MARKED
+from tests.makers.models import save_chat_model
+from tests.makers.text import prose
+from tests.makers.tokenizers import byte_bpe, with_template
 
 WINDOW = 256
 LONG_WINDOW = 512
@@ -36,17 +37,14 @@ def make_documents(folder: Path) -> Path:
 
 def make_base(folder: Path) -> Path:
     """A model directory: random weights, window 256, and a tokenizer that knows the words of register entries."""
-    from transformers import PreTrainedTokenizerFast
-
     texts = [prose(0, 80), prose(50, 80, "zh"), " ".join(word_pool("en")), " ".join(word_pool("zh"))]
     core = byte_bpe(texts * 2, vocabulary=2000, control=SPECIAL)
-    fast = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=SPECIAL[0], eos_token=SPECIAL[2])
-    fast.chat_template = CHATML_MARKED
-    return save_llama(
+    fast = with_template(core, CHATML_MARKED, pad_token=SPECIAL[0], eos_token=SPECIAL[2])
+    return save_chat_model(
         folder,
         fast,
-        intermediate_size=48,
         num_hidden_layers=1,
+        num_attention_heads=2,
         max_position_embeddings=WINDOW,
         tie_word_embeddings=True,
         initializer_range=0.1,

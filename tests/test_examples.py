@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from longalign.cli.verbs import spread_lists
+from tests.makers.rows import make_inputs
 from tests.test_docs import commands, settings_of, verb_of
-from tests.train.test_stages import make_model, make_rows
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHELL = [*sorted(EXAMPLES.glob("*.sh")), EXAMPLES / "slurm.sbatch"]
@@ -59,10 +59,7 @@ def test_the_job_meets_at_a_pod_that_the_service_names() -> None:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
-    make_model(folder / "model")
-    make_rows(folder / "rows.jsonl", 24)
-    return folder
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def with_torchrun() -> dict[str, str]:

@@ -11,11 +11,17 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from longalign import config
+from longalign.base.decides import decides
+from longalign.config.base import NameIn
 
 PAGE = Path(__file__).with_name("settings.md")
-LOOP = config.LoopSettings
-SECTIONS = (
-    ("Every training loop", LOOP),
+SECTIONS: tuple[tuple[str, type[config.Settings]], ...] = (
+    ("Batching", config.BatchingSettings),
+    ("Execution", config.ExecutionSettings),
+    ("Optimizer", config.OptimizerSettings),
+    ("Adapters", config.AdapterSettings),
+    ("Rows", config.RowSettings),
+    ("Every training loop", config.LoopSettings),
     ("Extend: `longalign extend`, `extend:` in a recipe", config.ExtendSettings),
     ("RoPE: `rope` of extend", config.RopeSettings),
     ("Data: `longalign data build`, a set under `data:`", config.DataSettings),
@@ -29,6 +35,7 @@ SECTIONS = (
     ("Recipe: `longalign run`", config.RunSettings),
     ("What is not here yet: `assume` of a recipe", config.AssumedLengths),
 )
+MARKS = {"result": "", "execution": "E", "reporting": "R"}
 
 
 def page() -> str:
@@ -37,32 +44,52 @@ def page() -> str:
         "# Settings\n\nEvery key of a recipe (YAML) and, with two dashes before it, every option of a command: "
         "`--train.learning_rate 1e-4` in `longalign run`, `--learning_rate 1e-4` in `longalign train`. "
         "An option without a value is true: `--activation_offload`. "
-        "`longalign config show RECIPE` prints what a recipe comes to. Made from the code by `make reference`.\n"
+        "`longalign config show RECIPE` prints what a recipe comes to. Made from the code by `make reference`.\n\n"
+        "The column after the key says what a setting decides: **E**, how something is computed (memory, speed, "
+        "money); **R**, what is reported; nothing, the result. Only the last restart a stage when they change.\n"
     ]
-    for title, cls in SECTIONS:
-        shared = issubclass(cls, LOOP) and cls is not LOOP
-        fields = {k: f for k, f in cls.model_fields.items() if not shared or k in cls.__annotations__}
-        about = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
-        about += " Also all keys of [every training loop](#every-training-loop)." if shared else ""
-        rows = [f"| `{k}` | {_kind(f.annotation)} | {_default(f)} | {_text(f)} |" for k, f in fields.items()]
-        table = "\n".join(["| key | value | default | what it does |", "|---|---|---|---|", *rows])
-        parts.append(f"## {title}\n\n{about}\n\n{table}\n")
+    parts += [_section(title, cls) for title, cls in SECTIONS]
     return "\n".join(parts)
 
 
-def _kind(annotation: Any) -> str:
+def _section(title: str, cls: type[config.Settings]) -> str:
+    """A table of the keys that a class declares, and links to those it shares with others."""
+    shared = [
+        f"[{name.lower()}](#{name.lower().replace(' ', '-')})"
+        for name, other in SECTIONS
+        if other is not cls and issubclass(cls, other)
+    ]
+    about = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+    about += f" Also all keys of {', '.join(shared)}." if shared else ""
+    rows = [
+        f"| `{key}` | {MARKS[decides(cls, key)]} | {_kind(field)} | {_default(field)} | {_text(field)} |"
+        for key, field in cls.model_fields.items()
+        if key in cls.__annotations__
+    ]
+    table = "\n".join(["| key | | value | default | what it does |", "|---|---|---|---|---|", *rows])
+    earlier = [f"`{old}` is read as `{alias.new}`" for old, alias in cls.aliases.items()]
+    return f"## {title}\n\n{about}\n\n{table}\n" + (f"\nEarlier names: {', '.join(earlier)}.\n" if earlier else "")
+
+
+def _kind(field: FieldInfo) -> str:
+    """What a setting takes, as a person writes it."""
+    names = [mark.mapping for mark in field.metadata if isinstance(mark, NameIn)]
+    return ", ".join(f"`{name}`" for name in names[0]) if names else _type(field.annotation)
+
+
+def _type(annotation: Any) -> str:
     """A type as a person writes it."""
     origin, inside = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inside)
     if origin is tuple:
         if inside[1:] == (Ellipsis,):
-            return f"list of {_kind(inside[0])}"
-        return "list of " + ", ".join(_kind(part) for part in inside)
+            return f"list of {_type(inside[0])}"
+        return "list of " + ", ".join(_type(part) for part in inside)
     if origin is dict:
-        return f"{_kind(inside[0])} to {_kind(inside[1])}"
+        return f"{_type(inside[0])} to {_type(inside[1])}"
     if origin in (Union, UnionType):
-        return " or ".join(_kind(part) for part in inside)
+        return " or ".join(_type(part) for part in inside)
     if annotation is type(None):
         return "null"
     if annotation is Any:

@@ -17,8 +17,9 @@ from longalign.eval.subject import model_fingerprint
 from longalign.llm.base import Request, complete_all
 from longalign.llm.open import open_model
 from longalign.train.sft import train
-from tests.data.chat_templates import tokenizer
-from tests.train.test_stages import make_model, make_rows
+from tests.makers.models import make_model
+from tests.makers.rows import make_rows
+from tests.makers.tokenizers import chat_tokenizer
 
 TEMPLATES = Path(__file__).parents[2] / "recipes" / "templates"
 END = {"llama2": "</s>", "llama3": "<|eot_id|>", "glm4": "<|endoftext|>"}
@@ -33,7 +34,7 @@ TALK = [
 @pytest.mark.parametrize("name", END)
 def test_targets_are_the_answers_and_their_end(name: str) -> None:
     eos = "<|endoftext|>" if name == "glm4" else "</s>" if name == "llama2" else "<|end_of_text|>"
-    tok = tokenizer(read_chat_template(str(TEMPLATES / f"{name}.jinja")), eos=eos, bos="<s>")
+    tok = chat_tokenizer(read_chat_template(str(TEMPLATES / f"{name}.jinja")), eos=eos, bos="<s>")
     sequence = tokenize_conversation(tok, TALK)
     starts = np.flatnonzero(np.diff(sequence.target_T.astype(int), prepend=0) == 1)
     ends = np.flatnonzero(np.diff(sequence.target_T.astype(int), append=0) == -1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from longalign.base.sources import is_builtin, is_bundled_model, model_dir
+from longalign.base.sources import Named, model_dir
 from longalign.bundled.corpora import REPEATED_SHARE, corpus
 from longalign.errors import ConfigError
 from tests.oracles.shingles import shingle_set
@@ -61,13 +61,15 @@ def test_a_wrong_corpus_is_named_with_those_there_are(wrong: str, hint: str) -> 
 
 def test_only_bundled_models_are_looked_up() -> None:
     assert model_dir("some/hub-id") == "some/hub-id"
-    assert not is_builtin("some/hub-id")
-    assert not is_bundled_model("builtin:no-such")
+    assert not Named("some/hub-id").bundled
+    assert not Named("builtin:no-such").bundled_model
     with pytest.raises(ConfigError, match=r"`builtin:no-such`: no such bundled model; there is `builtin:tiny-base`"):
         model_dir("builtin:no-such")
 
 
-@pytest.mark.skipif(not is_bundled_model("builtin:tiny-base"), reason="the base model is not made yet (make tiny-base)")
+@pytest.mark.skipif(
+    not Named("builtin:tiny-base").bundled_model, reason="the base model is not made yet (make tiny-base)"
+)
 def test_the_bundled_model_is_small_whole_and_says_how_it_was_made() -> None:
     folder = Path(model_dir("builtin:tiny-base"))
     names = {path.name for path in folder.iterdir()}

@@ -9,8 +9,8 @@ import pytest
 from longalign.base.files import random_for
 from longalign.bundled.corpora import corpus
 from longalign.bundled.register import find_facts, split_of
-from longalign.bundled.rows import CHARACTERS_PER_TOKEN, passage, rows
-from longalign.data.rows import read_rows
+from longalign.bundled.rows import DEMO_CHARACTERS_PER_TOKEN, passage, rows
+from longalign.data.source import read_rows
 from longalign.errors import ConfigError
 
 NAMES = ("builtin:recall-256-40", "builtin:recall-2048-40", "builtin:warmup-128-40", "builtin:chat-0-40")
@@ -37,7 +37,7 @@ def test_a_row_depends_on_the_name_and_its_number_only() -> None:
 @pytest.mark.parametrize("tokens", [256, 1024, 2048])
 def test_recall_rows_are_about_as_long_as_they_are_called(tokens: int) -> None:
     english = [row for row in rows(f"builtin:recall-{tokens}-60") if row["language"] == "en"]
-    lengths = np.array([len(text_of(row)) / CHARACTERS_PER_TOKEN["en"] for row in english])
+    lengths = np.array([len(text_of(row)) / DEMO_CHARACTERS_PER_TOKEN["en"] for row in english])
     assert 0.5 * tokens < lengths.mean() < 0.95 * tokens
     assert lengths.max() < 1.4 * tokens
     assert lengths.min() > 0.2 * tokens

@@ -44,6 +44,27 @@ def test_plan_prints_one_json_object_and_nothing_else(tmp_path: Path) -> None:
     assert (report["sequences"], report["dropped"]) == (200, 0)
 
 
+def test_what_is_planned_is_trained_with_the_papers_packing(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": "why? " * n}, {"role": "assistant", "content": "because " * n}]}
+        for n in range(1, 25)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = "--data rows.jsonl --window 256 --sequences_per_step 6 --packing next_fit --packs_per_step 2 --json"
+    trained = longalign("train", *asked.split(), "--plan-only", "--out", "out", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    how = "--tokenizer builtin:tiny-base --model-shape builtin:tiny-base --machine cpu --num_train_epochs 2"
+    planned = longalign("plan", *asked.split(), *how.split(), cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    reports = [json.loads(done.stdout) for done in (trained, planned)]
+    assert reports[0]["strategy"] == "packed"
+    assert reports[0]["sampling_hash"] == reports[1]["sampling_hash"]
+    assert reports[0]["plan_hash"] == reports[1]["plan_hash"]
+    refused = longalign("train", *asked.split(), "--strategy", "padded", "--out", "out", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "packing needs strategy packed" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -16,12 +16,14 @@ import longalign
 from longalign.core.batching import plan_steps, replan
 from longalign.core.gradient_shares import length_bias
 from longalign.core.model_shape import SequenceCost
-from longalign.core.step_plan import STRATEGIES, StepPlan
+from longalign.core.step_plan import StepPlan
+from longalign.core.strategies import STRATEGIES
 from longalign.errors import PlanError
 from tests.core.mixes import longalign_mix, targets_for
 
 WINDOW = 100
 COST = SequenceCost(linear=50.0, quadratic=2.0)
+OTHER_COST = SequenceCost(linear=1.0, quadratic=0.0)
 
 
 @st.composite
@@ -32,7 +34,7 @@ def cases(draw):
     sp = draw(st.sampled_from([1, 1, 2]))
     arguments = {
         "window": WINDOW,
-        "strategy": draw(st.sampled_from(STRATEGIES)),
+        "strategy": draw(st.sampled_from(tuple(STRATEGIES))),
         "ranks": draw(st.integers(1, 5)) * sp,
         "sequence_parallel": sp,
         "sequences_per_step": draw(st.integers(1, 30)),
@@ -128,6 +130,32 @@ def test_replanning_for_other_ranks_keeps_every_step(case, ranks, sp, data):
         assert after.ranks == (before if after.index < at else new).ranks
     again = replan(resumed, ranks=plan.ranks, sequence_parallel=plan.rules.sequence_parallel, from_step=at)
     assert all(a.ranks == b.ranks for a, b in zip(again, plan, strict=True))
+
+
+@given(cases(), st.integers(1, 3), st.integers(1, 5), st.sampled_from(["microbatch", "step"]), st.data())
+def test_replanning_for_other_limits_keeps_every_step_and_is_what_a_new_plan_would_be(case, limit, rows, sync, data):
+    lengths, targets, arguments = case
+    plan = plan_steps(lengths, targets, **arguments)
+    changes = {"token_limit": limit * WINDOW, "rows_per_microbatch": rows, "sync": sync, "cost": OTHER_COST}
+    other = replan(plan, **changes)
+    direct = arguments | changes | {"packs_per_step": plan.rules.packs_per_step}
+    assert other.hash == plan_steps(lengths, targets, **direct).hash
+    assert other.sampling_hash == plan.sampling_hash
+    before = {name: getattr(plan.rules, name) for name in changes}
+    assert replan(other, **before).hash == plan.hash
+
+    at = data.draw(st.integers(0, len(plan)))
+    resumed = replan(plan, **changes, from_step=at)
+    assert resumed.sampling_hash == plan.sampling_hash
+    for old, after, new in zip(plan, resumed, other, strict=True):
+        assert after.ranks == (old if after.index < at else new).ranks
+
+
+@given(cases())
+def test_replanning_without_a_change_changes_nothing(case):
+    lengths, targets, arguments = case
+    plan = plan_steps(lengths, targets, **arguments)
+    assert replan(plan).hash == plan.hash
 
 
 @given(case=cases())
@@ -230,14 +258,14 @@ def test_length_bias_is_measured_sorted_has_it_balanced_does_not():
     plan = lambda strategy, seed: plan_steps(
         lengths, window=65536, ranks=8, sequences_per_step=80, strategy=strategy, seed=seed
     )
-    ratios = [length_bias(plan("balanced", seed))["variance_ratio"] for seed in range(30)]
-    error = length_bias(plan("balanced", 0))["standard_error"]
+    ratios = [length_bias(plan("balanced", seed)).variance_ratio for seed in range(30)]
+    error = length_bias(plan("balanced", 0)).standard_error
     assert np.mean(ratios) == pytest.approx(1.0, abs=4 * error / np.sqrt(30))
     assert np.std(ratios) == pytest.approx(error, rel=0.5)
     sorted_bias = length_bias(plan("sorted", 0))
-    assert sorted_bias["variance_ratio"] > 70
-    assert sorted_bias["within_step_correlation"] > 0.99
-    assert abs(length_bias(plan("balanced", 0))["within_step_correlation"]) < 0.01
+    assert sorted_bias.variance_ratio > 70
+    assert sorted_bias.within_step_correlation > 0.99
+    assert abs(length_bias(plan("balanced", 0)).within_step_correlation) < 0.01
 
 
 def test_sorted_steps_are_consecutive_lengths_in_random_order():
@@ -299,3 +327,9 @@ def test_replanning_onto_impossible_ranks_is_refused():
         replan(plan, ranks=3, sequence_parallel=2)
     with pytest.raises(PlanError, match="outside"):
         replan(plan, ranks=2, from_step=9)
+    with pytest.raises(PlanError, match="rows_per_microbatch 0"):
+        replan(plan, rows_per_microbatch=0)
+    balanced = plan_steps([10, 20, 30], **(GOOD | {"strategy": "balanced"}))
+    with pytest.raises(PlanError, match="row 2: 30 tokens do not fit 20"):
+        replan(balanced, token_limit=20)
+    assert replan(balanced, ranks=2, sequence_parallel=2, token_limit=20).sampling_hash == balanced.sampling_hash

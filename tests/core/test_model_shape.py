@@ -10,8 +10,8 @@ import transformers as tf
 from transformers import AutoModelForCausalLM
 
 from longalign.core.model_shape import HUB_SHAPES, SHAPES, ModelShape
+from tests.makers.models import tiny_config
 from tests.train.test_families import FAMILIES
-from tests.train.tiny import tiny_config
 
 NOT_COUNTED_EXACTLY = {"glm4-moe", "phi", "olmo3", "gpt2", "deepseek-v3"}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from longalign.core.batching import plan_steps
 from longalign.core.hardware import MACHINES, Execution, Machine, largest_microbatch, rank_memory
 from longalign.core.model_shape import LLAMA_7B_COST, SHAPES, ModelShape, SequenceCost
-from longalign.core.step_plan import STRATEGIES
+from longalign.core.strategies import STRATEGIES
 from longalign.core.timing import compare_degrees, layout_name, plan_time
 from longalign.errors import ConfigError, PlanError
 from tests.core.mixes import longalign_mix
@@ -25,7 +25,7 @@ FREE = Machine(
 
 @given(
     st.lists(st.integers(1, 100), min_size=1, max_size=60),
-    st.sampled_from(STRATEGIES),
+    st.sampled_from(tuple(STRATEGIES)),
     st.integers(1, 5),
     st.integers(1, 3),
     st.sampled_from(["full", "none"]),

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from longalign.core.batching import plan_steps, replan
-from longalign.core.weighting import WEIGHTING_MODES, WeightSchedule, sequence_weights
+from longalign.core.weighting import WEIGHTINGS, WeightSchedule, sequence_weights
 from longalign.errors import ConfigError
 from tests.oracles import planning as oracle
 
@@ -79,7 +79,7 @@ def test_plain_packing_without_packs_is_refused():
         sequence_weights([1, 2], "plain_packing")
 
 
-@given(COUNTS, st.sampled_from(WEIGHTING_MODES), st.integers(1, 5))
+@given(COUNTS, st.sampled_from(tuple(WEIGHTINGS)), st.integers(1, 5))
 def test_weights_times_targets_sum_to_one_and_rows_without_targets_weigh_nothing(counts, mode, packs):
     weights = sequence_weights(counts, mode, np.arange(len(counts)) % packs)
     assert weights.dtype == np.float64

@@ -11,11 +11,11 @@ import pytest
 
 from longalign.config import DataSettings
 from longalign.data.build import build
-from longalign.data.rows import read_rows
+from longalign.data.source import read_rows
 from longalign.errors import ConfigError, DataError, EndpointError, RunError
 from longalign.llm.prompt import read_request
-from tests.data.conftest import prose
 from tests.llm.chat_server import Answer, Body, ChatServer, stand_in
+from tests.makers.text import prose
 
 
 def settings(corpus: Path | str, tokenizer: Path, **changes: Any) -> DataSettings:
@@ -80,7 +80,8 @@ def test_the_same_build_again_does_nothing_and_other_settings_set_the_rows_aside
     assert build(settings(corpus_dir, tokenizer_dir, concurrency=3), out) == first
     assert out.stat().st_mtime_ns == before
     moved = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-moved")) / out.name
-    assert build(settings(corpus_dir, tokenizer_dir), moved) == first | {"out": str(moved)}
+    elsewhere = {"out": str(moved), "text": first["text"].replace(str(out), str(moved))}
+    assert build(settings(corpus_dir, tokenizer_dir), moved) == first | elsewhere
     old = out.read_bytes()
     build(settings(corpus_dir, tokenizer_dir, seed=1), out)
     assert out.read_bytes() != old

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from longalign.core.text import detect_language
-from longalign.data.documents import KINDS, Document, Skipped, documents_fingerprint, read_documents, source_kind
+from longalign.data.documents import KINDS, Document, Skipped, source_kind
+from longalign.data.source import documents_fingerprint, read_documents
 from longalign.errors import DataError
 
 WORD_XML = (

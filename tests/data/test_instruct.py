@@ -16,7 +16,7 @@ from longalign.data.instruct import Attempt, draw_task, make_row, row_of
 from longalign.llm.base import Failure, Outcome, Reply, Request
 from longalign.llm.offline import answer
 from longalign.llm.prompt import TASKS
-from tests.data.conftest import prose
+from tests.makers.text import prose
 
 DOCUMENT = make_document(prose(1, 40), origin="test")
 

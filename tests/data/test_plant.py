@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from longalign.bundled.register import find_facts, split_of
 from longalign.config import DataSettings
-from longalign.data.corpus import entries_for, plant
 from longalign.data.documents import make_document
-from tests.data.conftest import prose
+from longalign.data.plant import entries_for, plant
+from tests.makers.text import prose
 
 
 def settings(entries: int, seed: int = 0) -> DataSettings:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longalign.data.rows import normalise, read_rows
+from longalign.data.rows import normalise
+from longalign.data.source import read_rows
 from longalign.errors import DataError
 
 TURNS = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]

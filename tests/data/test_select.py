@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longalign.config import DataSettings
-from longalign.data.select import Entry, candidates, cut, document_limit, draw_order, histogram, language_quotas
+from longalign.data.select import (
+    DocumentSummary,
+    candidates,
+    cut,
+    document_limit,
+    draw_order,
+    histogram,
+    language_quotas,
+)
 from longalign.errors import ConfigError
 
 TEXT = st.text(st.sampled_from("ab. \n中。"), max_size=600)
@@ -47,8 +55,8 @@ def test_parts_end_at_paragraphs_where_one_is_near() -> None:
     assert all(text[part.start : part.end].strip().startswith("Sentence") for part in parts)
 
 
-def entries(*lengths: int, language: str = "en", in_band: bool = True) -> list[Entry]:
-    return [Entry(f"{language}{i}-{in_band}", language, length, in_band) for i, length in enumerate(lengths)]
+def entries(*lengths: int, language: str = "en", in_band: bool = True) -> list[DocumentSummary]:
+    return [DocumentSummary(f"{language}{i}-{in_band}", language, length, in_band) for i, length in enumerate(lengths)]
 
 
 def test_the_first_draw_is_proportional_to_length_to_the_exponent() -> None:

@@ -21,7 +21,16 @@ import pytest
 from longalign.base.files import random_for
 from longalign.data import to_tokens as texts_to_tokens
 from longalign.data.store import Encoded, TokenStore
-from longalign.data.to_tokens import CHUNK_CHARACTERS, CHUNK_ROWS, held_out, tokenize_texts
+from longalign.data.to_tokens import (
+    CHUNK_CHARACTERS,
+    CHUNK_ROWS,
+    DocumentEncoder,
+    MixedEncoder,
+    RowEncoder,
+    held_out,
+    tokenize_rows,
+    tokenize_texts,
+)
 from longalign.data.tokenize import TokenSequence
 from longalign.errors import DataError
 
@@ -32,6 +41,7 @@ class Encode:
 
     pause_s: float = field(default=0.0, repr=False)
     seen: list[int] = field(default_factory=list, repr=False)
+    key: str = "Encode()"
 
     def __call__(self, document: Mapping[str, Any]) -> Encoded:
         time.sleep(self.pause_s)
@@ -89,7 +99,7 @@ def test_documents_are_trained_on_or_held_out(tmp_path: Path) -> None:
 
 
 def texts_of(corpus: Path) -> list[str]:
-    return [document["text"] for document in texts_to_tokens.read_texts([str(corpus)])]
+    return [text.text for text in texts_to_tokens.read_texts([str(corpus)])]
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 49, 50, 149, 150, 799, 800, 5000])
@@ -155,3 +165,40 @@ def test_a_killed_build_tokenises_no_document_twice(tmp_path: Path) -> None:
     assert len(trained) == len(set(trained)) <= 1984 - done * CHUNK_ROWS
     whole = build(corpus, tmp_path / "whole")
     assert [s.fingerprint for s in found] == [s.fingerprint for s in whole]
+
+
+TINY = "builtin:tiny-base"
+
+
+def test_stores_of_earlier_versions_keep_their_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys of two stores that version 0.1 wrote, when they hashed the names of classes and fields."""
+    monkeypatch.chdir(tmp_path)
+    Path("books").mkdir()
+    for number in range(12):
+        Path(f"books/{number:02}.txt").write_text(f"Document {number}. " * (10 + number))
+    encoder = MixedEncoder(DocumentEncoder(TINY, 2048), RowEncoder(TINY, 2048))
+    rows: dict[str, int | None] = {"builtin:chat-0-8": 4}
+    tokenize_texts(["builtin:chinese", "books"], rows, (Path("t"), Path("h")), encoder, stamp="stamp", seed=1)
+    other = RowEncoder(TINY, 256, "split", "last", "strip")
+    tokenize_rows(Path("r"), {"builtin:chat-0-8": None}, other, seed=3, stamp="stamp")
+    found = [TokenStore.open(Path(name)).description for name in "thr"]
+    assert [store["key"] for store in found] == [
+        "5c2a0fe29c02b338e908bdffb3c85b60f3aadf5a5c6dc91c75da672dd19ae71a",
+        "5c2a0fe29c02b338e908bdffb3c85b60f3aadf5a5c6dc91c75da672dd19ae71a",
+        "4d18c87efe9941c2c136dcd72527aa44bc2a3e4b8faea9743bcc500153ce0511",
+    ]
+
+
+def test_a_key_says_what_decides_the_tokens_and_keeps_its_names() -> None:
+    rows = RowEncoder("models/it's", 4096)
+    assert rows.key == (
+        "RowEncoder(tokenizer=\"models/it's\", window=4096, overlong='truncate_middle_of_document', "
+        "train_on='all', thinking='keep')"
+    )
+    documents = DocumentEncoder("m", 2048)
+    assert documents.key == "DocumentEncoder(tokenizer='m', window=2048)"
+    mixed = MixedEncoder(documents, RowEncoder("m", 2048, "split", "last", "strip"))
+    assert mixed.key == (
+        "MixedEncoder(documents=DocumentEncoder(tokenizer='m', window=2048), rows=RowEncoder(tokenizer='m', "
+        "window=2048, overlong='split', train_on='last', thinking='strip'))"
+    )

@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 
 from longalign.data.tokenize import TokenSequence, tokenize_conversation, tokenize_document, windows
 from longalign.errors import DataError, ModelError
-from tests.data.chat_templates import (
-    CHATML,
-    CHATML_MARKED,
-    GEMMA,
-    GLM4,
-    LLAMA2,
-    LLAMA3,
-    QWEN3,
-    tokenizer,
-)  # fmt: skip
+from tests.makers.chat_templates import CHATML, CHATML_MARKED, GEMMA, GLM4, LLAMA2, LLAMA3, QWEN3
+from tests.makers.tokenizers import chat_tokenizer
 
 TWO_TURNS = [
     {"role": "user", "content": "Which value does the register give?"},
@@ -52,7 +44,7 @@ TEMPLATES = {
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_targets_are_the_answers_with_their_end_of_turn(name: str) -> None:
     template, shape = TEMPLATES[name]
-    tok = tokenizer(template)
+    tok = chat_tokenizer(template)
     sequence = tokenize_conversation(tok, TWO_TURNS)
     answers = [m["content"] for m in TWO_TURNS if m["role"] == "assistant"]
     assert target_runs(tok, sequence) == [shape.format(answer) for answer in answers]
@@ -63,22 +55,22 @@ def test_targets_are_the_answers_with_their_end_of_turn(name: str) -> None:
 
 
 def test_generation_blocks_of_a_template_are_used() -> None:
-    tok = tokenizer(CHATML_MARKED)
+    tok = chat_tokenizer(CHATML_MARKED)
     marked = tokenize_conversation(tok, TWO_TURNS)
     assert target_runs(tok, marked) == ["It gives forty two.<|im_end|>", "第二章讲了 the northern gate.<|im_end|>"]
-    plain = tokenize_conversation(tokenizer(CHATML), TWO_TURNS)
+    plain = tokenize_conversation(chat_tokenizer(CHATML), TWO_TURNS)
     assert (marked.ids_T == plain.ids_T).all()
     assert (marked.target_T == plain.target_T).all()
 
 
 def test_a_template_without_end_of_turn_gets_the_tokenizers_end_after_the_last_answer() -> None:
-    tok = tokenizer(GLM4)
+    tok = chat_tokenizer(GLM4)
     sequence = tokenize_conversation(tok, TWO_TURNS)
     assert target_runs(tok, sequence) == ["It gives forty two.", "第二章讲了 the northern gate.<|endoftext|>"]
 
 
 def test_thinking_of_earlier_turns_follows_the_template_and_can_be_stripped() -> None:
-    tok = tokenizer(QWEN3)
+    tok = chat_tokenizer(QWEN3)
     messages = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "<think>\nfirst thought\n</think>\n\nfirst answer"},
@@ -92,7 +84,7 @@ def test_thinking_of_earlier_turns_follows_the_template_and_can_be_stripped() ->
 
 
 def test_tool_calls_are_targets_and_tool_results_are_not() -> None:
-    tok = tokenizer(QWEN3)
+    tok = chat_tokenizer(QWEN3)
     call = {"type": "function", "function": {"name": "look_up", "arguments": {"gate": "north"}}}
     messages = [
         {"role": "user", "content": "Which value?"},
@@ -109,7 +101,7 @@ def test_tool_calls_are_targets_and_tool_results_are_not() -> None:
 
 def test_the_answer_is_found_even_when_its_text_stands_elsewhere_too() -> None:
     """The published code searched for two marker tokens; here nothing is searched by content."""
-    tok = tokenizer(CHATML)
+    tok = chat_tokenizer(CHATML)
     messages = [
         {"role": "user", "content": "yes <eot> yes"},
         {"role": "assistant", "content": "yes"},
@@ -123,7 +115,7 @@ def test_the_answer_is_found_even_when_its_text_stands_elsewhere_too() -> None:
 
 def test_a_pad_token_in_the_text_does_not_end_a_sequence() -> None:
     """Regression: the published code found a sequence's length by searching its ids for the pad id."""
-    tok = tokenizer(CHATML)
+    tok = chat_tokenizer(CHATML)
     assert tok.pad_token == "<|endoftext|>"
     messages = [{"role": "user", "content": "before <|endoftext|> after"}, {"role": "assistant", "content": "done"}]
     sequence = tokenize_conversation(tok, messages)
@@ -138,7 +130,7 @@ text = st.text(alphabet=st.sampled_from("ab xy\n第?.<|>"), min_size=1, max_size
 @given(pairs=st.lists(st.tuples(text, text), min_size=1, max_size=4), name=st.sampled_from(["chatml", "llama3"]))
 def test_any_text_keeps_targets_apart_from_prompts(pairs: list[tuple[str, str]], name: str) -> None:
     template, shape = TEMPLATES[name]
-    tok = tokenizer(template)
+    tok = chat_tokenizer(template)
     messages = [m for q, a in pairs for m in ({"role": "user", "content": q}, {"role": "assistant", "content": a})]
     sequence = tokenize_conversation(tok, messages)
     trim = (lambda s: s.strip()) if name == "llama3" else (lambda s: s)
@@ -148,23 +140,23 @@ def test_any_text_keeps_targets_apart_from_prompts(pairs: list[tuple[str, str]],
 
 
 def test_refusals_say_what_to_do() -> None:
-    tok = tokenizer(CHATML)
+    tok = chat_tokenizer(CHATML)
     tok.chat_template = None
     with pytest.raises(ModelError, match="no chat template"):
         tokenize_conversation(tok, TWO_TURNS)
     with pytest.raises(DataError, match="refuses this conversation: only user and assistant"):
-        tokenize_conversation(tokenizer(LLAMA2), [{"role": "system", "content": "x"}, *TWO_TURNS])
+        tokenize_conversation(chat_tokenizer(LLAMA2), [{"role": "system", "content": "x"}, *TWO_TURNS])
 
 
 def test_evidence_is_marked_as_protected() -> None:
-    tok = tokenizer(CHATML)
+    tok = chat_tokenizer(CHATML)
     sequence = tokenize_conversation(tok, TWO_TURNS, evidence=["value does the register", "not there"])
     assert sequence.protected_T is not None
     assert tok.decode(sequence.ids_T[sequence.protected_T]).strip() == "value does the register"
 
 
 def test_documents_are_all_targets_and_end_with_eos() -> None:
-    tok = tokenizer(CHATML)
+    tok = chat_tokenizer(CHATML)
     sequence = tokenize_document(tok, "The register <|im_end|> gives seven values.")
     assert sequence.ids_T[-1] == tok.eos_token_id
     assert sequence.target_count == sequence.length_tokens - 1

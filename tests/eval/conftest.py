@@ -8,59 +8,30 @@ from typing import Any
 
 import pytest
 
-from tests.tiny_models import byte_bpe, save_llama
+from tests.makers.chat_templates import ROLE_MARKS
+from tests.makers.models import save_chat_model
+from tests.makers.text import filler
+from tests.makers.tokenizers import byte_bpe, unigram, whole_words, with_template
 
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 SPECIALS = ["<pad>", "<unk>", "<|user|>", "<|assistant|>", "<|end|>"]
-
-
-def filler(sentences: int, offset: int = 0, language: str = "en") -> str:
-    """Plain text whose sentences all differ."""
-    if language == "zh":
-        return "".join(f"第{i + offset}页写着河流向东走了很远。" for i in range(sentences))
-    words = ["river", "stone", "maple", "window", "ledger", "candle", "harbour", "meadow", "copper", "orchard"]
-    lines = []
-    for i in range(offset, offset + sentences):
-        a, b, c = (words[(i * k + k) % len(words)] for k in (1, 5, 7))
-        lines.append(f"Page {i} says that the {a} near the {b} was older than every {c} in town.")
-        if i % 9 == 8:
-            lines.append("\n")
-    return " ".join(lines)
+SHAPE = {
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.02,
+}
 
 
 def build_tokenizer(kind: str) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
+    """`bytes`, `word`, `unigram`, or `glued`: full stops belong to the word before them, no token is a full stop."""
     text = [filler(300), filler(60, language="zh"), "Register entry: Which entry does the register hold for?"]
-    if kind == "bytes":
-        return with_template(byte_bpe(text, vocabulary=500, control=SPECIALS))
-    trainer: Any
-    if kind == "word":
-        raw = Tokenizer(models.WordLevel(unk_token="<unk>"))
-        raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordLevelTrainer(special_tokens=SPECIALS, vocab_size=600)
-    elif kind == "unigram":
-        raw = Tokenizer(models.Unigram())
-        raw.pre_tokenizer = pre_tokenizers.Metaspace()
-        raw.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(special_tokens=SPECIALS, vocab_size=300, unk_token="<unk>")
-    else:  # full stops glued to the word before them: no token is a full stop
-        raw = Tokenizer(models.WordLevel(unk_token="<unk>"))
-        raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        trainer = trainers.WordLevelTrainer(special_tokens=SPECIALS, vocab_size=600)
-    raw.train_from_iterator(text, trainer)
-    return with_template(raw)
-
-
-def with_template(raw: Any) -> Any:
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<pad>", unk_token="<unk>")
-    tokenizer.chat_template = TEMPLATE
-    return tokenizer
+    core = {
+        "bytes": lambda: byte_bpe(text, vocabulary=500, control=SPECIALS),
+        "word": lambda: whole_words(text, control=SPECIALS),
+        "unigram": lambda: unigram(text, vocabulary=300, control=SPECIALS),
+        "glued": lambda: whole_words(text, control=SPECIALS, stops_apart=False),
+    }[kind]()
+    return with_template(core, ROLE_MARKS, eos_token="<|end|>", pad_token="<pad>", unk_token="<unk>")
 
 
 @pytest.fixture(scope="session")
@@ -79,8 +50,7 @@ def tokenizers() -> Callable[[str], Any]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tokenizers: Callable[[str], Any]) -> Path:
     """A random Llama with the byte-level tokenizer, window 256."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    shape = {"intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 256}
-    return save_llama(folder, tokenizers("bytes"), **shape)
+    return save_chat_model(folder, tokenizers("bytes"), **SHAPE)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from longalign.errors import DataError
 from longalign.eval.builtin_cases import builtin_cases
 from longalign.eval.cases import read_cases
 from longalign.eval.rubric import Example
-from tests.eval.conftest import filler
+from tests.makers.text import filler
 
 SHOTS = [[{"answer": f"a{n}{k}", "score": k + 1} for k in range(3)] for n in range(2)]
 CHAT = [

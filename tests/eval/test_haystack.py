@@ -15,7 +15,7 @@ from longalign.bundled.register import SENTENCE_END, draw_facts, find_facts
 from longalign.errors import ConfigError, DataError
 from longalign.eval.haystack import Haystack, Prompt, hide
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView, cut_middle
-from tests.eval.conftest import filler
+from tests.makers.text import filler
 
 KINDS = ["word", "bytes", "unigram", "glued"]
 

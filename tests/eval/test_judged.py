@@ -20,8 +20,8 @@ from longalign.eval.subject import Subject
 from longalign.eval.token_view import CharacterView, TokenizerView
 from longalign.eval.validate import against_people, leave_one_out, validate_judge
 from longalign.llm.open import open_model
-from tests.eval.conftest import filler
 from tests.eval.endpoint import serve
+from tests.makers.text import filler
 
 
 def cases_file(folder: Path, count: int = 6, sentences: int = 40) -> Path:

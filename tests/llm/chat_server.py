@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from longalign.base.files import fingerprint
 from longalign.llm.base import Request
@@ -45,6 +45,8 @@ def stand_in(body: Body, times: int) -> Answer:
 class ChatServer:
     """`with ChatServer(behaviour) as server: ... server.spec`. Keeps what was asked and how many calls ran at once."""
 
+    model = "test-model"
+
     def __init__(self, behaviour: Behaviour = stand_in) -> None:
         self.behaviour = behaviour
         self.bodies: list[Body] = []
@@ -69,7 +71,7 @@ class ChatServer:
         self.server.daemon_threads = True
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
-    def __enter__(self) -> ChatServer:
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 
@@ -84,7 +86,7 @@ class ChatServer:
 
     @property
     def spec(self) -> str:
-        return f"openai:test-model@{self.url}"
+        return f"openai:{self.model}@{self.url}"
 
     def payload(self, body: Body, reply: Answer) -> Body:
         return payload(body, reply)

@@ -27,7 +27,7 @@ class MessagesServer(ChatServer):
 
     @property
     def spec(self) -> str:
-        return f"anthropic:test-model@{self.url}"
+        return f"anthropic:{self.model}@{self.url}"
 
     def payload(self, body: Body, reply: Answer) -> Body:
         if reply.status != 200:

@@ -80,8 +80,8 @@ def test_final_failures_are_remembered_and_passing_ones_are_asked_again(tmp_path
         cut, lost = complete_all(model, [ask("cut"), ask("lost")])
     assert (cut.cached, lost.cached, echo.calls) == (True, False, 3)
     totals = model.ledger.totals()
-    assert totals["lost_calls"] == 2
-    assert totals["spent_usd"] == pytest.approx((1 + 4 * 2) * 1e-3 + 2 * model.worst_usd(ask("lost")), rel=0.5)
+    assert totals.lost_calls == 2
+    assert totals.spent_usd == pytest.approx((1 + 4 * 2) * 1e-3 + 2 * model.worst_usd(ask("lost")), rel=0.5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -129,7 +129,7 @@ def test_a_call_that_a_dead_process_left_open_counts_at_its_worst_case(tmp_path:
     ledger.close()  # as a kill leaves it: begun, never ended
     again = Ledger(tmp_path / "l.sqlite")
     assert again.spent_usd() == 0.25
-    assert again.totals()["lost_calls"] == 1
+    assert again.totals().lost_calls == 1
 
 
 def test_an_endpoint_that_is_down_leaves_no_reservation(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_without_a_price_cost_is_unknown_and_not_zero(tmp_path: Path) -> None:
     model = LedgeredModel(Echo(), Ledger(tmp_path / "l.sqlite"), price=None)
     (outcome,) = complete_all(model, [ask("a")])
     assert outcome.cost_usd is None
-    assert model.ledger.totals()["spent_usd"] is None
+    assert model.ledger.totals().spent_usd is None
 
 
 def test_a_cap_needs_a_price_and_a_ledger(tmp_path: Path) -> None:

@@ -31,45 +31,45 @@ LINE = st.tuples(st.characters(categories=["L"]), st.lists(WORD, max_size=6)).ma
     ],
 )
 def test_the_usual_forms_give_the_same_items(reply: str) -> None:
-    assert numbered_items(reply, most=5) == THREE
+    assert numbered_items(reply, limit=5) == THREE
 
 
 def test_chinese_lists_in_full_width_marks() -> None:
-    assert numbered_items("1、这是什么？\n2、为什么？\n问题3：是谁？", most=5) == ["这是什么？", "为什么？", "是谁？"]
+    assert numbered_items("1、这是什么？\n2、为什么？\n问题3：是谁？", limit=5) == ["这是什么？", "为什么？", "是谁？"]
 
 
 def test_items_may_go_over_several_lines() -> None:
     reply = "1: Consider the code\nreturn 11: x\nand explain it.\n2: Why?"
-    assert numbered_items(reply, most=5) == ["Consider the code\nreturn 11: x\nand explain it.", "Why?"]
+    assert numbered_items(reply, limit=5) == ["Consider the code\nreturn 11: x\nand explain it.", "Why?"]
 
 
 def test_only_the_number_that_is_due_starts_an_item() -> None:
     reply = "1: At 11: what happens?\n11: no item\n2: How much is 3.5?\n2: still the second"
-    assert numbered_items(reply, most=5) == [
+    assert numbered_items(reply, limit=5) == [
         "At 11: what happens?\n11: no item",
         "How much is 3.5?\n2: still the second",
     ]
 
 
 def test_numbers_with_decimals_and_times_start_no_item() -> None:
-    assert numbered_items("1: Price?\n2.50 dollars\n2:30 pm", most=5) == ["Price?\n2.50 dollars\n2:30 pm"]
+    assert numbered_items("1: Price?\n2.50 dollars\n2:30 pm", limit=5) == ["Price?\n2.50 dollars\n2:30 pm"]
 
 
 def test_prose_gives_nothing_and_repeats_count_once() -> None:
-    assert numbered_items("I cannot write questions about this.", most=5) == []
-    assert numbered_items("", most=5) == []
-    assert numbered_items("1: Why?\n2: Why?\n3: How?", most=5) == ["Why?", "How?"]
+    assert numbered_items("I cannot write questions about this.", limit=5) == []
+    assert numbered_items("", limit=5) == []
+    assert numbered_items("1: Why?\n2: Why?\n3: How?", limit=5) == ["Why?", "How?"]
 
 
 @given(st.lists(LINE, min_size=1, max_size=9, unique=True), st.sampled_from([": ", ". ", ") ", "：", "、"]))
 def test_every_list_we_ask_for_is_read_back(items: list[str], mark: str) -> None:
     reply = "\n".join(f"{number}{mark}{item}" for number, item in enumerate(items, 1))
-    assert numbered_items(reply, most=len(items)) == items
+    assert numbered_items(reply, limit=len(items)) == items
 
 
 @given(st.text(max_size=300), st.integers(1, 8))
 def test_any_text_gives_at_most_what_was_asked_for(reply: str, most: int) -> None:
-    items = numbered_items(reply, most=most)
+    items = numbered_items(reply, limit=most)
     assert len(items) <= most
     assert all(item == item.strip() and item for item in items)
     assert all("\n\n" not in item for item in items)

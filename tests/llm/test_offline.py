@@ -36,7 +36,7 @@ def ask(*contents: str, seed: int = 1) -> str:
 
 
 def questions(document: str, task: Task, language: str = "en", seed: int = 1) -> list[str]:
-    return numbered_items(ask(questions_request(document, task, 5, language), seed=seed), most=5)  # type: ignore[arg-type]
+    return numbered_items(ask(questions_request(document, task, 5, language), seed=seed), limit=5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("task", TASKS)

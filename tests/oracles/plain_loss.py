@@ -1,6 +1,6 @@
 """The definition of the loss, one sequence at a time: no packing, no chunks, transformers' own attention and logits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,8 +33,13 @@ def plain_loss(model: nn.Module, sequences: Sequence[PlainSequence]) -> Tensor:
 
 def plain_gradients(model: nn.Module, sequences: Sequence[PlainSequence]) -> tuple[Tensor, dict[str, Tensor]]:
     """The plain loss and its gradient by parameter name; leaves the model without gradients."""
+    return loss_and_gradients(model, lambda: plain_loss(model, sequences))
+
+
+def loss_and_gradients(model: nn.Module, loss_of: Callable[[], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """What `loss_of` gives and its gradient by parameter name; leaves the model without gradients."""
     model.zero_grad(set_to_none=True)
-    loss = plain_loss(model, sequences)
+    loss = loss_of()
     loss.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)

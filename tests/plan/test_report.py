@@ -16,17 +16,31 @@ import pytest
 import longalign
 from longalign.config import PlanSettings
 from longalign.config.load import build
-from longalign.core.step_plan import STRATEGIES, StepPlan
+from longalign.core.step_plan import StepPlan
+from longalign.core.strategies import STRATEGIES
 from longalign.data.store import Encoded, Item, build_store
 from longalign.data.tokenize import TokenSequence
 from longalign.errors import ConfigError, DataError, PlanError
 from longalign.plan.report import model_shape, plan
+from longalign.plan.text import plan_summary
 from tests.core.mixes import longalign_mix, targets_for
+from tests.makers.tokenizers import whole_words, with_template
 
 CONTRACT = (
     "strategy", "sequences", "dropped", "steps", "packs", "pack_efficiency", "idle_fraction", "speedup_over_padded",
     "layout", "plan_hash", "plan_seconds",
 )  # fmt: skip
+
+
+KEYS_OF_VERSION_1 = {
+    "strategy", "sequences", "sequences_without_targets", "dropped", "overlong_rule", "row_counts", "lengths_from",
+    "epochs", "steps", "packs", "packs_lower_bound", "pack_efficiency", "microbatch_fill", "padding_tokens",
+    "sequences_per_pack", "sequences_per_step", "tokens", "targets", "idle_fraction", "idle_fraction_by_sync",
+    "communication_fraction", "padding_fraction", "useful_fraction", "flops", "mfu", "step_seconds", "hours",
+    "speedup_over_padded", "layout", "layouts", "sequence_parallel", "token_limit", "window", "ranks", "model_shape",
+    "parameters", "machine", "memory", "by_length", "by_source", "weighting", "length_bias", "seed", "plan_hash",
+    "sampling_hash", "plan_seconds",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +54,7 @@ def files(tmp_path_factory):
 
 def report(files, out=None, **changes):
     given = {"lengths": str(files / "lengths.npy"), "targets": str(files / "targets.npy"), "ranks": 8} | changes
-    return plan(PlanSettings(**given), out)
+    return plan_summary(plan(PlanSettings(**given), out))
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +100,22 @@ def test_gradient_shares_show_what_each_weighting_favours(reports):
 
 
 def test_the_plan_file_of_the_report_is_the_plan(files, tmp_path):
-    found = report(files, tmp_path / "out", strategy="balanced", epochs=2)
+    found = report(files, tmp_path / "out", strategy="balanced", num_train_epochs=2)
     loaded = StepPlan.load(tmp_path / "out" / "plan.npz")
     assert loaded.hash == found["plan_hash"]
     assert len(loaded) == found["steps"]
     assert json.loads((tmp_path / "out" / "plan.json").read_text())["plan_hash"] == found["plan_hash"]
     svg = ET.fromstring((tmp_path / "out" / "packs.svg").read_text())
     assert svg.tag.endswith("svg")
+
+
+def test_the_file_keeps_the_keys_of_earlier_ones_and_says_its_version(files, tmp_path):
+    found = report(files, tmp_path, strategy="packed")
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written.keys() == KEYS_OF_VERSION_1 | {"schema"}
+    assert written == {key: value for key, value in found.items() if key != "text"}
+    assert written["memory"].keys() >= {"tokens_per_rank", "bytes_per_rank", "parts", "fits", "largest_window", "with"}
+    assert written["length_bias"].keys() == {"variance_ratio", "standard_error", "within_step_correlation"}
 
 
 def test_rows_above_the_window_are_shortened_split_or_dropped_and_counted(files):
@@ -127,9 +150,8 @@ def rows_file(path, *, stated=True):
 
 
 def test_rows_that_state_their_length_are_planned_by_source_and_estimates_say_so(tmp_path):
-    found = plan(
-        PlanSettings(data=rows_file(tmp_path / "rows.jsonl"), window=128, sequences_per_step=8, model_shape="tiny")
-    )
+    asked = PlanSettings(data=rows_file(tmp_path / "rows.jsonl"), window=128, sequences_per_step=8, model_shape="tiny")
+    found = plan_summary(plan(asked))
     assert found["sequences"] == 40
     assert found["dropped"] == 1
     assert {row["name"]: row["sequences"] for row in found["by_source"]} == {"books": 10, "chats": 30}
@@ -151,7 +173,7 @@ def test_a_token_store_is_planned_as_it_is(tmp_path):
 
     rows = [Item("row", value) for value in ((5, 2, "a"), (9, 0, "b"), (4, 3, "a"))]
     build_store(tmp_path / "tokens", [rows], encode, key="k")
-    found = plan(PlanSettings(data=(str(tmp_path / "tokens"),), window=16, model_shape="tiny", machine="cpu"))
+    found = plan(PlanSettings(data=(str(tmp_path / "tokens"),), window=16, model_shape="tiny", machine="cpu")).as_dict()
     assert (found["sequences"], found["tokens"], found["targets"]) == (3, 18, 5)
     assert found["sequences_without_targets"] == 1
     assert [row["name"] for row in found["by_source"]] == ["a", "b"]
@@ -159,14 +181,9 @@ def test_a_token_store_is_planned_as_it_is(tmp_path):
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    raw = Tokenizer(models.WordLevel(unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    raw.train_from_iterator(["word yes"], trainers.WordLevelTrainer(special_tokens=["<unk>", "<|end|>"]))
-    fast = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", unk_token="<unk>")
-    fast.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} <|end|> {% endfor %}"
+    template = "{% for m in messages %}{{ m.role }} {{ m.content }} <|end|> {% endfor %}"
+    core = whole_words(["word yes"], control=["<unk>", "<|end|>"], stops_apart=False)
+    fast = with_template(core, template, eos_token="<|end|>", unk_token="<unk>")
     folder = tmp_path_factory.mktemp("tokenizer")
     fast.save_pretrained(folder)
     return str(folder)
@@ -176,13 +193,24 @@ def test_rows_are_tokenised_as_training_would(tmp_path, tokenizer):
     from longalign.data.to_tokens import RowEncoder
 
     data = rows_file(tmp_path / "rows.jsonl", stated=False)
-    found = plan(PlanSettings(data=data, tokenizer=tokenizer, window=64, sequences_per_step=8, model_shape="tiny"))
+    found = plan(
+        PlanSettings(data=data, tokenizer=tokenizer, window=64, sequences_per_step=8, model_shape="tiny")
+    ).as_dict()
     row = json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[0])
     [(sequence, _)], _ = RowEncoder(tokenizer, 64)(row)
     assert found["sequences"] == 40
     assert found["targets"] == 40 * sequence.target_count
     assert found["row_counts"]["shortened"] > 0
     assert tokenizer in found["lengths_from"]
+
+
+def test_rows_are_tokenised_with_the_template_and_turns_of_training(tmp_path, tokenizer):
+    data = rows_file(tmp_path / "rows.jsonl", stated=False)
+    (tmp_path / "template.jinja").write_text("{% for m in messages %}{{ m.content }} <|end|> {% endfor %}")
+    asked = {"data": data, "tokenizer": tokenizer, "window": 128, "sequences_per_step": 8, "model_shape": "tiny"}
+    whole = plan(PlanSettings(**asked)).rows
+    bare = plan(PlanSettings(**asked, chat_template=str(tmp_path / "template.jinja"))).rows
+    assert whole.tokens - bare.tokens == 40 * 2, "two roles a row"
 
 
 def test_memory_and_largest_window_are_predicted(files):
@@ -199,7 +227,7 @@ def test_memory_and_largest_window_are_predicted(files):
 
 
 def test_what_would_hold_a_longer_window_is_shown_with_what_it_asks_of_the_host(files):
-    asked = {"model_shape": "8b", "machine": "h200", "ranks": 1, "layout": "sp1"}
+    asked = {"model_shape": "8b", "machine": "h200", "ranks": 1, "sequence_parallel": 1}
     found = report(files, **asked)
     rows = {name: row["largest_window"]["dp1"] for name, row in found["memory"]["with"].items()}
     full = [rows[name] for name in ("MLP in tiles", "... and activations on the host", "... and weights on the host")]
@@ -235,9 +263,9 @@ def test_4_bit_weights_are_whole_on_each_rank_and_never_offloaded(files):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"quantize": "4bit", "lora_rank": 4, "sharding": "full"}, "quantize: 4-bit weights cannot be split"),
-        ({"quantize": "4bit", "lora_rank": 4, "cpu_offload": True}, "quantize: 4-bit weights cannot be split"),
-        ({"cpu_offload": True, "sharding": "none"}, "cpu_offload: sharding none cannot offload"),
+        ({"quantize": "4bit", "lora_rank": 4, "parallel": "fsdp2"}, "quantize: fsdp2 cannot split 4-bit weights"),
+        ({"quantize": "4bit", "lora_rank": 4, "cpu_offload": True}, "quantize: fsdp2 cannot split 4-bit weights"),
+        ({"cpu_offload": True, "parallel": "ddp"}, "cpu_offload: parallel ddp cannot offload"),
         ({"weighting": "plain_packing"}, "weighting plain_packing needs strategy packed: the packs of 'balanced'"),
     ],
 )
@@ -247,10 +275,10 @@ def test_what_no_training_could_run_is_not_planned(changes, words):
 
 
 def test_a_fixed_layout_is_kept_and_an_impossible_one_refused(files):
-    assert report(files, layout="sp2")["layout"] == "sp2xdp4"
-    assert report(files, layout="sp1")["layout"] == "dp8"
+    assert report(files, sequence_parallel=2)["layout"] == "sp2xdp4"
+    assert report(files, sequence_parallel=1)["layout"] == "dp8"
     with pytest.raises(PlanError, match="8 ranks cannot be split into groups of 3"):
-        report(files, layout="sp3")
+        report(files, sequence_parallel=3)
 
 
 def test_shapes_come_from_names_files_and_directories(tmp_path):

@@ -61,6 +61,7 @@ def test_rows_above_the_window_are_refused_unless_the_recipe_says_how_to_cut_the
 def test_the_page_is_about_the_stages_of_this_recipe_only() -> None:
     settings = recipe(seeds=[0, 1], eval={"needle": {}, "short": {}}, train={"arms": {"a": {"data": {"short": 1}}}})
     assert {str(folder.relative_to(OUT)) for folder in stage_folders(settings, OUT)} == {
+        *("data/long", "data/short"),
         *("train/a-seed0", "train/a-seed1"),
         *("eval/base/needle", "eval/base/short"),
         *(f"eval/sft-a-seed{seed}/{part}" for seed in (0, 1) for part in ("needle", "short")),

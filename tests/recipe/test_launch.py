@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from longalign.base.files import read_jsonl
 from longalign.recipe.launch import environment
+from tests.makers.models import make_model
+from tests.makers.rows import make_rows
 from tests.micro import command, longalign, make_base, make_documents, recipe, write_recipe
-from tests.train.test_stages import make_model, make_rows
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

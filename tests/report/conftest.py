@@ -24,7 +24,7 @@ from longalign.eval.rubric import SCALES, rubric
 from longalign.eval.task import Answer, spend
 from longalign.eval.token_view import CharacterView
 from longalign.llm.open import open_model
-from tests.eval.conftest import filler
+from tests.makers.text import filler
 
 LENGTHS = (128, 256, 512, 1024, 2048)
 NEEDLE = NeedleSettings(lengths=LENGTHS, depths=5, needles=8)

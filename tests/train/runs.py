@@ -28,7 +28,8 @@ from longalign.train import run_plan as fitting
 from longalign.train.parallel import ranks
 from longalign.train.parallel.fsdp2 import shard
 from longalign.train.parallel.placement import join
-from tests.train.tiny import VOCABULARY, DoubleThroughout, tiny_model
+from tests.makers.models import VOCABULARY
+from tests.train.tiny import DoubleThroughout, tiny_model
 
 STEPS = 10
 SETTINGS = LoopSettings(

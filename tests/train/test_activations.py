@@ -20,9 +20,10 @@ from longalign.train.lora import add_adapters
 from longalign.train.parallel.fsdp2 import decoder_layers
 from longalign.train.parallel.placement import place
 from longalign.train.prepare import build_model, enable_checkpointing
+from tests.makers.models import tiny_config
 from tests.oracles.plain_loss import relative_error
 from tests.train.test_families import FAMILIES
-from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model
+from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_model
 
 LENGTHS = [13, 1, 22, 9]
 TILE = 7

@@ -11,7 +11,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig
 from longalign.errors import ModelError
 from longalign.train.attention import NAME, no_mask, packed_attention
 from longalign.train.check_isolation import TOLERANCES, Tolerance, check_isolation
-from tests.train.tiny import tiny_config, tiny_model
+from tests.makers.models import tiny_config
+from tests.train.tiny import tiny_model
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 LOOSE = Tolerance(equal=1e-1, isolated=float("inf"), loss=float("inf"))

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longalign.core.batching import plan_steps
+from longalign.core.length_bands import length_band
 from longalign.core.weighting import WeightSchedule
 from longalign.data.tokenize import TokenSequence
 from longalign.errors import RunError
 from longalign.train.collate import StepLoader, collate
-from longalign.train.metrics import Groups, NllSums, idle_fraction, length_band
+from longalign.train.metrics import Groups, NllSums, idle_fraction
 
 
 def sequence(length: int, seed: int = 0) -> TokenSequence:

@@ -11,10 +11,10 @@ import pytest
 from longalign.base.files import read_jsonl
 from longalign.config import TrainSettings
 from longalign.core.step_plan import load_plan
-from longalign.data.rows import read_rows
+from longalign.data.source import read_rows
 from longalign.data.store import TokenStore
 from longalign.train.compare_strategies import measure
-from tests.train.test_stages import make_model, make_rows
+from tests.makers.rows import make_inputs
 
 STRATEGIES = ("padded", "sorted", "packed", "balanced")
 
@@ -35,9 +35,7 @@ def settings(place: Path, **more: Any) -> TrainSettings:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("throughput")
-    make_model(place / "model")
-    make_rows(place / "rows.jsonl")
+    place = make_inputs(tmp_path_factory.mktemp("throughput"))
     measure(settings(place), place / "out", rows=14)
     return place
 

@@ -12,8 +12,9 @@ import transformers as tf
 from longalign.errors import ModelError
 from longalign.train.check_isolation import check_isolation
 from longalign.train.model import check_supported
+from tests.makers.models import tiny_config
 from tests.oracles.plain_loss import plain_gradients, relative_error
-from tests.train.tiny import DoubleThroughout, gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model
+from tests.train.tiny import DoubleThroughout, gradients_of, packed_inputs, sequences_of, tiny_model
 
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 24, "output_router_logits": False}
 LATENT = {"q_lora_rank": 16, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 6}

@@ -29,8 +29,9 @@ from longalign.train.parallel.fsdp2 import shard
 from longalign.train.parallel.placement import join
 from longalign.train.run_plan import weight_schedule
 from longalign.train.trainer import PlanTrainer
+from tests.makers.models import VOCABULARY
 from tests.oracles.plain_loss import PlainSequence, plain_gradients, relative_error
-from tests.train.tiny import VOCABULARY, DoubleThroughout, tiny_model
+from tests.train.tiny import DoubleThroughout, tiny_model
 
 WINDOW = 48
 LENGTHS = (30, 3, 17, 48, 9, 2, 21, 40, 5, 12, 26, 7)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from longalign.errors import ModelError
 from longalign.train.attention import pack_kwargs
 from longalign.train.loss import attach_loss, backbone_and_head, weighted_nll
+from tests.makers.models import tiny_config
 from tests.oracles.plain_loss import plain_gradients, relative_error
-from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model
+from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_model
 
 through_peft = pytest.mark.filterwarnings(
     "ignore:`.*gradient_checkpointing.*` is deprecated:FutureWarning"

@@ -19,7 +19,8 @@ from longalign.core.model_shape import ModelShape
 from longalign.train.attention import pack_kwargs
 from longalign.train.layers import tile_mlps
 from longalign.train.prepare import enable_checkpointing
-from tests.train.tiny import tiny_config, tiny_model
+from tests.makers.models import tiny_config
+from tests.train.tiny import tiny_model
 
 SEGMENT = 512
 SIZES = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2048}

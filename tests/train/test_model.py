@@ -17,7 +17,8 @@ from longalign.train.check_isolation import check_isolation
 from longalign.train.export import write_transformers4_rope
 from longalign.train.loss import attach_loss
 from longalign.train.model import check_vocabulary, load_config, load_model
-from tests.train.tiny import tiny_config, tiny_model
+from tests.makers.models import tiny_config
+from tests.train.tiny import tiny_model
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from longalign.train.attention_kernels import attend
 from longalign.train.check_isolation import check_isolation
 from longalign.train.layers import use_liger_kernels
 from longalign.train.loss import weighted_nll
+from tests.makers.models import tiny_config
 from tests.oracles.plain_loss import plain_gradients, relative_error
-from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model
+from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_model
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,7 +13,8 @@ from longalign.base.threads import choose_threads, fastest
 from longalign.config import OptimizerSettings
 from longalign.errors import ConfigError
 from longalign.train.optimizer import MuonWithAdamW, build_optimizer, build_schedule
-from tests.train.tiny import tiny_config, tiny_model
+from tests.makers.models import tiny_config
+from tests.train.tiny import tiny_model
 
 
 def names_in(model: nn.Module, group: dict[str, Any]) -> set[str]:

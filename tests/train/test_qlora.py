@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM
 
 from longalign.base.files import read_jsonl
 from longalign.config import TrainSettings
@@ -21,10 +21,12 @@ from longalign.train.parallel.ranks import this_device
 from longalign.train.prepare import build_model
 from longalign.train.run_plan import model_cost
 from longalign.train.sft import train
-from tests.data.chat_templates import CHATML, tokenizer
+from tests.makers.chat_templates import CHATML
+from tests.makers.models import save_model
+from tests.makers.rows import make_rows
+from tests.makers.tokenizers import chat_tokenizer
 from tests.oracles.plain_loss import relative_error
-from tests.train.test_stages import make_rows
-from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config
+from tests.train.tiny import gradients_of, packed_inputs, sequences_of
 
 pytest.importorskip("bitsandbytes", reason="the extra `qlora` is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -34,11 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """model/ whose matrices fill whole blocks of 64 weights, and rows.jsonl."""
     folder = tmp_path_factory.mktemp("qlora")
-    tok = tokenizer(CHATML)
-    torch.manual_seed(0)
-    config = tiny_config(LlamaConfig, vocab_size=len(tok), hidden_size=64, intermediate_size=128)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
-    tok.save_pretrained(folder / "model")
+    save_model(folder / "model", chat_tokenizer(CHATML), hidden_size=64, intermediate_size=128)
     make_rows(folder / "rows.jsonl")
     return folder
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, PreTrainedModel, Qwen3Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, PreTrainedModel, Qwen3Config
 
 from longalign.base.files import read_jsonl
 from longalign.config import ExtendSettings, RopeSettings, TrainSettings
@@ -22,35 +22,10 @@ from longalign.data.store import TokenStore
 from longalign.errors import ConfigError, DataError, ModelError, RunError
 from longalign.train.extend import extend
 from longalign.train.sft import train
-from tests.data.chat_templates import CHATML, tokenizer
+from tests.makers.chat_templates import CHATML
+from tests.makers.models import make_model
+from tests.makers.rows import WORDS, make_rows
 from tests.oracles.plain_loss import PlainSequence, plain_loss
-from tests.train.tiny import tiny_config
-
-WORDS = ["the", "register", "gives", "seven", "values", "for", "the", "northern", "gate", "it", "is", "forty", "two"]
-
-
-def make_model(folder: Path, config_class: type = LlamaConfig) -> Path:
-    """A model directory as people have them: weights, config, tokenizer with chat template."""
-    tok = tokenizer(CHATML)
-    torch.manual_seed(0)
-    config = tiny_config(config_class, vocab_size=len(tok), max_position_embeddings=64, tie_word_embeddings=True)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tok.model_max_length = config.max_position_embeddings
-    tok.save_pretrained(folder)
-    return folder
-
-
-def make_rows(path: Path, count: int = 24, longest: int = 120) -> Path:
-    """Conversations of very different lengths, from two sources."""
-    rng = np.random.default_rng(0)
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(count):
-            document = " ".join(rng.choice(WORDS, int(rng.integers(3, longest))))
-            answer = " ".join(rng.choice(WORDS, int(rng.integers(1, 12))))
-            messages = [{"role": "user", "content": document}, {"role": "assistant", "content": answer}]
-            source = "chat" if number % 3 else "long"
-            file.write(json.dumps({"id": str(number), "messages": messages, "source": source}) + "\n")
-    return path
 
 
 @pytest.fixture(scope="module")

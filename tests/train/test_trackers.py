@@ -11,7 +11,8 @@ import pytest
 from longalign.base.files import read_jsonl
 from longalign.config import TrainSettings
 from longalign.train.sft import train
-from tests.train.test_stages import make_model, make_rows
+from tests.makers.models import make_model
+from tests.makers.rows import make_rows
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:

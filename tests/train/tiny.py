@@ -6,13 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from transformers import LlamaConfig
 
 from longalign.train.attention import NAME, pack_kwargs, register
 from longalign.train.loss import attach_loss
-from tests.oracles.plain_loss import PlainSequence
-
-VOCABULARY = 89
+from tests.makers.models import VOCABULARY, tiny_config
+from tests.oracles.plain_loss import PlainSequence, loss_and_gradients
 
 
 class DoubleThroughout(TorchFunctionMode):
@@ -26,24 +24,6 @@ class DoubleThroughout(TorchFunctionMode):
             args = tuple(torch.float64 if a is torch.float32 else a for a in args)
             kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in kwargs.items()}
         return func(*args, **kwargs)
-
-
-def tiny_config(config_class: type = LlamaConfig, **fields: Any) -> Any:
-    """A two-layer grouped-query config; weights spread widely, so that attention is far from uniform."""
-    shape: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "initializer_range": 0.15,
-        "max_position_embeddings": 128,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-    }
-    return config_class(**(shape | fields))
 
 
 def tiny_model(config: Any = None, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Module:
@@ -105,9 +85,4 @@ def packed_inputs(sequences: Sequence[PlainSequence], **pack_options: Any) -> di
 
 def gradients_of(model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients of the packed path; leaves the model without gradients."""
-    model.zero_grad(set_to_none=True)
-    loss = model(**inputs).loss
-    loss.backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad(set_to_none=True)
-    return loss.detach(), gradients
+    return loss_and_gradients(model, lambda: model(**inputs).loss)

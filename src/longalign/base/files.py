@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -102,6 +102,17 @@ def atomic_write_json(path: str | Path, value: object) -> None:
     atomic_write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def json_line(row: Mapping[str, Any]) -> str:
+    """One row as a line of a JSON-lines file, its end included."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole file of rows or nothing; rows are taken one by one."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(map(json_line, rows))
+
+
 def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
     """Append one row and flush it to disk; a torn line left by a kill is ended first."""
     path = Path(path)
@@ -111,7 +122,7 @@ def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
             stream.seek(-1, os.SEEK_END)
             if stream.read(1) != b"\n":
                 stream.write(b"\n")
-        stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        stream.write(json_line(row).encode())
         stream.flush()
         os.fsync(stream.fileno())
 

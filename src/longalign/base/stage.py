@@ -63,12 +63,20 @@ class StageRun:
 
 @contextmanager
 def open_stage(
-    out: Path, name: str, *, settings: BaseModel, inputs: Mapping[str, str], version: int, restart: bool = False
+    out: Path,
+    name: str,
+    *,
+    settings: BaseModel,
+    inputs: Mapping[str, str],
+    version: int,
+    restart: bool = False,
+    outputs: Sequence[Path] | None = None,
 ) -> Iterator[StageRun]:
     """Open the folder of one stage under a lock.
 
     `inputs` maps what the stage reads (a path, or the setting that names it) to content fingerprints; `version` counts
     changes of the stage's code that change its result. `restart` allows checkpoints of other settings to be set aside.
+    `outputs`: the manifest and what else belongs to the settings, where that is not all in the folder but ledgers.
     Raises `RunError` when another process holds the folder, when it cannot be written, or when it has checkpoints of
     other settings and `restart` is not set.
     """
@@ -76,7 +84,7 @@ def open_stage(
     with lock(out):
         manifest = read_manifest(out)
         if manifest and (changes := changed(manifest, name, settings, inputs, version)):
-            _make_way(out, manifest, changes, restart=restart)
+            _make_way(out, manifest, changes, restart=restart, outputs=outputs)
             manifest = None
         dumped = settings.model_dump(mode="json")
         if manifest is None:
@@ -107,7 +115,9 @@ def open_stage(
             stage.save()
 
 
-def _make_way(out: Path, manifest: Mapping[str, Any], changes: Sequence[str], *, restart: bool) -> None:
+def _make_way(
+    out: Path, manifest: Mapping[str, Any], changes: Sequence[str], *, restart: bool, outputs: Sequence[Path] | None
+) -> None:
     """Set work of other settings aside, with a line that says so; checkpoints only on demand."""
     kept = len(list((out / "checkpoints").glob("*/")))
     if kept and not restart:
@@ -115,7 +125,7 @@ def _make_way(out: Path, manifest: Mapping[str, Any], changes: Sequence[str], *,
             f"{out}: {'; '.join(changes)}. Checkpoints of the earlier run are here ({kept}): go back to the old value "
             "to carry on, or add --restart to begin anew (they move to superseded/), or choose another --out"
         )
-    attic = set_aside(out, manifest)
+    attic = set_aside(out, manifest, outputs)
     say(f"note: {out}: {'; '.join(changes)}; the earlier outputs are in {attic}")
 
 
@@ -133,14 +143,17 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def set_aside(folder: Path, manifest: Mapping[str, Any]) -> Path:
-    """Move outputs into `superseded/`, so that nothing is mixed and nothing is lost. Ledgers of paid replies stay:
-    they are keyed by what was asked, so whatever is asked again is not paid again."""
+def set_aside(folder: Path, manifest: Mapping[str, Any], outputs: Sequence[Path] | None = None) -> Path:
+    """Move outputs (default: all in the folder) into `superseded/`, so that nothing is mixed and nothing is lost.
+
+    Ledgers of paid replies stay: they are keyed by what was asked, so whatever is asked again is not paid again."""
     attic = folder / "superseded" / f"{manifest['fingerprint'][:12]}-{int(time.time() * 1000)}"
     attic.mkdir(parents=True)
-    for entry in folder.iterdir():
-        if entry.name not in ("superseded", ".lock") and not LEDGER.search(entry.name):
-            os.replace(entry, attic / entry.name)
+    stays = ("superseded", ".lock")
+    inside = [path for path in folder.iterdir() if path.name not in stays and not LEDGER.search(path.name)]
+    for path in inside if outputs is None else outputs:
+        if path.exists():
+            os.replace(path, attic / path.name)
     return attic
 
 

@@ -3,7 +3,7 @@
     builtin:recall-256-800   800 conversations of about 256 tokens: text with register entries, questions about them
     builtin:warmup-128-7200  the same without text and with one-word names: from these retrieval emerges first
     builtin:pairs-128-4000   without text, with two-word names
-    builtin:chat-0-300       300 short instructions (data/short_skills.py), training split
+    builtin:chat-0-300       300 short instructions (bundled/skills.py), training split
 
 Row i depends on the name and i only. Names and values are of the training split.
 """
@@ -23,7 +23,9 @@ from longalign.bundled.skills import short_rows
 from longalign.errors import ConfigError
 
 KINDS = ("recall", "warmup", "pairs", "chat")
-CHARACTERS_PER_TOKEN = {"en": 3.2, "zh": 0.9}
+DEMO_CHARACTERS_PER_TOKEN = {"en": 3.2, "zh": 0.9}
+"""What the demo's own tokenizer makes of its texts. It decides the demo's rows, so it stays as it is; where a length is
+only estimated, `core.text.CHARACTERS_PER_TOKEN` stands."""
 CHINESE_SHARE = 0.1
 TOKENS_PER_QUESTION = 34
 SHORTEST_SHARE = 0.35
@@ -68,12 +70,12 @@ def _bare(rng: np.random.Generator, *, one_word: bool) -> dict[str, Any]:
 def _recall(rng: np.random.Generator, tokens: int) -> dict[str, Any]:
     language: Language = "zh" if rng.random() < CHINESE_SHARE else "en"
     length = int(rng.uniform(SHORTEST_SHARE, 1.0) * tokens)
-    most = 4 if tokens <= 512 else 8
-    count = int(rng.integers(2, most + 1))
+    max_facts = 4 if tokens <= 512 else 8
+    count = int(rng.integers(2, max_facts + 1))
     questions = int(rng.integers(1, min(count, 3 if tokens <= 512 else 6) + 1))
     facts = draw_facts(rng, count, split="train", language=language)
     room = length - questions * TOKENS_PER_QUESTION - count * 10
-    text = passage(rng, language, max(int(room * CHARACTERS_PER_TOKEN[language]), 0))
+    text = passage(rng, language, max(int(room * DEMO_CHARACTERS_PER_TOKEN[language]), 0))
     text = insert_facts(text, facts, list(rng.random(count)))
     asked = [facts[i] for i in rng.permutation(count)[:questions]]
     messages = dialogue(text, asked)

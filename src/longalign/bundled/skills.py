@@ -123,10 +123,10 @@ SKILLS: dict[str, Skill] = {
 }
 
 
-def _words(rng: np.random.Generator, language: Language, fewest: int, most: int) -> list[str]:
-    """Different words of the pool."""
+def _words(rng: np.random.Generator, language: Language, low: int, high: int) -> list[str]:
+    """Different words of the pool, `low` to `high` of them."""
     pool = word_pool(language)
-    count = int(rng.integers(fewest, most + 1))
+    count = int(rng.integers(low, high + 1))
     return [pool[i] for i in rng.choice(len(pool), size=count, replace=False)]
 
 

@@ -138,6 +138,7 @@ def plan(
     """Say what a training run would do, how busy its ranks would be and how long it would take."""
     from longalign.config import PlanSettings
     from longalign.plan.report import plan as stage
+    from longalign.plan.text import plan_summary
 
     short = {
         "lengths": lengths,
@@ -151,7 +152,7 @@ def plan(
         "model_shape": model_shape,
         "seed": seed,
     }
-    show(stage(settings(PlanSettings, context, short), out), as_json)
+    show(plan_summary(stage(settings(PlanSettings, context, short), out)), as_json)
 
 
 @app.command(**EXTRA)

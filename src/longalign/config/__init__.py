@@ -6,36 +6,47 @@ Keys follow `transformers.TrainingArguments` and the `messages` convention where
 from longalign.config.base import Settings
 from longalign.config.data import DataSettings
 from longalign.config.eval import ChatSettings, EvalSettings, LeaderboardSettings, NeedleSettings, ShortSettings
-from longalign.config.plan import PlanSettings
-from longalign.config.recipe import AssumedLengths, RunSettings, RunTrainSettings
-from longalign.config.train import (
-    ExtendSettings,
-    LoopSettings,
+from longalign.config.execution import (
+    AdapterSettings,
+    BatchingSettings,
+    ExecutionSettings,
+    FineTuningSettings,
     OptimizerSettings,
     Overlong,
-    RopeSettings,
+    Parallel,
+    RowSettings,
+    StepSettings,
     Strategy,
-    TrainSettings,
     Weighting,
 )
+from longalign.config.plan import PlanSettings
+from longalign.config.recipe import AssumedLengths, RunSettings, RunTrainSettings
+from longalign.config.train import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
 
 __all__ = [
+    "AdapterSettings",
     "AssumedLengths",
+    "BatchingSettings",
     "ChatSettings",
     "DataSettings",
     "EvalSettings",
+    "ExecutionSettings",
     "ExtendSettings",
+    "FineTuningSettings",
     "LeaderboardSettings",
     "LoopSettings",
     "NeedleSettings",
     "OptimizerSettings",
     "Overlong",
+    "Parallel",
     "PlanSettings",
     "RopeSettings",
+    "RowSettings",
     "RunSettings",
     "RunTrainSettings",
     "Settings",
     "ShortSettings",
+    "StepSettings",
     "Strategy",
     "TrainSettings",
     "Weighting",

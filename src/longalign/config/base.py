@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo, field_validator, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+
+@dataclass(frozen=True, eq=False)
+class NameIn:
+    """Marks a setting that names an entry of `mapping`, also one that was added to it after this package was made."""
+
+    mapping: Mapping[str, object]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, name: str) -> str:
+        if name not in self.mapping:
+            raise PydanticCustomError("unknown_name", "choose one of {names}", {"names": ", ".join(self.mapping)})
+        return name
+
+
+@dataclass(frozen=True)
+class Alias:
+    """What an earlier name of a setting became, and what its values mean under the new name."""
+
+    new: str
+    value: Callable[[Any], Any] = lambda value: value
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, no unknown keys."""
+    """Base of all settings: immutable, no unknown keys. `aliases`: earlier names of settings, still read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    aliases: ClassVar[Mapping[str, Alias]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _wrap_scalar(cls, values: Any) -> Any:
-        """Where several values may stand one may stand alone: `--decontaminate FILE`, `text: books/`."""
+    def _read_as_written(cls, values: Any) -> Any:
+        """Earlier names become the present ones, and a single value is accepted wherever a list is expected:
+        `--decontaminate FILE`, `text: books/`.
+        """
         if not isinstance(values, dict):
             return values
-        several = {name for name, field in cls.model_fields.items() if get_args(field.annotation)[1:] == (Ellipsis,)}
-        alone = {
-            name
-            for name in several & values.keys()
-            if isinstance(values[name], str | int | float) and not isinstance(values[name], bool)
-        }
-        return {name: (value,) if name in alone else value for name, value in values.items()}
+        renamed = {}
+        for name, value in values.items():
+            if alias := cls.aliases.get(name):
+                if alias.new in values:
+                    raise ValueError(f"{name} is the earlier name of {alias.new}; give {alias.new} alone")
+                renamed[alias.new] = alias.value(value)
+                _note_alias(name, alias.new)
+            else:
+                renamed[name] = value
+        return {name: (value,) if cls._is_alone(name, value) else value for name, value in renamed.items()}
+
+    @classmethod
+    def _is_alone(cls, name: str, value: Any) -> bool:
+        """Whether `value` is one value of a setting that holds several."""
+        field = cls.model_fields.get(name)
+        several = field is not None and get_args(field.annotation)[1:] == (Ellipsis,)
+        return several and isinstance(value, str | int | float) and not isinstance(value, bool)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -34,3 +74,11 @@ class Settings(BaseModel):
         if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError(f"needs a value, not {str(value).lower()}")
         return value
+
+
+@cache
+def _note_alias(old: str, new: str) -> None:
+    """Said once a process."""
+    from longalign.base.progress import say  # needs rich, which few commands that read settings do
+
+    say(f"note: {old} is now called {new}; the earlier name is still read")

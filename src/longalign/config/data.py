@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from longalign.base.decides import EXECUTION
 from longalign.config.base import Settings
 
 
@@ -64,8 +65,12 @@ class DataSettings(Settings):
     question_temperature: float = Field(0.7, ge=0, description="temperature of the call for questions")
     answer_temperature: float = Field(0.0, ge=0, description="temperature of the call for the answer")
     max_new_tokens: int = Field(2048, gt=0, description="cap of one answer; an answer cut by it is rejected")
-    concurrency: int = Field(8, gt=0, description="calls under way at once")
-    timeout_s: float = Field(600.0, gt=0, description="longest wait for one reply")
-    max_cost_usd: float | None = Field(None, ge=0, description="stop before spending more (over resumes)")
-    price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")
+    concurrency: int = Field(8, gt=0, description="calls under way at once", json_schema_extra=EXECUTION)
+    timeout_s: float = Field(600.0, gt=0, description="longest wait for one reply", json_schema_extra=EXECUTION)
+    max_cost_usd: float | None = Field(
+        None, ge=0, description="stop before spending more (over resumes)", json_schema_extra=EXECUTION
+    )
+    price_usd_per_million: tuple[float, float] | None = Field(
+        None, description="price of input, output tokens", json_schema_extra=EXECUTION
+    )
     seed: int = Field(0, ge=0, description="of every random choice of the stage")

@@ -1,10 +1,4 @@
-"""From lengths to the steps of a run, by four strategies behind one function.
-
-padded     random rows, each microbatch padded to its longest row (the paper's naive baseline)
-sorted     rows sorted by length, each step a random group of consecutive rows (the paper's; its length bias is real)
-packed     rows packed to the window over the whole data, a fixed number of packs a step (the paper's)
-balanced   a step is a uniformly random set of rows; inside the step they are packed and spread over the ranks so
-           that every rank has the same work. Sampling as in `padded`, speed above `packed`.
+"""From lengths to the steps of a run, by the strategies of core/strategies.py.
 
 Which step a row belongs to is drawn first, from (seed, epoch, row) alone; how a step is laid out over ranks comes
 second and may change later (`replan`). Nothing is dropped or repeated within an epoch. Remainder rule: an epoch of n
@@ -14,18 +8,21 @@ much smaller, and its gradient noisier, than the others.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from longalign.core import layout
-from longalign.core.layout import Layout, Sync, balance
+from longalign.core.layout import Layout
 from longalign.core.model_shape import LLAMA_7B_COST, SequenceCost
-from longalign.core.order import IntArray, RowArray, even_sizes, index_dtype, offsets_of, ranges, shuffled, stable_order
-from longalign.core.packing import Packs, best_fit_decreasing, check_fits, next_fit
-from longalign.core.step_plan import STRATEGIES, PlanRules, StepPlan, Strategy
+from longalign.core.order import IntArray, RowArray, index_dtype, offsets_of, ranges, stable_order
+from longalign.core.packing import Packs, check_fits
+from longalign.core.rules import Packing, PlanRules, Sync
+from longalign.core.step_plan import StepPlan
+from longalign.core.strategies import PACKINGS, Drawn, strategy_of
 from longalign.errors import PlanError
 
 
@@ -35,7 +32,7 @@ def plan_steps(
     *,
     window: int,
     sequences_per_step: int,
-    strategy: Strategy,
+    strategy: str,
     ranks: int = 1,
     seed: int = 0,
     epochs: int = 1,
@@ -43,7 +40,7 @@ def plan_steps(
     packs_per_step: int | None = None,
     rows_per_microbatch: int = 1,
     sequence_parallel: int = 1,
-    packing: Literal["best_fit", "next_fit"] = "best_fit",
+    packing: Packing = "best_fit",
     cost: SequenceCost | None = None,
     sync: Sync = "microbatch",
 ) -> StepPlan:
@@ -67,8 +64,7 @@ def plan_steps(
     give an equal `StepPlan.hash` on every machine.
     """
     lengths_N, targets_N = _checked(lengths, targets, window)
-    if strategy not in STRATEGIES:
-        raise PlanError(f"strategy: unknown {strategy!r}; choose one of {', '.join(STRATEGIES)}")
+    batching = strategy_of(strategy)
     for name, value in (
         ("ranks", ranks), ("sequences_per_step", sequences_per_step), ("epochs", epochs),
         ("rows_per_microbatch", rows_per_microbatch), ("sequence_parallel", sequence_parallel),
@@ -76,47 +72,72 @@ def plan_steps(
     ):  # fmt: skip
         if value < 1:
             raise PlanError(f"{name}: {value}; it must be at least 1")
+    if packing not in PACKINGS:
+        raise PlanError(f"packing: unknown {packing!r}; choose one of {', '.join(PACKINGS)}")
     if ranks % sequence_parallel:
         raise PlanError(
             f"sequence_parallel: {sequence_parallel} does not divide {ranks} ranks; choose a divisor of the rank count"
         )
     limit = window if token_limit is None else token_limit
-    if strategy == "balanced":
+    if batching.microbatches == "balanced":
         check_fits(lengths_N, limit * sequence_parallel)
     rules = PlanRules(
         strategy=strategy, window=window, token_limit=limit, ranks=ranks, sequence_parallel=sequence_parallel,
         sequences_per_step=sequences_per_step, packs_per_step=packs_per_step, rows_per_microbatch=rows_per_microbatch,
         epochs=epochs, seed=seed, packing=packing, cost=cost or LLAMA_7B_COST, sync=sync,
     )  # fmt: skip
-    if strategy == "packed":
-        return _packed(rules, lengths_N, targets_N)
-    draw = _sorted_groups if strategy == "sorted" else _random_groups
-    drawn = [draw(lengths_N, rules, epoch) for epoch in range(epochs)]
-    rows_X = np.concatenate([rows for rows, _ in drawn])
-    sizes_S = np.concatenate([sizes for _, sizes in drawn])
-    return _assemble(rules, lengths_N, targets_N, rows_X, sizes_S, [len(sizes) for _, sizes in drawn])
+    drawn: list[Drawn] = []
+    for epoch in range(epochs):
+        drawn.append(batching.draw(lengths_N, rules, epoch))
+        rules = replace(rules, packs_per_step=drawn[-1].packs_per_step or packs_per_step)
+    laid = _lay_out(rules, lengths_N, _joined(drawn))
+    return StepPlan(
+        rules, lengths_N, targets_N, laid.rows_X, laid.pack_rows_P1, laid.rank_packs_R1, laid.step_ranks_S1,
+        offsets_of(np.array([len(epoch.sizes_S) for epoch in drawn])),
+    )  # fmt: skip
 
 
-def replan(plan: StepPlan, *, ranks: int, sequence_parallel: int | None = None, from_step: int = 0) -> StepPlan:
-    """The same steps on another number of ranks, from `from_step` on.
+def replan(
+    plan: StepPlan,
+    *,
+    ranks: int | None = None,
+    sequence_parallel: int | None = None,
+    token_limit: int | None = None,
+    rows_per_microbatch: int | None = None,
+    sync: Sync | None = None,
+    cost: SequenceCost | None = None,
+    from_step: int = 0,
+) -> StepPlan:
+    """The same steps laid out by other rules, from `from_step` on; what is not given stays as it is in the plan.
 
     Each step keeps its sequences, so a run that stops after `from_step` steps and goes on with the new plan repeats
-    and loses nothing, mid-epoch as well; `packed` keeps its packs. Earlier steps keep the layout they ran in.
+    and loses nothing, mid-epoch as well; `packed` keeps its packs. Earlier steps keep the layout they ran in. Raises
+    PlanError for impossible ranks or rows, and for a token limit that a sequence of the data exceeds.
     """
-    sp = plan.rules.sequence_parallel if sequence_parallel is None else sequence_parallel
-    if ranks < 1 or sp < 1 or ranks % sp:
-        raise PlanError(f"replan: {ranks} ranks cannot be split into sequence-parallel groups of {sp}")
+    given: dict[str, Any] = {
+        "ranks": ranks, "sequence_parallel": sequence_parallel, "token_limit": token_limit,
+        "rows_per_microbatch": rows_per_microbatch, "sync": sync, "cost": cost,
+    }  # fmt: skip
+    rules = replace(plan.rules, **{name: value for name, value in given.items() if value is not None})
+    if rules.ranks < 1 or rules.sequence_parallel < 1 or rules.ranks % rules.sequence_parallel:
+        raise PlanError(
+            f"replan: {rules.ranks} ranks cannot be split into sequence-parallel groups of {rules.sequence_parallel}"
+        )
+    if rules.rows_per_microbatch < 1:
+        raise PlanError(f"replan: rows_per_microbatch {rules.rows_per_microbatch}; it must be at least 1")
     if not 0 <= from_step <= len(plan):
         raise PlanError(f"replan: from_step {from_step} is outside the plan's {len(plan)} steps")
-    rules = replace(plan.rules, ranks=ranks, sequence_parallel=sp)
+    bounds = strategy_of(rules.strategy).microbatches
+    if bounds == "balanced":
+        check_fits(plan.lengths_N, rules.token_limit * rules.sequence_parallel)
     packs = in_dealing_order(plan)
     rows_X = plan.rows_X[packs.items]
-    if rules.strategy == "packed":
-        slots = plan.rank_packs_R1[plan.step_ranks_S1]
-        new = layout.deal_packs(rows_X, packs.offsets, np.diff(slots), ranks // sp)
+    if bounds == "fixed":
+        packs_S = np.diff(plan.rank_packs_R1[plan.step_ranks_S1])
+        drawn = Drawn(rows_X, packs_S, np.diff(packs.offsets))
     else:
-        new = _lay_out(rules, plan.lengths_N, rows_X, np.diff(plan.step_rows_S1))
-    return splice(replace(plan, rules=rules), new, from_step)
+        drawn = Drawn(rows_X, np.diff(plan.step_rows_S1))
+    return splice(replace(plan, rules=rules), _lay_out(rules, plan.lengths_N, drawn), from_step)
 
 
 def _checked(lengths: ArrayLike, targets: ArrayLike | None, window: int) -> tuple[RowArray, RowArray]:
@@ -138,65 +159,27 @@ def _checked(lengths: ArrayLike, targets: ArrayLike | None, window: int) -> tupl
     return lengths_N, np.ascontiguousarray(targets_N, dtype=dtype)
 
 
-def _random_groups(lengths_N: RowArray, rules: PlanRules, epoch: int) -> tuple[RowArray, IntArray]:
-    order = shuffled(len(lengths_N), rules.seed, epoch)
-    return order, even_sizes(len(order), rules.sequences_per_step)
+def _joined(epochs: Sequence[Drawn]) -> Drawn:
+    """The steps of all epochs, one after the other."""
+    packs = [epoch.pack_sizes_P for epoch in epochs if epoch.pack_sizes_P is not None]
+    return Drawn(
+        np.concatenate([epoch.rows_X for epoch in epochs]),
+        np.concatenate([epoch.sizes_S for epoch in epochs]),
+        np.concatenate(packs) if packs else None,
+    )
 
 
-def _sorted_groups(lengths_N: RowArray, rules: PlanRules, epoch: int) -> tuple[RowArray, IntArray]:
-    order = shuffled(len(lengths_N), rules.seed, epoch)
-    order = order[stable_order(lengths_N[order])]
-    sizes = even_sizes(len(order), rules.sequences_per_step)
-    groups = shuffled(len(sizes), rules.seed, epoch, 1)
-    offsets = offsets_of(sizes)
-    return order[ranges(offsets[groups], sizes[groups])], sizes[groups]
-
-
-def _packed(rules: PlanRules, lengths_N: RowArray, targets_N: RowArray) -> StepPlan:
-    data_ranks = rules.ranks // rules.sequence_parallel
-    rows, pack_sizes, steps_packs = [], [], []
-    for epoch in range(rules.epochs):
-        order = shuffled(len(lengths_N), rules.seed, epoch)
-        algorithm = best_fit_decreasing if rules.packing == "best_fit" else next_fit
-        packs = algorithm(lengths_N[order], rules.window)
-        if rules.packs_per_step is None:
-            rounds = round(rules.sequences_per_step * len(packs) / len(lengths_N) / data_ranks)
-            rules = replace(rules, packs_per_step=max(rounds, 1) * data_ranks)
-        assert rules.packs_per_step is not None
-        drawn = shuffled(len(packs), rules.seed, epoch, 1)
-        sizes = np.diff(packs.offsets)[drawn]
-        rows.append(order[packs.items[ranges(packs.offsets[drawn], sizes)]])
-        pack_sizes.append(sizes)
-        steps_packs.append(even_sizes(len(packs), rules.packs_per_step))
-    offsets = offsets_of(np.concatenate(pack_sizes))
-    laid = layout.deal_packs(np.concatenate(rows), offsets, np.concatenate(steps_packs), data_ranks)
-    return _finish(rules, lengths_N, targets_N, laid, [len(packs) for packs in steps_packs])
-
-
-def _lay_out(rules: PlanRules, lengths_N: RowArray, rows_X: RowArray, sizes_S: IntArray) -> layout.Layout:
-    data_ranks = rules.ranks // rules.sequence_parallel
-    if rules.strategy == "balanced":
-        return balance(
-            lengths_N, rows_X, sizes_S, data_ranks=data_ranks, cost=rules.cost, sync=rules.sync,
-            token_limit=rules.token_limit * rules.sequence_parallel,
-        )  # fmt: skip
-    return layout.deal_rows(rows_X, sizes_S, data_ranks, rules.rows_per_microbatch)
-
-
-def _assemble(
-    rules: PlanRules, lengths_N: RowArray, targets_N: RowArray,
-    rows_X: RowArray, sizes_S: IntArray, epoch_steps: list[int],
-) -> StepPlan:  # fmt: skip
-    return _finish(rules, lengths_N, targets_N, _lay_out(rules, lengths_N, rows_X, sizes_S), epoch_steps)
-
-
-def _finish(
-    rules: PlanRules, lengths_N: RowArray, targets_N: RowArray,
-    laid: layout.Layout, epoch_steps: list[int],
-) -> StepPlan:  # fmt: skip
-    return StepPlan(
-        rules, lengths_N, targets_N, laid.rows_X, laid.pack_rows_P1, laid.rank_packs_R1, laid.step_ranks_S1,
-        offsets_of(np.array(epoch_steps)),
+def _lay_out(rules: PlanRules, lengths_N: RowArray, drawn: Drawn) -> Layout:
+    """The drawn steps on ranks, as the strategy bounds its microbatches."""
+    bounds = strategy_of(rules.strategy).microbatches
+    if bounds == "padded":
+        return layout.deal_rows(drawn.rows_X, drawn.sizes_S, rules.data_ranks, rules.rows_per_microbatch)
+    if bounds == "fixed":
+        assert drawn.pack_sizes_P is not None, f"{rules.strategy} draws no packs"
+        return layout.deal_packs(drawn.rows_X, offsets_of(drawn.pack_sizes_P), drawn.sizes_S, rules.data_ranks)
+    return layout.balance(
+        lengths_N, drawn.rows_X, drawn.sizes_S, data_ranks=rules.data_ranks, cost=rules.cost, sync=rules.sync,
+        token_limit=rules.token_limit * rules.sequence_parallel,
     )  # fmt: skip
 
 

@@ -20,13 +20,13 @@ that fails too it gets one more round.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longalign.core.model_shape import SequenceCost
 from longalign.core.order import IntArray, RowArray, offsets_of, ranges, stable_order
+from longalign.core.rules import Sync
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,6 @@ def _deal_one(size: int, data_ranks: int, per_rank: int) -> tuple[IntArray, IntA
     return np.lexsort((place, micro, rank)), counts[counts > 0], per_slot
 
 
-Sync = Literal["microbatch", "step"]
 _CELLS = 1 << 16  # microbatches placed at once; keeps the state of the greedy loop in cache
 
 

@@ -117,6 +117,18 @@ def _fill(lengths: list[int], counts: list[int], capacity: int) -> tuple[IntArra
     out_packs: list[int] = []
     out_copies: list[int] = []
     total = 0
+
+    def keep_open(first: int, packs: int, free: int) -> None:
+        nonlocal top
+        into = spaces[free]
+        if into:
+            into.append((first, packs))
+        else:
+            spaces[free] = [(first, packs)]
+            block = free >> shift
+            words[block] |= 1 << (free & mask)
+            top |= 1 << block
+
     for length, count in zip(lengths, counts, strict=True):
         while count:
             block = length >> shift
@@ -154,14 +166,7 @@ def _fill(lengths: list[int], counts: list[int], capacity: int) -> tuple[IntArra
             count -= taken * each
             free -= each * length
             if free:
-                into = spaces[free]
-                if into:
-                    into.append((first, taken))
-                else:
-                    spaces[free] = [(first, taken)]
-                    block = free >> shift
-                    words[block] |= 1 << (free & mask)
-                    top |= 1 << block
+                keep_open(first, taken, free)
         while count:  # nothing open takes this length: new packs, all alike, and a last one with the rest
             each = min(capacity // length, count)
             taken = count // each
@@ -170,14 +175,7 @@ def _fill(lengths: list[int], counts: list[int], capacity: int) -> tuple[IntArra
             out_copies.append(each)
             free = capacity - each * length
             if free:
-                into = spaces[free]
-                if into:
-                    into.append((total, taken))
-                else:
-                    spaces[free] = [(total, taken)]
-                    block = free >> shift
-                    words[block] |= 1 << (free & mask)
-                    top |= 1 << block
+                keep_open(total, taken, free)
             total += taken
             count -= taken * each
     return np.array(out_first, np.int64), np.array(out_packs, np.int64), np.array(out_copies, np.int64), total

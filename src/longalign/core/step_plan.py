@@ -10,7 +10,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -19,37 +19,13 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign.core.model_shape import SequenceCost
 from longalign.core.order import IntArray, RowArray
+from longalign.core.rules import PlanRules
+from longalign.core.strategies import strategy_of
 from longalign.core.weighting import sequence_weights
 from longalign.errors import PlanError
 
-Strategy = Literal["padded", "sorted", "packed", "balanced"]
-STRATEGIES: tuple[Strategy, ...] = ("padded", "sorted", "packed", "balanced")
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanRules:
-    """Everything besides lengths and targets that decides a plan; part of its hash.
-
-    window, token_limit: tokens. `ranks` counts processes (GPUs); `sequence_parallel` of them share one microbatch.
-    linear_cost, quadratic_cost: a sequence of L tokens costs `linear * L + quadratic * L^2` (only the ratio matters).
-    """
-
-    strategy: Strategy
-    window: int
-    token_limit: int
-    ranks: int
-    sequence_parallel: int
-    sequences_per_step: int
-    packs_per_step: int | None
-    rows_per_microbatch: int
-    epochs: int
-    seed: int
-    packing: Literal["best_fit", "next_fit"]
-    cost: SequenceCost
-    sync: Literal["microbatch", "step"]
 
 
 @dataclass(frozen=True)
@@ -172,7 +148,7 @@ class StepPlan(Sequence[Step]):
     @property
     def layout(self) -> Literal["padded", "packed"]:
         """How the rows of a microbatch are put together."""
-        return "padded" if self.rules.strategy in ("padded", "sorted") else "packed"
+        return "padded" if strategy_of(self.rules.strategy).microbatches == "padded" else "packed"
 
     @property
     def ranks(self) -> int:
@@ -180,7 +156,7 @@ class StepPlan(Sequence[Step]):
 
     @property
     def data_ranks(self) -> int:
-        return self.rules.ranks // self.rules.sequence_parallel
+        return self.rules.data_ranks
 
     @property
     def sequences(self) -> int:
@@ -223,7 +199,7 @@ class StepPlan(Sequence[Step]):
     def hash(self) -> str:
         """Of everything: rules, data and the place of every row."""
         return _digest(
-            {"rules": asdict(self.rules), "data": self.data_hash, "format": FORMAT_VERSION},
+            {"rules": self.rules.as_json(), "data": self.data_hash, "format": FORMAT_VERSION},
             self.rows_X, self.pack_rows_P1, self.rank_packs_R1, self.step_ranks_S1, self.epoch_steps_E1,
         )  # fmt: skip
 
@@ -261,7 +237,7 @@ _ARRAYS = (
 def save_plan(plan: StepPlan, path: Path | str) -> None:
     """Write `plan` to `path` (conventionally plan.npz) through a temporary name."""
     path = Path(path)
-    head = {"format": FORMAT_VERSION, "rules": asdict(plan.rules), "hash": plan.hash}
+    head = {"format": FORMAT_VERSION, "rules": plan.rules.as_json(), "hash": plan.hash}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -280,8 +256,7 @@ def load_plan(path: Path | str) -> StepPlan:
             head = json.loads(str(file["head"]))
             if head["format"] != FORMAT_VERSION:
                 raise PlanError(f"{path}: format {head['format']}, this version reads {FORMAT_VERSION}; plan again")
-            rules = PlanRules(**(head["rules"] | {"cost": SequenceCost(**head["rules"]["cost"])}))
-            plan = StepPlan(rules, **{name: file[name] for name in _ARRAYS})
+            plan = StepPlan(PlanRules.from_json(head["rules"]), **{name: file[name] for name in _ARRAYS})
     except FileNotFoundError:
         raise PlanError(f"{path}: no such plan file") from None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:

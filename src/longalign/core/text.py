@@ -19,6 +19,9 @@ WORD = re.compile(r"[㐀-䶿一-鿿]+|[^\W_㐀-䶿一-鿿]+(?:['’.-][^\W_㐀-�
 # A line break ends a sentence unless the next line goes on in lower case (text wrapped at a fixed width).
 BREAK = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+|(?<=[。！？；])[”’」』）]*|\n\s*\n|\n(?![ \t]*[a-z])")
 LONGEST_SENTENCE_CHARS = 400
+CHARACTERS_PER_TOKEN = 4
+"""About what a token of Latin script has, where no tokenizer is at hand: an estimate for plans and for placing text
+before an endpoint, said to be one wherever it shows, and never used for what is trained or scored."""
 
 
 @dataclass(frozen=True)

@@ -33,28 +33,62 @@ The rival itself can be had for comparison, with the packs of a plan whose packs
 
     plain_packing   w_i = 1 / (K * sum_{j in pack of i} N_j)     Eq. 3; K counts packs with targets
 
-Each mode satisfies sum_i w_i * N_i = 1. All counts are in the step plan before the step runs: no collective is needed.
-Ranks whose gradients are averaged over R ranks multiply their part of the loss by R. Sequences without targets get
-weight 0 and are not part of M.
+All of them give sequence i a *share* of the step's loss, s_i = 1, N_i, N_i^(1/2) or N_i / (targets of its pack), and
+
+    w_i = s_i / (N_i * sum_j s_j),   so that   sum_i w_i * N_i = 1.
+
+All counts are in the step plan before the step runs: no collective is needed. Ranks whose gradients are averaged over
+R ranks multiply their part of the loss by R. Sequences without targets get weight 0 and are not part of M.
+
+To add one, write the function of its shares and give it a line in `WEIGHTINGS`. Settings, training and the plan's
+tables of gradient shares know a weighting by its entry there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from longalign.errors import ConfigError
 
-WeightingMode = Literal["token", "sequence", "sqrt", "plain_packing"]
-WEIGHTING_MODES: Sequence[str] = get_args(WeightingMode)
+FloatArray = NDArray[np.float64]
+Shares = Callable[[FloatArray, NDArray[np.int64]], FloatArray]
+"""(targets of each sequence, number of its pack from 0) -> its share of the loss, up to a factor that all have."""
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """One mode. by_pack: shares depend on packs, so the strategy must fix them; otherwise their numbers are all 0."""
+
+    shares: Shares
+    by_pack: bool = False
+
+
+def _of_plain_packing(targets: FloatArray, packs: NDArray[np.int64]) -> FloatArray:
+    totals = np.bincount(packs, weights=targets)
+    return targets / np.maximum(totals, 1.0)[packs]
+
+
+WEIGHTINGS: dict[str, Weighting] = {
+    "sequence": Weighting(lambda targets, packs: (targets > 0).astype(np.float64)),
+    "token": Weighting(lambda targets, packs: targets),
+    "sqrt": Weighting(lambda targets, packs: np.sqrt(targets)),
+    "plain_packing": Weighting(_of_plain_packing, by_pack=True),
+}
+
+
+def weighting_of(mode: str) -> Weighting:
+    """The entry of `WEIGHTINGS`. Raises ConfigError for a name that is not there."""
+    if mode not in WEIGHTINGS:
+        raise ConfigError(f"weighting: unknown mode {mode!r}; choose one of {', '.join(WEIGHTINGS)}")
+    return WEIGHTINGS[mode]
 
 
 def sequence_weights(
-    target_counts: ArrayLike, mode: WeightingMode | str = "sequence", packs: ArrayLike | None = None
+    target_counts: ArrayLike, mode: str = "sequence", packs: ArrayLike | None = None
 ) -> NDArray[np.float64]:
     """One loss weight a sequence, from the target counts of one whole optimizer step (all ranks, all packs).
 
@@ -66,35 +100,27 @@ def sequence_weights(
     counts = np.asarray(target_counts)
     if counts.ndim != 1 or (counts.size and counts.min() < 0):
         raise ConfigError("target_counts: one count >= 0 a sequence of the step is needed, as a flat list")
-    has_targets = counts > 0
-    counts_f = np.where(has_targets, counts, 1).astype(np.float64)
-    if mode == "sequence":
-        weights = 1.0 / (counts_f * max(int(has_targets.sum()), 1))
-    elif mode == "token":
-        weights = np.full(counts.shape, 1.0 / max(int(counts.sum()), 1))
-    elif mode == "sqrt":
-        roots = np.sqrt(counts_f)
-        weights = 1.0 / (roots * max(float(roots[has_targets].sum()), 1.0))
-    elif mode == "plain_packing":
-        if packs is None:
-            raise ConfigError("weighting: plain_packing depends on packs; give the number of each sequence's pack")
+    weighting = weighting_of(mode)
+    if weighting.by_pack and packs is None:
+        raise ConfigError(f"weighting: {mode} depends on packs; give the number of each sequence's pack")
+    numbers = np.zeros(len(counts), np.int64)
+    if weighting.by_pack:
         numbers = np.unique(np.asarray(packs), return_inverse=True)[1]
-        totals = np.bincount(numbers, weights=counts, minlength=1)
-        weights = 1.0 / (max(int((totals > 0).sum()), 1) * np.maximum(totals, 1.0)[numbers])
-    else:
-        raise ConfigError(f"weighting: unknown mode {mode!r}; choose one of {', '.join(WEIGHTING_MODES)}")
-    return np.where(has_targets, weights, 0.0)
+    targets = counts.astype(np.float64)
+    shares = np.where(counts > 0, weighting.shares(targets, numbers), 0.0)
+    scale = targets * float(shares.sum())
+    return np.divide(shares, scale, out=np.zeros(len(counts)), where=scale > 0)
 
 
 @dataclass(frozen=True)
 class WeightSchedule:
     """The mode of each step: `first` before step `switch`, `last` from then on."""
 
-    first: WeightingMode
-    last: WeightingMode
+    first: str
+    last: str
     switch: int = 0
 
-    def mode(self, step: int) -> WeightingMode:
+    def mode(self, step: int) -> str:
         """The mode in force at `step`."""
         return self.first if step < self.switch else self.last
 

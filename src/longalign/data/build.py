@@ -2,9 +2,12 @@
 
     FILE.jsonl            the rows, written whole at the end, in an order drawn by seed
     FILE.rejected.jsonl   every question and candidate that gave no row, with its reason
-    FILE.report.json      counts, histograms, evidence positions, tokens, money; marks the build as done
+    FILE.report.json      counts, histograms, evidence positions, tokens, money
     FILE.ledger.sqlite    every paid reply; what makes a killed build carry on without paying twice
-    FILE.work/            the documents, read and counted once
+    FILE.work/            stage.json; the documents, read and counted once; rows of earlier settings, `superseded/`
+
+With a folder for `--out`, FILE is FOLDER/rows and stage.json and `superseded/` lie in the folder itself. The ledger
+stays when settings change: a reply is found by what was asked.
 
 A build is a pure function of settings, documents and replies. Killed at any moment, the same command replays the
 ledger and writes byte for byte the file of an uninterrupted build.
@@ -14,22 +17,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from longalign.base.files import atomic_write_json, fingerprint, make_folder, random_for
+from longalign.base.files import atomic_write_json, make_folder, random_for, write_jsonl
 from longalign.base.progress import Progress, say
-from longalign.base.stage import lock
+from longalign.base.stage import StageRun, lock, open_stage, set_aside
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
-from longalign.data.build_files import Paths, finished, set_aside, sha256, stamp_of, write_jsonl
-from longalign.data.build_report import BuildPlan, Tally, build_report, no_usable_document, plan_build, report_text
-from longalign.data.corpus import Corpus, entries_for, open_corpus, plant
-from longalign.data.documents import documents_fingerprint
+from longalign.data.build_files import STAGE, Inputs, Paths, claim, earlier_build, intact, sha256
+from longalign.data.build_plan import BuildPlan, no_usable_document, plan_build
+from longalign.data.build_report import BuildFacts, BuildReport, Tally, build_report
+from longalign.data.corpus import Corpus, open_corpus
 from longalign.data.instruct import Attempt, Rejection, make_row, row_id, row_of
-from longalign.data.select import Entry, candidates
+from longalign.data.plant import entries_for, plant
+from longalign.data.select import DocumentSummary, candidates
 from longalign.errors import DataError
 from longalign.llm.base import LanguageModel
 from longalign.llm.dialogue import converse
@@ -37,48 +42,85 @@ from longalign.llm.ledger import Ledger
 from longalign.llm.open import is_endpoint, open_model
 from longalign.llm.prompt import GAP, LANGUAGES, prompt_hash
 
+VERSION = 1
+
 
 def build(settings: DataSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
-    """Build `settings.rows` accepted rows into `out`, or say what it would take (`plan_only`).
+    """Build `settings.rows` accepted rows into `out` (see `Paths.of`), or say what it would take (`plan_only`).
 
-    Returns the report. A cap on money, or a corpus that is too small, ends with the rows there are and says so.
-    Raises `DataError` when there is none, `EndpointError` when the model cannot be asked at all.
+    Returns the report, with `out` and `text`. A cap on money, or a corpus that is too small, ends with the rows there
+    are and says so. Raises `DataError` when there is none, `EndpointError` when the model cannot be asked at all.
     """
     paths = Paths.of(out)
     counter = TokenCounter(settings.tokenizer)
-    sources = documents_fingerprint(settings.documents)
-    if settings.decontaminate:
-        sources = fingerprint(sources, documents_fingerprint(settings.decontaminate))
+    inputs = Inputs.of(settings, counter)
+    if plan_only:
+        make_folder(paths.folder)
+        with lock(paths.folder), _opened(settings, paths, counter, inputs) as source:
+            text = "\n".join(source.plan.lines(settings))
+            return {"plan": source.plan.as_dict(), "corpus": asdict(source.corpus.report), "text": text}
+    claim(paths)
+    for _ in range(2):  # the second time without the finished rows that somebody changed
+        with open_stage(
+            paths.folder, STAGE, settings=settings, inputs=inputs.by_name(), version=VERSION, outputs=paths.outputs
+        ) as stage:
+            if not stage.done:
+                return _said(paths, _build(settings, paths, counter, inputs, stage))
+            report = BuildReport.from_dict(stage.summary, paths.folder)
+            if intact(paths, report):
+                return _said(paths, report)
+            say(f"{paths.rows} was changed since it was built; it is set aside and built again")
+            set_aside(paths.folder, stage.manifest, paths.outputs)
+    raise AssertionError("a stage without a manifest is not done")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The documents of a build and what is planned with them."""
+
+    corpus: Corpus
+    documents: list[DocumentSummary]
+    plan: BuildPlan
+    counter: TokenCounter
+
+
+@contextmanager
+def _opened(settings: DataSettings, paths: Paths, counter: TokenCounter, inputs: Inputs) -> Iterator[Drawn]:
+    """Raises `DataError` where no document is usable."""
     make_folder(paths.work)
-    with lock(paths.work):
-        stamp = stamp_of(settings, sources, counter)
-        if (done := finished(paths, stamp)) and not plan_only:
-            return done
-        corpus = open_corpus(paths.work / "documents.sqlite", settings, counter, sources)
-        try:
-            entries = corpus.entries(settings.min_length_tokens)
-            if not entries:
-                raise DataError(no_usable_document(corpus.report, settings))
-            plan = plan_build(entries, settings)
-            if plan_only:
-                return {"plan": plan.as_dict(), "corpus": corpus.report, "text": "\n".join(plan.lines(settings))}
-            for line in plan.lines(settings):
+    corpus = open_corpus(paths.work / "documents.sqlite", settings, counter, inputs.texts)
+    try:
+        documents = corpus.documents(settings.min_length_tokens)
+        if not documents:
+            raise DataError(no_usable_document(corpus.report, settings))
+        yield Drawn(corpus, documents, plan_build(documents, settings), counter)
+    finally:
+        corpus.close()
+
+
+def _said(paths: Paths, report: BuildReport) -> dict[str, Any]:
+    """The report with where the rows lie now; the folder may have been moved."""
+    return report.as_dict() | {"out": str(paths.rows), "text": report.text(paths.rows)}
+
+
+def _build(settings: DataSettings, paths: Paths, counter: TokenCounter, inputs: Inputs, stage: StageRun) -> BuildReport:
+    stamp = str(stage.manifest["fingerprint"])
+    report = earlier_build(paths, settings, inputs, stamp)
+    if report is not None:
+        report = replace(report, fingerprint=stamp)
+    else:
+        with _opened(settings, paths, counter, inputs) as drawn:
+            for line in drawn.plan.lines(settings):
                 say(line)
-            set_aside(paths, stamp)
-            return _build(settings, paths, corpus, entries, plan, counter, stamp)
-        finally:
-            corpus.close()
+            report = _write(settings, paths, drawn, stamp)
+    atomic_write_json(paths.report, _said(paths, report))
+    if report.finished:
+        stage.finish(report.as_dict())
+    return report
 
 
-def _build(
-    settings: DataSettings,
-    paths: Paths,
-    corpus: Corpus,
-    entries: list[Entry],
-    plan: BuildPlan,
-    counter: TokenCounter,
-    stamp: str,
-) -> dict[str, Any]:
+def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> BuildReport:
+    """Ask for the rows and write them."""
     start = time.monotonic()
     ledger = Ledger(paths.ledger, durable=is_endpoint(settings.llm))
     try:
@@ -90,60 +132,51 @@ def _build(
             max_cost_usd=settings.max_cost_usd,
             timeout_s=settings.timeout_s,
         )
-        window = getattr(getattr(model, "model", model), "window", None)  # known of local models only
-        longest = max(entry.length_tokens for entry in entries) + settings.max_new_tokens
-        if window is not None and longest > window:
-            say(
-                f"warning: {settings.llm} reads {window:,} tokens and up to {longest:,} are needed; its answers over "
-                "longer documents will be poor: lower --max_length_tokens, or take another model"
-            )
-        tally = _fill_quotas(settings, corpus, entries, plan, model, counter)
+        _check_window(settings, model, drawn.documents)
+        tally = _fill_quotas(settings, drawn, model)
+        write_jsonl(paths.rejected, tally.rejected)
         if not tally.accepted:
-            write_jsonl(paths.rejected, tally.rejected)
             why = ", ".join(f"{reason} ({count})" for reason, count in tally.reasons.most_common(3))
             raise DataError(
                 f"no row was accepted of {tally.tried} tried: {tally.over_budget or why}; see {paths.rejected}"
             )
-        _write_rows(paths.rows, settings, corpus, tally)
-        write_jsonl(paths.rejected, tally.rejected)
-        spend = ledger.totals()
+        _write_rows(paths.rows, settings, drawn.corpus, tally)
+        facts = BuildFacts(
+            model=model.name,
+            prompts={language: prompt_hash(language) for language in LANGUAGES},
+            spend=ledger.totals(),
+            wall_s=round(time.monotonic() - start, 3),
+            rows_sha256=sha256(paths.rows),
+            fingerprint=stamp,
+        )
     finally:
         ledger.close()
-    report = build_report(settings, corpus, plan, tally) | {
-        "model": model.name,
-        "prompts": {language: prompt_hash(language) for language in LANGUAGES},
-        "spend": spend,
-        "wall_s": round(time.monotonic() - start, 3),
-        "settings": settings.model_dump(mode="json"),
-        "out": str(paths.rows),
-        "rows_sha256": sha256(paths.rows),
-        "fingerprint": stamp,
-    }
-    report["text"] = report_text(report)
-    atomic_write_json(paths.report, report)
-    return report
+    return build_report(settings, drawn.corpus, drawn.plan, tally, facts)
 
 
-def _fill_quotas(
-    settings: DataSettings,
-    corpus: Corpus,
-    entries: list[Entry],
-    plan: BuildPlan,
-    model: LanguageModel,
-    counter: TokenCounter,
-) -> Tally:
+def _check_window(settings: DataSettings, model: LanguageModel, documents: list[DocumentSummary]) -> None:
+    window = getattr(getattr(model, "model", model), "window", None)  # known of local models only
+    longest = max(document.length_tokens for document in documents) + settings.max_new_tokens
+    if window is not None and longest > window:
+        say(
+            f"warning: {settings.llm} reads {window:,} tokens and up to {longest:,} are needed; its answers over "
+            "longer documents will be poor: lower --max_length_tokens, or take another model"
+        )
+
+
+def _fill_quotas(settings: DataSettings, drawn: Drawn, model: LanguageModel) -> Tally:
     """Waves of exactly as many candidates as rows are missing, so what is tried does not depend on timing."""
     tally = Tally()
     queues = {
         group: candidates(
-            [entry for entry in entries if (entry.language == "zh") == (group == "zh")],
+            [document for document in drawn.documents if (document.language == "zh") == (group == "zh")],
             passes=settings.max_rows_per_document,
             exponent=settings.length_exponent,
             seed=settings.seed,
         )
-        for group in plan.quotas
+        for group in drawn.plan.quotas
     }
-    missing = dict(plan.quotas)
+    missing = dict(drawn.plan.quotas)
     in_flight = max(settings.concurrency, 64) if model.batched else settings.concurrency
     with Progress("data", total=settings.rows, unit="row") as bar:
         while any(missing.values()) and not tally.over_budget:
@@ -157,35 +190,35 @@ def _fill_quotas(
                     wave += [(other, *item) for item in extra]
             if not wave:
                 break
-            documents = ((plant(corpus.load(entry.id), settings), number) for _, entry, number in wave)
-            dialogues = (make_row(document, number, settings) for document, number in documents)
+            planted = ((plant(drawn.corpus.load(document.id), settings), number) for _, document, number in wave)
+            dialogues = (make_row(document, number, settings) for document, number in planted)
             attempts: dict[int, Attempt] = {}
             for index, attempt in converse(model, dialogues, in_flight=in_flight):
                 attempt.document = replace(attempt.document, text="")  # thousands of long texts are not kept
-                _measure(attempt, wave[index][1], settings, counter)
+                _measure(attempt, wave[index][1], settings, drawn.counter)
                 attempts[index] = attempt
                 bar.advance(attempt.rejection is None)
-            for index, (group, entry, _) in enumerate(wave):
-                missing[group] -= _count(tally, attempts[index], entry)
+            for index, (group, document, _) in enumerate(wave):
+                missing[group] -= _count(tally, attempts[index], document)
     return tally
 
 
-def _measure(attempt: Attempt, entry: Entry, settings: DataSettings, counter: TokenCounter) -> None:
+def _measure(attempt: Attempt, document: DocumentSummary, settings: DataSettings, counter: TokenCounter) -> None:
     """Set the length of the row that a candidate gives: document, entries, questions and answers, counted apart."""
-    planted = [fact.sentence for fact in entries_for(entry.id, entry.language, settings)]
+    planted = [fact.sentence for fact in entries_for(document.id, document.language, settings)]
     said = [text for turn in attempt.turns for text in (GAP + turn.question, turn.answer)]
-    attempt.length_tokens = entry.length_tokens + sum(counter.counts([*planted, *said]))
+    attempt.length_tokens = document.length_tokens + sum(counter.counts([*planted, *said]))
     if attempt.rejection is None and attempt.length_tokens > settings.max_length_tokens:
         attempt.rejection = Rejection("row too long", f"{attempt.length_tokens} tokens")
 
 
-def _count(tally: Tally, attempt: Attempt, entry: Entry) -> bool:
+def _count(tally: Tally, attempt: Attempt, document: DocumentSummary) -> bool:
     """Enter one candidate into the tally; whether it gives a row."""
     if attempt.over_budget:
         tally.over_budget = attempt.rejection.detail if attempt.rejection else ""
         return False
     tally.tried += 1
-    asked = (entry.id, *(turn.question for turn in attempt.turns))
+    asked = (document.id, *(turn.question for turn in attempt.turns))
     if attempt.rejection is None and asked in tally.asked:
         attempt.rejection = Rejection("same question again", question=attempt.turns[0].question)
     for kind, rejection in [*(("turn", r) for r in attempt.rejected_turns), ("row", attempt.rejection)]:
@@ -210,7 +243,7 @@ def _about(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _take(queue: Iterator[tuple[Entry, int]], count: int) -> list[tuple[Entry, int]]:
+def _take(queue: Iterator[tuple[DocumentSummary, int]], count: int) -> list[tuple[DocumentSummary, int]]:
     return list(islice(queue, count))
 
 

@@ -1,36 +1,36 @@
-"""The files of one build: where they lie, when they are finished, how they are replaced."""
+"""The files of one build: where they lie, whose they are, and whether they are what is asked for."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-from longalign.base.files import atomic_path, atomic_write_text, fingerprint, fingerprint_path
+from longalign.base.decides import decides
+from longalign.base.files import fingerprint, fingerprint_path
 from longalign.base.progress import say
 from longalign.base.sources import model_dir
+from longalign.base.stage import MANIFEST, read_manifest, set_aside
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
+from longalign.data.build_report import BuildReport
+from longalign.data.source import Source
 from longalign.errors import ConfigError, RunError
 from longalign.llm.offline import NAME
 from longalign.llm.open import is_endpoint
 from longalign.llm.prompt import LANGUAGES, prompt_hash
 
-VERSION = 1
-MARKER = "building"
-NOT_IN_RESULT = {"concurrency", "timeout_s", "max_cost_usd", "price_usd_per_million"}
-READ_AS_CONTENT = {"documents", "decontaminate", "tokenizer", "llm"}
+STAGE = "data"
+OLD_MARKER = "building"
+"""File in `work` by which version 0.1, which had no stage.json, knew its rows before there was a report."""
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of one build."""
+    """The files of one build. `folder` is the stage's: it holds stage.json, the lock and `superseded/`."""
 
+    folder: Path
     rows: Path
     rejected: Path
     report: Path
@@ -39,28 +39,63 @@ class Paths:
 
     @classmethod
     def of(cls, out: Path) -> Paths:
-        """Files beside `out`, which must be a .jsonl file."""
-        if out.suffix != ".jsonl" or out.is_dir():
-            raise ConfigError(f"--out {out}: must be a .jsonl file, for example {out.with_suffix('')}.jsonl")
-        stem = out.with_suffix("")
-        names = (f"{stem.name}{suffix}" for suffix in (".rejected.jsonl", ".report.json", ".ledger.sqlite", ".work"))
-        return cls(out, *(out.parent / name for name in names))
+        """`out`: a folder of its own for the build, with rows.jsonl in it; or a FILE.jsonl, and all else beside it."""
+        in_folder = out.suffix != ".jsonl" and (out.is_dir() or not out.suffix)
+        if not in_folder and (out.suffix != ".jsonl" or out.is_dir()):
+            raise ConfigError(
+                f"--out {out}: must be a .jsonl file, for example {out.with_suffix('')}.jsonl, or a folder"
+            )
+        rows = out / "rows.jsonl" if in_folder else out
+        names = (f"{rows.stem}{suffix}" for suffix in (".rejected.jsonl", ".report.json", ".ledger.sqlite", ".work"))
+        rejected, report, ledger, work = (rows.parent / name for name in names)
+        return cls(out if in_folder else work, rows, rejected, report, ledger, work)
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """What belongs to the settings. The ledger and the documents that were read serve any settings."""
+        return self.folder / MANIFEST, *self.rows_with_report
+
+    @property
+    def rows_with_report(self) -> tuple[Path, ...]:
+        """The rows and what is said of them."""
+        return self.rows, self.rejected, self.report
 
 
-def stamp_of(settings: DataSettings, sources: str, counter: TokenCounter) -> str:
-    """What decides the result: settings, contents of documents and tokenizer, the model, the wording of the prompts."""
-    return fingerprint(
-        "data",
-        VERSION,
-        settings.model_dump(mode="json", exclude=NOT_IN_RESULT | READ_AS_CONTENT),
-        sources,
-        counter.fingerprint,
-        _model_stamp(settings.llm),
-        [prompt_hash(language) for language in LANGUAGES],
-    )
+@dataclass(frozen=True)
+class Inputs:
+    """What a build reads, by content. `documents`, `decontaminate`: name -> fingerprint."""
+
+    documents: Mapping[str, str]
+    decontaminate: Mapping[str, str]
+    tokenizer: str
+    llm: str
+    prompts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, settings: DataSettings, counter: TokenCounter) -> Inputs:
+        """Raises `DataError` for documents or evaluation files that are not there."""
+        read = {name: Source(name).documents_fingerprint() for name in (*settings.documents, *settings.decontaminate)}
+        return cls(
+            {name: read[name] for name in settings.documents},
+            {name: read[name] for name in settings.decontaminate},
+            counter.fingerprint,
+            _model_fingerprint(settings.llm),
+            tuple(prompt_hash(language) for language in LANGUAGES),
+        )
+
+    @property
+    def texts(self) -> str:
+        """Of all documents and evaluation files, as `documents_fingerprint` puts it."""
+        found = fingerprint(list(self.documents.values()))
+        return fingerprint(found, fingerprint(list(self.decontaminate.values()))) if self.decontaminate else found
+
+    def by_name(self) -> dict[str, str]:
+        """For the stage: a model counts by its weights or name, not by the address of its server."""
+        named = {"tokenizer": self.tokenizer, "llm": self.llm, "prompts": fingerprint(self.prompts)}
+        return {**self.documents, **self.decontaminate, **named}
 
 
-def _model_stamp(spec: str) -> str:
+def _model_fingerprint(spec: str) -> str:
     """What names the model for the result: its weights where they are here, else its name without the address."""
     if is_endpoint(spec):
         return spec.rpartition("@")[0] or spec
@@ -70,46 +105,42 @@ def _model_stamp(spec: str) -> str:
     return fingerprint_path(folder) if folder.exists() else spec
 
 
-def finished(paths: Paths, stamp: str) -> dict[str, Any] | None:
-    """The report of a finished build of exactly this, whose rows are still what was written."""
-    report = _read_report(paths)
-    if report and report.get("finished") and report.get("fingerprint") == stamp and paths.rows.exists():
-        if report["rows_sha256"] == sha256(paths.rows):
-            return report | {"out": str(paths.rows)}  # where they lie now; a folder may be moved
-        say(f"{paths.rows} was changed since it was built; it is set aside and built again")
+def claim(paths: Paths) -> None:
+    """Raise `RunError` for rows that no build wrote, and for the folder of another stage."""
+    manifest = read_manifest(paths.folder)
+    if manifest is not None and manifest["stage"] != STAGE:
+        raise RunError(f"{paths.folder}: holds stage `{manifest['stage']}`; choose another --out")
+    built = manifest is not None or paths.report.exists() or (paths.work / OLD_MARKER).exists()
+    if paths.rows.exists() and not built:
+        raise RunError(f"{paths.rows}: exists and was not written by `data build`; choose another --out")
+
+
+def intact(paths: Paths, report: BuildReport) -> bool:
+    """Whether the rows are still what was written."""
+    return paths.rows.exists() and report.rows_sha256 == sha256(paths.rows)
+
+
+def earlier_build(paths: Paths, settings: DataSettings, inputs: Inputs, stamp: str) -> BuildReport | None:
+    """The report of a finished build of exactly this that stage.json does not know: of version 0.1, or killed at its
+    very end. Rows of other settings from version 0.1 are set aside."""
+    report, marker = BuildReport.read(paths.report), paths.work / OLD_MARKER
+    owner = report.fingerprint if report else marker.read_text(encoding="utf-8") if marker.exists() else stamp
+    ours = owner in (stamp, _stamp_of_version_0_1(settings, inputs))
+    if report and ours and report.finished and intact(paths, report):
+        marker.unlink(missing_ok=True)
+        return report
+    if not ours or (report and report.finished):
+        attic = set_aside(paths.folder, {"fingerprint": owner}, paths.rows_with_report)
+        say(f"note: {paths.rows}: other settings or changed since; the earlier rows are in {attic}")
+    marker.unlink(missing_ok=True)
     return None
 
 
-def set_aside(paths: Paths, stamp: str) -> None:
-    """Move rows of other settings away, and mark what comes as ours; a file that no build wrote is never touched."""
-    report = _read_report(paths)
-    marker = paths.work / MARKER
-    owner = report.get("fingerprint") if report else marker.read_text(encoding="utf-8") if marker.exists() else None
-    if owner is None and paths.rows.exists():
-        raise RunError(f"{paths.rows}: exists and was not written by `data build`; choose another --out")
-    if owner is not None and (owner != stamp or (report and report.get("finished"))):
-        attic = paths.work / "superseded" / f"{owner[:12]}-{int(time.time() * 1000)}"
-        attic.mkdir(parents=True)
-        for path in (paths.rows, paths.rejected, paths.report):
-            if path.exists():
-                os.replace(path, attic / path.name)
-    atomic_write_text(marker, stamp)
-
-
-def _read_report(paths: Paths) -> dict[str, Any] | None:
-    try:
-        return cast(dict[str, Any], json.loads(paths.report.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        raise RunError(f"{paths.report}: damaged report; move it away and run again") from None
-
-
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a whole file of rows or nothing."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+def _stamp_of_version_0_1(settings: DataSettings, inputs: Inputs) -> str:
+    read = {"documents", "decontaminate", "tokenizer", "llm"}
+    execution = {name for name in DataSettings.model_fields if decides(DataSettings, name) == "execution"}
+    chosen = settings.model_dump(mode="json", exclude=execution | read)
+    return fingerprint("data", 1, chosen, inputs.texts, inputs.tokenizer, inputs.llm, list(inputs.prompts))
 
 
 def sha256(path: Path) -> str:

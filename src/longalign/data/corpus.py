@@ -2,11 +2,6 @@
 
 One SQLite file beside the rows holds each usable text once (compressed) with its metadata; rows are made from it in
 any order without keeping texts in memory. It is a cache: it is rebuilt when documents or settings change.
-
-Register entries planted in a document before questions are asked about it.
-
-An answer about a planted entry can be checked exactly and cannot be known without reading, at any length. The demo
-teaches and measures with them; on real data they are an ablation (`register_entries: 0` is the default).
 """
 
 from __future__ import annotations
@@ -17,18 +12,18 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from longalign.base.files import atomic_path, fingerprint, random_for
+from longalign.base.files import atomic_path, fingerprint
 from longalign.base.progress import say
 from longalign.base.tokenizers import TokenCounter
-from longalign.bundled.register import Fact, draw_facts, insert_facts
 from longalign.config import DataSettings
 from longalign.core.shingles import Contamination, Hashes, repeated_share, sample, shingles
-from longalign.data.documents import Document, Skipped, make_document, read_documents
-from longalign.data.select import SHORTEST_TOKENS, Entry, cut, document_limit, histogram
+from longalign.data.documents import Document, Skipped, make_document
+from longalign.data.select import SHORTEST_TOKENS, DocumentSummary, cut, document_limit, histogram
+from longalign.data.source import read_documents
 from longalign.errors import DataError
 
 DEFAULT_MIN_TOKENS = 8192
@@ -66,6 +61,25 @@ class Sketches:
         return [id for id, value in zip(order, shares, strict=True) if value >= share]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CorpusReport:
+    """Every file and document accounted for: read, skipped with reason, cut, dropped with reason, usable."""
+
+    read: int
+    files_or_rows_skipped: int
+    skipped_by_reason: dict[str, int]
+    cut_into_parts: int
+    parts: int
+    dropped_by_reason: dict[str, int]
+    usable: int
+    usable_tokens: int
+    usable_by_language: dict[str, int]
+    longest_tokens: int
+    length_histogram: dict[str, int]
+    evaluation_texts: int
+    evaluation_texts_too_short: int
+
+
 class Corpus:
     """An opened corpus file."""
 
@@ -77,17 +91,17 @@ class Corpus:
         self._db.close()
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> CorpusReport:
         """Every file and document accounted for."""
         (value,) = self._db.execute("SELECT value FROM about WHERE key = 'report'").fetchone()
-        return cast(dict[str, Any], json.loads(value))
+        return CorpusReport(**json.loads(value))
 
-    def entries(self, min_length_tokens: int | None) -> list[Entry]:
+    def documents(self, min_length_tokens: int | None) -> list[DocumentSummary]:
         """Usable documents; with a minimum given, only those that reach it."""
         rows = self._db.execute("SELECT id, language, length_tokens FROM documents WHERE dropped IS NULL ORDER BY id")
-        least = min_length_tokens or DEFAULT_MIN_TOKENS
-        found = [Entry(id, language, length, length >= least) for id, language, length in rows]
-        return found if min_length_tokens is None else [entry for entry in found if entry.in_band]
+        shortest = min_length_tokens or DEFAULT_MIN_TOKENS
+        found = [DocumentSummary(id, language, length, length >= shortest) for id, language, length in rows]
+        return found if min_length_tokens is None else [document for document in found if document.in_band]
 
     def load(self, id: str) -> Document:
         """One document."""
@@ -176,24 +190,24 @@ def _build(path: Path, settings: DataSettings, counter: TokenCounter, key: str) 
         counts["repeated inside others"] += 1
         db.execute("UPDATE documents SET dropped = 'repeated inside others', text = NULL WHERE id = ?", (id,))
     usable = [n for (n,) in db.execute("SELECT length_tokens FROM documents WHERE dropped IS NULL")]
-    report = {
-        "read": counts.pop("read"),
-        "files_or_rows_skipped": len(skipped),
-        "skipped_by_reason": dict(Counter(entry.reason for entry in skipped).most_common(20)),
-        "cut_into_parts": counts.pop("cut"),
-        "parts": counts.pop("parts"),
-        "dropped_by_reason": dict(sorted(counts.items())),
-        "usable": len(usable),
-        "usable_tokens": sum(usable),
-        "usable_by_language": dict(
+    report = CorpusReport(
+        read=counts.pop("read"),
+        files_or_rows_skipped=len(skipped),
+        skipped_by_reason=dict(Counter(left.reason for left in skipped).most_common(20)),
+        cut_into_parts=counts.pop("cut"),
+        parts=counts.pop("parts"),
+        dropped_by_reason=dict(sorted(counts.items())),
+        usable=len(usable),
+        usable_tokens=sum(usable),
+        usable_by_language=dict(
             db.execute("SELECT language, COUNT(*) FROM documents WHERE dropped IS NULL GROUP BY language").fetchall()
         ),
-        "longest_tokens": max(lengths.values(), default=0),
-        "length_histogram": histogram(usable),
-        "evaluation_texts": len(forbidden.counts),
-        "evaluation_texts_too_short": forbidden.too_short,
-    }
-    db.executemany("INSERT INTO about VALUES (?, ?)", [("key", key), ("report", json.dumps(report))])
+        longest_tokens=max(lengths.values(), default=0),
+        length_histogram=histogram(usable),
+        evaluation_texts=len(forbidden.counts),
+        evaluation_texts_too_short=forbidden.too_short,
+    )
+    db.executemany("INSERT INTO about VALUES (?, ?)", [("key", key), ("report", json.dumps(asdict(report)))])
     db.commit()
     db.close()
 
@@ -246,20 +260,3 @@ def _insert(db: sqlite3.Connection, document: Document, length: int, reason: str
         "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)",
         (document.id, text, json.dumps(meta, ensure_ascii=False), document.language, length, reason),
     )
-
-
-def entries_for(document_id: str, language: str, settings: DataSettings) -> list[Fact]:
-    """The entries of one document, of the training split; they depend on seed and document only."""
-    if not settings.register_entries:
-        return []
-    rng = random_for(settings.seed, "register", document_id)
-    return draw_facts(rng, settings.register_entries, split="train", language="zh" if language == "zh" else "en")
-
-
-def plant(document: Document, settings: DataSettings) -> Document:
-    """The document with its entries at random depths; it keeps the id of the text it was made from."""
-    entries = entries_for(document.id, document.language, settings)
-    if not entries:
-        return document
-    depths = random_for(settings.seed, "depths", document.id).random(len(entries))
-    return replace(document, text=insert_facts(document.text, entries, depths.tolist()))

@@ -1,23 +1,17 @@
-"""Documents from files, folders, row files and bundled corpora.
+"""What a document is, the documents of a file or folder, and the paper's nine source kinds.
 
-`read_documents(["books/", "papers.jsonl", "builtin:python-docs"])` yields one `Document` after another, in a fixed
-order, without holding more than one file in memory. A file that is named and cannot be read is an error; one that a
-folder happens to hold is passed over and counted with its reason.
-
-The paper's nine source kinds, recognised by a `source` field or a path.
+`longalign.data.source.read_documents` reads them by name, bundled corpora included.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from longalign.base.files import files_below, fingerprint, fingerprint_path
-from longalign.base.sources import is_builtin
-from longalign.bundled.corpora import corpus
+from longalign.base.files import files_below
 from longalign.core.text import Language, detect_language
 from longalign.data.file_text import RawDocument, is_known, read_file
 from longalign.errors import DataError, UnreadableError
@@ -44,38 +38,6 @@ class Skipped:
     reason: str
 
 
-def read_documents(paths: Sequence[Path | str], *, skipped: list[Skipped] | None = None) -> Iterator[Document]:
-    """Documents of files, folders (recursively, sorted by name), row files and `builtin:` corpora.
-
-    `skipped` collects what gave no document. Raises `DataError` for a path that does not exist, a named file that
-    cannot be read, a broken row, or when nothing gives any document.
-    """
-    if not paths:
-        raise DataError("no documents given; name files, folders, .jsonl files or `builtin:python-docs`")
-    passed = skipped if skipped is not None else []
-    count = 0
-    for path in paths:
-        for document in _read(str(path), passed):
-            count += 1
-            yield document
-    if count == 0:
-        reasons = "; ".join(f"{entry.origin}: {entry.reason}" for entry in passed[:3]) or "nothing in there"
-        raise DataError(f"no document in {', '.join(str(path) for path in paths)[:200]} ({reasons})")
-
-
-def documents_fingerprint(paths: Sequence[Path | str]) -> str:
-    """Content hash of everything `read_documents` would read."""
-    parts = []
-    for path in map(str, paths):
-        if is_builtin(path):
-            parts.append(fingerprint([(title, text) for title, text in corpus(path)]))
-        elif not Path(path).exists():
-            raise DataError(f"{path}: no such file or folder")
-        else:
-            parts.append(fingerprint_path(path))
-    return fingerprint(parts)
-
-
 def make_document(text: str, *, origin: str, source: str = "", title: str = "") -> Document:
     """A document of a text, cleaned of carriage returns, NUL and half surrogate pairs; may be empty."""
     try:
@@ -93,19 +55,18 @@ def make_document(text: str, *, origin: str, source: str = "", title: str = "") 
     )
 
 
-def _read(path: str, skipped: list[Skipped]) -> Iterator[Document]:
-    if is_builtin(path):
-        for title, text in corpus(path):
-            yield make_document(text, origin=path, source=path, title=title)
-        return
-    root = Path(path)
+def documents_at(root: Path, skipped: list[Skipped]) -> Iterator[Document]:
+    """Documents of one file, or of a folder's files sorted by name; raises `DataError` if it is not here.
+
+    A file that is named and cannot be read is an error; one inside a folder is skipped and counted.
+    """
     if not root.exists():
-        raise DataError(f"{path}: no such file or folder")
+        raise DataError(f"{root}: no such file or folder")
     if root.is_file():
         try:
             yield from _documents(root, root.name, skipped)
         except UnreadableError as error:
-            raise DataError(f"{path}: {error}") from None
+            raise DataError(f"{root}: {error}") from None
         return
     for file in files_below(root):
         inside = file.relative_to(root)
@@ -162,7 +123,5 @@ def source_kind(label: str, origin: str = "") -> str:
                 return kind
     if not label:
         return PurePath(origin).stem or "unknown"
-    if label.startswith("builtin:"):
-        return label.removeprefix("builtin:")
     parts = PurePath(label).parts
     return (parts[0] if len(parts) > 1 else PurePath(label).stem)[:LONGEST_LABEL]

@@ -1,10 +1,10 @@
-"""The text of one file, by its kind. Only the standard library, except for PDF and Parquet (extra `documents`)."""
+"""The text of one file, by its suffix. Only the standard library, except for PDF and Parquet (extra `documents`)."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,10 @@ from longalign.errors import DataError, UnreadableError
 
 TEXT_SUFFIXES = ".txt .text .md .markdown .rst .tex .org .adoc .srt"
 CODE_SUFFIXES = """
-.py .pyi .ipynb .c .h .cc .cpp .cxx .hpp .cu .java .kt .scala .js .jsx .ts .tsx .go .rs .rb .php .cs .swift .m .sh .bash
+.py .pyi .c .h .cc .cpp .cxx .hpp .cu .java .kt .scala .js .jsx .ts .tsx .go .rs .rb .php .cs .swift .m .sh .bash
 .sql .r .jl .lua .pl .hs .ml .clj .ex .erl .f90 .v .vhd .proto .toml .ini .cfg .yaml .yml
 """
-PLAIN = frozenset((TEXT_SUFFIXES + CODE_SUFFIXES).split())
-HTML = frozenset({".html", ".htm", ".xhtml"})
-ROWS = frozenset({".jsonl", ".ndjson", ".json"})
-OTHER = frozenset({".parquet", ".pdf", ".docx", ".epub"})
+PLAIN = (TEXT_SUFFIXES + CODE_SUFFIXES).split()
 FIELDS = ("text", "content", "document", "article", "body")
 PROBE_BYTES = 8192
 
@@ -36,9 +33,12 @@ class RawDocument:
     line: int | None = None
 
 
+Reader = Callable[[Path], Iterator[RawDocument]]
+
+
 def is_known(path: Path) -> bool:
     """Whether a folder's file is of a kind that is read."""
-    return _kind(path) in PLAIN | HTML | ROWS | OTHER
+    return _kind(path) in READERS
 
 
 def read_file(path: Path) -> Iterator[RawDocument]:
@@ -46,24 +46,8 @@ def read_file(path: Path) -> Iterator[RawDocument]:
 
     Raises `UnreadableError` when the file as a whole cannot be read, `DataError` for a broken row.
     """
-    kind = _kind(path)
     try:
-        if kind in ROWS:
-            yield from _rows(path, kind)
-        elif kind == ".parquet":
-            yield from _parquet(path)
-        elif kind == ".pdf":
-            yield RawDocument(_pdf(path))
-        elif kind == ".docx":
-            yield RawDocument(docx_text(path))
-        elif kind == ".epub":
-            yield RawDocument(*epub_text(path))
-        elif kind in HTML:
-            yield RawDocument(*html_text(_decode(_bytes(path))))
-        elif kind == ".ipynb":
-            yield RawDocument(_notebook(_decode(_bytes(path))))
-        else:
-            yield RawDocument(_decode(_bytes(path)))
+        yield from READERS.get(_kind(path), plain)(path)
     except OSError as error:
         raise UnreadableError(f"cannot be read ({error.strerror or error})") from None
 
@@ -101,16 +85,43 @@ def _decode(data: bytes) -> str:
         raise UnreadableError(f"not UTF-8 (byte {data[error.start]:#04x} at {error.start}); convert it first") from None
 
 
-def _rows(path: Path, kind: str) -> Iterator[RawDocument]:
-    if kind == ".json":
-        text = _decode(_bytes(path))
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise DataError(f"{path}: not JSON ({error})") from None
-        for number, row in enumerate(value if isinstance(value, list) else [value], 1):
-            yield _row(row, f"{path}:{number}", number)
-        return
+def text_of(path: Path) -> str:
+    """The whole text of a file, unpacked and decoded. Raises `UnreadableError`."""
+    return _decode(_bytes(path))
+
+
+def plain(path: Path) -> Iterator[RawDocument]:
+    """Text and source code."""
+    yield RawDocument(text_of(path))
+
+
+def html(path: Path) -> Iterator[RawDocument]:
+    """A web page, with its title."""
+    yield RawDocument(*html_text(text_of(path)))
+
+
+def docx(path: Path) -> Iterator[RawDocument]:
+    """A Word file."""
+    yield RawDocument(docx_text(path))
+
+
+def epub(path: Path) -> Iterator[RawDocument]:
+    """An electronic book, with its title."""
+    yield RawDocument(*epub_text(path))
+
+
+def json_rows(path: Path) -> Iterator[RawDocument]:
+    """A JSON list of rows, or one row."""
+    try:
+        value = json.loads(text_of(path))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+    for number, row in enumerate(value if isinstance(value, list) else [value], 1):
+        yield _row(row, f"{path}:{number}", number)
+
+
+def json_lines(path: Path) -> Iterator[RawDocument]:
+    """A row a line."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -138,13 +149,14 @@ def _row(row: Any, where: str, number: int) -> RawDocument:
     return RawDocument(row[field], str(title), str(source), number)
 
 
-def _parquet(path: Path) -> Iterator[RawDocument]:
+def parquet(path: Path) -> Iterator[RawDocument]:
+    """Rows of a Parquet file (extra `documents`)."""
     try:
-        import pyarrow.parquet as parquet
+        from pyarrow.parquet import ParquetFile
     except ImportError:
         raise DataError(f"{path}: reading Parquet needs pyarrow; `pip install longalign[documents]`") from None
     try:
-        file = parquet.ParquetFile(path)
+        file = ParquetFile(path)
     except Exception as error:  # pyarrow raises its own family of errors
         raise UnreadableError(f"not a Parquet file ({error})") from None
     wanted = {*FIELDS, "source", "title", "meta", "metadata", "dataset"}
@@ -156,20 +168,38 @@ def _parquet(path: Path) -> Iterator[RawDocument]:
             yield _row(row, f"{path}:{number}", number)
 
 
-def _pdf(path: Path) -> str:
+def pdf(path: Path) -> Iterator[RawDocument]:
+    """The text layer of a PDF, page by page (extra `documents`)."""
     try:
         import pypdf
     except ImportError:
         raise DataError(f"{path}: reading PDF needs pypdf; `pip install longalign[documents]`") from None
     try:
-        return "\n\n".join(page.extract_text() for page in pypdf.PdfReader(path).pages)
+        text = "\n\n".join(page.extract_text() for page in pypdf.PdfReader(path).pages)
     except Exception as error:  # damaged PDFs raise almost anything
         raise UnreadableError(f"PDF cannot be read ({type(error).__name__}: {str(error)[:80]})") from None
+    yield RawDocument(text)
 
 
-def _notebook(text: str) -> str:
+def notebook(path: Path) -> Iterator[RawDocument]:
+    """The cells of a Jupyter notebook, without their outputs."""
     try:
-        cells = json.loads(text)["cells"]
-        return "\n\n".join("".join(cell["source"]) for cell in cells)
+        cells = json.loads(text_of(path))["cells"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells)
     except (ValueError, KeyError, TypeError):
         raise UnreadableError("not a notebook") from None
+    yield RawDocument(text)
+
+
+READERS: dict[str, Reader] = {
+    **dict.fromkeys(PLAIN, plain),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), html),
+    **dict.fromkeys((".jsonl", ".ndjson"), json_lines),
+    ".json": json_rows,
+    ".parquet": parquet,
+    ".pdf": pdf,
+    ".docx": docx,
+    ".epub": epub,
+    ".ipynb": notebook,
+}
+"""Suffix -> what reads such a file, packed with gzip or not. A new kind of file is a function and a line here."""

@@ -93,7 +93,7 @@ def make_row(document: Document, number: int, settings: DataSettings) -> Generat
     attempt.model = outcome.model
     if isinstance(outcome, Failure):
         return _fail(attempt, Rejection(f"questions: {outcome.kind}", outcome.message, answer=outcome.text))
-    questions = _usable_questions(numbered_items(outcome.text, most=settings.questions_per_call), attempt)
+    questions = _usable_questions(numbered_items(outcome.text, limit=settings.questions_per_call), attempt)
     if not questions:
         reason = "questions: none usable" if attempt.rejected_turns else "questions: no numbered list"
         return _fail(attempt, Rejection(reason, answer=outcome.text))

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from longalign.errors import DataError
+from longalign.errors import UnreadableError
 
 SILENT_TAGS = "script style noscript template svg math head nav header footer aside form button iframe"
 BLOCK_TAGS = """
@@ -91,7 +91,7 @@ def epub_text(path: Path) -> tuple[str, str]:
     container = _xml(_member(path, "META-INF/container.xml"), path)
     package = next((node.get("full-path") for node in container.iter() if node.tag.endswith("rootfile")), None)
     if package is None:
-        raise _unreadable("EPUB names no package file")
+        raise UnreadableError("EPUB names no package file")
     opf = _xml(_member(path, package), path)
     items = {node.get("id"): node.get("href") for node in opf.iter() if node.tag.endswith("}item")}
     order = [node.get("idref") for node in opf.iter() if node.tag.endswith("}itemref")]
@@ -107,17 +107,11 @@ def _member(path: Path, name: str) -> bytes:
         with zipfile.ZipFile(path) as archive:
             return archive.read(name)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise _unreadable(f"damaged or not a {path.suffix} file ({error})") from None
+        raise UnreadableError(f"damaged or not a {path.suffix} file ({error})") from None
 
 
 def _xml(data: bytes, path: Path) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(data)
     except ElementTree.ParseError as error:
-        raise _unreadable(f"damaged {path.suffix} file ({error})") from None
-
-
-def _unreadable(message: str) -> DataError:
-    from longalign.errors import UnreadableError
-
-    return UnreadableError(message)
+        raise UnreadableError(f"damaged {path.suffix} file ({error})") from None

@@ -29,7 +29,7 @@ BANDS = (0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 26214
 
 
 @dataclass(frozen=True)
-class Entry:
+class DocumentSummary:
     """What selection knows of a document. `in_band`: it reaches the minimum length that was asked for."""
 
     id: str
@@ -91,29 +91,33 @@ def cut(text: str, ends_T: NDArray[np.int64], *, shortest: int, limit: int, seed
     return parts
 
 
-def draw_order(entries: Sequence[Entry], *, exponent: float, seed: int) -> list[Entry]:
-    """All entries in a random order weighted by length ** exponent (an exponential race keyed by document id)."""
+def draw_order(documents: Sequence[DocumentSummary], *, exponent: float, seed: int) -> list[DocumentSummary]:
+    """All documents in a random order weighted by length ** exponent (an exponential race keyed by document id)."""
 
-    def arrival(entry: Entry) -> tuple[float, str]:
-        draw = random_for(seed, "order", entry.id).exponential()
-        return draw / float(entry.length_tokens) ** exponent, entry.id
+    def arrival(document: DocumentSummary) -> tuple[float, str]:
+        draw = random_for(seed, "order", document.id).exponential()
+        return draw / float(document.length_tokens) ** exponent, document.id
 
-    return sorted(entries, key=arrival)
+    return sorted(documents, key=arrival)
 
 
-def candidates(entries: Sequence[Entry], *, passes: int, exponent: float, seed: int) -> Iterator[tuple[Entry, int]]:
+def candidates(
+    documents: Sequence[DocumentSummary], *, passes: int, exponent: float, seed: int
+) -> Iterator[tuple[DocumentSummary, int]]:
     """(document, pass) in the order of trying: all that reach the minimum, pass by pass, then the shorter ones."""
     for wanted in (True, False):
-        order = draw_order([entry for entry in entries if entry.in_band == wanted], exponent=exponent, seed=seed)
+        order = draw_order(
+            [document for document in documents if document.in_band == wanted], exponent=exponent, seed=seed
+        )
         for number in range(passes):
-            for entry in order:
-                yield entry, number
+            for document in order:
+                yield document, number
 
 
-def language_quotas(entries: Sequence[Entry], rows: int, chinese_share: float | None) -> dict[str, int]:
+def language_quotas(documents: Sequence[DocumentSummary], rows: int, chinese_share: float | None) -> dict[str, int]:
     """Rows wanted of Chinese and of other documents. The default share, 10%, holds where there are both."""
-    chinese = sum(entry.language == "zh" for entry in entries)
-    others = len(entries) - chinese
+    chinese = sum(document.language == "zh" for document in documents)
+    others = len(documents) - chinese
     if not chinese or not others:
         return {"zh": rows if chinese and not others else 0, "other": rows if others else 0}
     share = 0.1 if chinese_share is None else chinese_share

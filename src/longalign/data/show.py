@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from longalign.base.tokenizers import open_tokenizer
-from longalign.data.rows import read_rows
+from longalign.data.source import read_rows
 
 HEAD_CHARS = 300
 TAIL_CHARS = 500

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
-from longalign.base.files import atomic_path, atomic_write_json, fingerprint
+from longalign.base.files import atomic_path, atomic_write_json, fingerprint, json_line
 from longalign.data.tokenize import TokenSequence
 from longalign.errors import DataError, LongAlignError
 
@@ -261,7 +261,7 @@ def _join(paths: Sequence[Path], folder: Path, key: str) -> None:
             for note in notes["rows"]:
                 source_N[place] = numbers.setdefault(str(note.get("source") or "unknown"), len(numbers))
                 place += 1
-                stream.write(json.dumps(note, ensure_ascii=False) + "\n")
+                stream.write(json_line(note))
     np.save(folder / "offsets.npy", offsets)
     np.save(folder / "target_counts.npy", target_counts)
     np.save(folder / "sources.npy", source_N)

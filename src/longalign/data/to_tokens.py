@@ -12,21 +12,19 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longalign.base.files import fingerprint, random_for
 from longalign.base.progress import Progress, say
-from longalign.base.sources import is_builtin
-from longalign.bundled.corpora import corpus
-from longalign.data.documents import documents_fingerprint, read_documents
 from longalign.data.overlong import Overlong, fit
+from longalign.data.source import Source, Text, read_rows
 from longalign.data.store import Encoded, Encoder, Item, TokenStore, build_store, finished_store
 from longalign.data.tokenize import Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
 from longalign.errors import DataError
@@ -47,6 +45,18 @@ def worker_tokenizer(name: str) -> Any:
     return open_tokenizer(name, ends_text=True)
 
 
+class KeyedEncoder(Protocol):
+    """An encoder that a store can be found by again."""
+
+    @property
+    def key(self) -> str:
+        """What of the encoder decides the tokens. The text is part of the keys of stores on disk: a name in it stays
+        as it is when a class or field is renamed, and changes only when the tokens do."""
+        ...
+
+    def __call__(self, value: Any) -> Encoded: ...
+
+
 @dataclass(frozen=True)
 class RowEncoder:
     """Turns a data row into sequences that fit the window. Picklable: workers load the tokenizer themselves."""
@@ -56,6 +66,14 @@ class RowEncoder:
     overlong: Overlong = "truncate_middle_of_document"
     train_on: Literal["all", "last"] = "all"
     thinking: Thinking = "keep"
+
+    @property
+    def key(self) -> str:
+        """See `KeyedEncoder`."""
+        return (
+            f"RowEncoder(tokenizer={self.tokenizer!r}, window={self.window}, overlong={self.overlong!r}, "
+            f"train_on={self.train_on!r}, thinking={self.thinking!r})"
+        )
 
     def __call__(self, row: Mapping[str, Any]) -> Encoded:
         sequence = sequence_of_row(
@@ -74,7 +92,7 @@ def tokenize_rows(
     Raises `DataError` naming file and row for whatever cannot be read or tokenised, before any training.
     """
     check_tokenizer(worker_tokenizer(encoder.tokenizer))
-    key = fingerprint(stamp, encoder, dict(files), seed)
+    key = fingerprint(stamp, encoder.key, dict(files), seed)
     if store := finished_store(folder, key):
         return store
     chosen = {path: draw(path, wanted, seed) for path, wanted in files.items()}
@@ -117,8 +135,6 @@ def _characters(value: Mapping[str, Any]) -> int:
 
 def draw(path: str, wanted: int | None, seed: int) -> Sequence[int] | NDArray[np.int64]:
     """Row numbers to use of a file, ascending; reads the whole file once, so that errors show early."""
-    from longalign.data.rows import read_rows
-
     count = sum(1 for _ in read_rows(path))
     if wanted is None:
         return range(count)
@@ -129,8 +145,6 @@ def draw(path: str, wanted: int | None, seed: int) -> Sequence[int] | NDArray[np
 
 def items_of_rows(chosen: Mapping[str, Sequence[int] | NDArray[np.int64]]) -> Iterator[Item]:
     """The rows with these numbers, ascending, of each file."""
-    from longalign.data.rows import read_rows
-
     for path, numbers in chosen.items():
         rows, name, passed = read_rows(path), Path(path).name, 0
         for number in numbers:
@@ -140,8 +154,8 @@ def items_of_rows(chosen: Mapping[str, Sequence[int] | NDArray[np.int64]]) -> It
             yield Item(where, {"source": Path(path).stem, **row, "_where": where})
 
 
-HELDOUT_DOCUMENTS = 16
-FEWEST_DOCUMENTS = 10
+MAX_HELDOUT_DOCUMENTS = 16
+MIN_DOCUMENTS = 10
 """Of fewer documents none is held out."""
 
 
@@ -151,6 +165,11 @@ class DocumentEncoder:
 
     tokenizer: str
     window: int
+
+    @property
+    def key(self) -> str:
+        """See `KeyedEncoder`."""
+        return f"DocumentEncoder(tokenizer={self.tokenizer!r}, window={self.window})"
 
     def __call__(self, document: Mapping[str, Any]) -> Encoded:
         parts = list(windows(tokenize_document(worker_tokenizer(self.tokenizer), document["text"]), self.window))
@@ -166,12 +185,17 @@ class MixedEncoder:
     documents: DocumentEncoder
     rows: RowEncoder
 
+    @property
+    def key(self) -> str:
+        """See `KeyedEncoder`."""
+        return f"MixedEncoder(documents={self.documents.key}, rows={self.rows.key})"
+
     def __call__(self, value: Mapping[str, Any]) -> Encoded:
         return self.rows(value) if "messages" in value else self.documents(value)
 
 
 def tokenize_texts(
-    texts: Sequence[str], rows: Mapping[str, int | None], folders: tuple[Path, Path], encoder: MixedEncoder,
+    texts: Sequence[str], rows: Mapping[str, int | None], folders: tuple[Path, Path], encoder: KeyedEncoder,
     *, stamp: str, seed: int,
 ) -> None:  # fmt: skip
     """Two stores in `folders`: of the documents of `texts` and the rows of `rows` (path -> rows to draw), and of the
@@ -180,13 +204,13 @@ def tokenize_texts(
     `stamp` names the contents of the files. What was tokenised before a kill is kept. Raises `DataError` naming file
     and row for what cannot be read, before anything is tokenised.
     """
-    bundled = [documents_fingerprint([name]) for name in texts if is_builtin(name)]
-    key = fingerprint(stamp, bundled, list(texts), encoder, dict(rows), seed)
+    bundled = [fingerprint([source.documents_fingerprint()]) for source in map(Source, texts) if source.bundled]
+    key = fingerprint(stamp, bundled, list(texts), encoder.key, dict(rows), seed)
     if finished_store(folders[0], key):
         return
     if texts:
         say("text: reading it once, to choose what is held out")
-    lengths_N = np.array(array("q", (len(document["text"]) for document in read_texts(texts))), dtype=np.int64)
+    lengths_N = np.array(array("q", (len(text.text) for text in read_texts(texts))), dtype=np.int64)
     if texts and not len(lengths_N):
         raise DataError(f"{', '.join(texts)}: no documents found; give .txt, .md, .jsonl or .parquet files")
     held = held_out(lengths_N, seed)
@@ -199,8 +223,8 @@ def tokenize_texts(
     def items_of_texts() -> Iterator[Item]:
         """Those to train on. Held-out ones are tokenised in passing, so that the first store is never there alone."""
         aside = []
-        for number, document in enumerate(read_texts(texts)):
-            item = Item(document["where"], document)
+        for number, text in enumerate(read_texts(texts)):
+            item = Item(text.where, asdict(text))
             if number not in held:
                 yield item
                 continue
@@ -212,28 +236,16 @@ def tokenize_texts(
     tokenize(folders[0], items, encoder, key=key, total=total, characters=characters, unit="document")
 
 
-def read_texts(names: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Documents of bundled corpora, files and folders: `id`, `text`, `source`, `title`, `where` it was read."""
-    for name in names:
-        if is_builtin(name):
-            for title, text in corpus(name):
-                yield {"id": fingerprint(text), "text": text, "source": name, "title": title, "where": title}
-        else:
-            for document in read_documents([name]):
-                yield {
-                    "id": document.id,
-                    "text": document.text,
-                    "source": document.source or name,
-                    "title": document.title or "",
-                    "where": document.origin,
-                }
+def read_texts(names: Sequence[str]) -> Iterator[Text]:
+    """Documents of bundled corpora, files and folders, one after another."""
+    return chain.from_iterable(Source(name).texts() for name in names)
 
 
 def held_out(lengths_N: NDArray[np.int64], seed: int) -> frozenset[int]:
     """A fiftieth of the documents, at least one and at most 16, from the longest third; none of fewer than ten."""
     count = len(lengths_N)
-    if count < FEWEST_DOCUMENTS:
+    if count < MIN_DOCUMENTS:
         return frozenset()
     longest = np.argsort(-lengths_N, kind="stable")[: -(-count // 3)]
-    wanted = min(max(count // 50, 1), HELDOUT_DOCUMENTS, len(longest))
+    wanted = min(max(count // 50, 1), MAX_HELDOUT_DOCUMENTS, len(longest))
     return frozenset(random_for(seed, "extend", "heldout").choice(longest, size=wanted, replace=False).tolist())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longalign.core.text import HAN, LETTER, Sentence, sentences, token_f1, words
@@ -19,7 +19,7 @@ COPY_F1 = 0.9
 ALIKE_F1 = 0.6
 SPANS_PER_SENTENCE = 3
 SPANS_PER_ANSWER = 12
-LEAST_GAIN = 0.15  # a sentence that covers less of an answer's sentence than this is no evidence
+MIN_GAIN = 0.15  # a sentence that covers less of an answer's sentence than this is no evidence
 TIE_SHARE = 0.25
 REFUSAL = re.compile(
     r"\A\W*(?:(?:i['’]?m|i am) (?:sorry|unable|afraid)|sorry,|my apologies|i apologi[sz]e|"
@@ -83,7 +83,7 @@ class Passages:
             total += sum(self.weight(word) for word in open_words)
             for _ in range(SPANS_PER_SENTENCE):
                 best, gain = self._best(open_words, said & known)
-                if gain < LEAST_GAIN * sum(self.weight(word) for word in said - known):
+                if gain < MIN_GAIN * sum(self.weight(word) for word in said - known):
                     break
                 chosen[best] += 1
                 covered += gain
@@ -167,7 +167,7 @@ def alike(answer: str, other: str) -> bool:
     return token_f1(words(answer), words(other)) >= ALIKE_F1
 
 
-def position_balance(positions: Sequence[float]) -> Mapping[str, int]:
+def position_balance(positions: Sequence[float]) -> dict[str, int]:
     """Evidence by tenth of the document, from start to end."""
     counts = Counter(min(int(position * 10), 9) for position in positions)
     return {f"{tenth / 10:.1f}-{(tenth + 1) / 10:.1f}": counts[tenth] for tenth in range(10)}

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from longalign.core.text import HAN
-from longalign.data.documents import read_documents
+from longalign.core.text import CHARACTERS_PER_TOKEN, HAN
+from longalign.data.source import read_documents
 from longalign.errors import ConfigError, EndpointError
 from longalign.llm.base import Failure, Request, complete_all
 from longalign.llm.open import open_model
 from longalign.llm.prompt import row_message
 
 MARK = "\n\n[...]\n\n"
-CHARS_PER_TOKEN = 4
 
 
 def ask(
@@ -103,7 +102,7 @@ def cut_middle(text: str, fits: Callable[[str], bool]) -> str | None:
 def estimated_tokens(text: str) -> int:
     """Tokens of a text where no tokenizer is known: characters / 4, Han characters whole."""
     han = len(HAN.findall(text))
-    return han + (len(text) - han) // CHARS_PER_TOKEN + 1
+    return han + (len(text) - han) // CHARACTERS_PER_TOKEN + 1
 
 
 def _ends(text: str, chars: int) -> str:

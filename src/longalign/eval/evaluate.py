@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from longalign.base.files import atomic_write_json, random_for
 from longalign.config import ChatSettings, EvalSettings
+from longalign.core.text import CHARACTERS_PER_TOKEN
 from longalign.errors import ConfigError
 from longalign.eval.judged import chat
 from longalign.eval.leaderboard import leaderboard
@@ -102,7 +103,6 @@ JUDGE_PROMPT_TOKENS = 640
 """Question, reference, three examples and the answer: about 32,000 a pass over LongBench-Chat's 50 (the paper)."""
 JUDGE_NEW_TOKENS = 100
 SHORT_PROMPT_TOKENS = 100
-CHARACTERS_PER_TOKEN = 4
 
 
 def plan_eval(settings: EvalSettings, *, models: int, window: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from longalign.base.files import atomic_write_json, atomic_write_text
 from longalign.base.stage import open_stage
 from longalign.config import ChatSettings, EvalSettings
 from longalign.core.stats import mean_interval
-from longalign.data.documents import documents_fingerprint
+from longalign.data.source import documents_fingerprint
 from longalign.errors import ConfigError, DataError
 from longalign.eval.builtin_cases import builtin_cases
 from longalign.eval.cases import Case, read_cases

@@ -26,7 +26,7 @@ from longalign.base.progress import Progress
 from longalign.base.stage import open_stage
 from longalign.bundled.register import Fact, draw_facts, find_facts
 from longalign.config import EvalSettings, NeedleSettings
-from longalign.data.documents import documents_fingerprint, read_documents
+from longalign.data.source import documents_fingerprint, read_documents
 from longalign.errors import ConfigError
 from longalign.eval.haystack import Haystack, hide
 from longalign.eval.subject import Subject, alone, model_fingerprint, open_subject

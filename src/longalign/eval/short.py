@@ -16,7 +16,7 @@ from longalign.base.files import atomic_write_json, atomic_write_text
 from longalign.base.stage import open_stage
 from longalign.bundled.skills import short_rows
 from longalign.config import EvalSettings, ShortSettings
-from longalign.data.rows import read_rows
+from longalign.data.source import read_rows
 from longalign.errors import DataError
 from longalign.eval.subject import alone, files_fingerprint, model_fingerprint, open_subject
 from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, mean_of, passing_failures, spend, tally

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longalign.bundled.register import SENTENCE_END
+from longalign.core.text import CHARACTERS_PER_TOKEN
 
 Offsets = NDArray[np.int64]
-CHARACTERS_PER_TOKEN = 4
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 

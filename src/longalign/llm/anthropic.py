@@ -17,7 +17,7 @@ from longalign.llm.endpoint import Endpoint
 BASE_URL = "https://api.anthropic.com"
 CACHE_WRITE, CACHE_READ = 1.25, 0.1
 """Price of a cached prompt token as a share of the plain price, for the cache that lives five minutes."""
-LEAST_CACHED_CHARACTERS = 8192
+MIN_CACHED_CHARACTERS = 8192
 """Shorter documents may lie below the least that the endpoint caches (1,024 to 4,096 tokens)."""
 
 
@@ -41,7 +41,7 @@ class AnthropicModel(Endpoint):
         system = [message["content"] for message in request.messages if message["role"] == "system"]
         talk = [dict[str, Any](message) for message in request.messages if message["role"] != "system"]
         shared = request.shared_prefix_characters
-        if shared >= LEAST_CACHED_CHARACTERS:
+        if shared >= MIN_CACHED_CHARACTERS:
             talk[0]["content"] = _split(str(talk[0]["content"]), shared)
         arguments: dict[str, Any] = {"model": self.name, "messages": talk, "max_tokens": request.max_new_tokens}
         if system:

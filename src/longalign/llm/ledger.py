@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS lost_calls (
 """
 SHOWN_CHARS = 2000
 MARKER_BYTES = 32
-MOST_TOKENS_PER_BYTE = 1.0  # a tokenizer over bytes cannot make more; texts take 0.25 (English) to 0.4 (Chinese)
+MAX_TOKENS_PER_BYTE = 1.0  # a tokenizer over bytes cannot make more; texts take 0.25 (English) to 0.4 (Chinese)
 
 
 def request_key(model: str, request: Request) -> str:
@@ -47,6 +47,20 @@ def request_key(model: str, request: Request) -> str:
 def prompt_bytes(request: Request) -> int:
     """UTF-8 bytes of all messages, with room for the role markers of a chat template."""
     return sum(len(message["content"].encode()) + MARKER_BYTES for message in request.messages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spend:
+    """What a ledger holds. Token sums are over calls that reported them, None where none did; so is money where a
+    call has no price."""
+
+    calls: int
+    by_outcome: dict[str, int]
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    calls_without_token_counts: int
+    lost_calls: int
+    spent_usd: float | None
 
 
 class Ledger:
@@ -153,8 +167,8 @@ class Ledger:
         (reserved,) = self._db.execute("SELECT COALESCE(SUM(worst_usd), 0.0) FROM open_calls").fetchone()
         return float(reserved)
 
-    def totals(self) -> dict[str, Any]:
-        """Counts, tokens and money over all runs; token sums only over calls that reported them."""
+    def totals(self) -> Spend:
+        """Counts, tokens and money over all runs."""
         with self._lock:
             calls, prompt, completion, unreported = self._db.execute(
                 "SELECT COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), "
@@ -163,15 +177,15 @@ class Ledger:
             kinds = dict(self._db.execute("SELECT kind, COUNT(*) FROM replies GROUP BY kind ORDER BY kind").fetchall())
             (lost,) = self._db.execute("SELECT COUNT(*) FROM lost_calls").fetchone()
             (unpriced,) = self._db.execute("SELECT COUNT(*) FROM replies WHERE cost_usd IS NULL").fetchone()
-        return {
-            "calls": calls,
-            "by_outcome": kinds,
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "calls_without_token_counts": unreported,
-            "lost_calls": lost,
-            "spent_usd": None if unpriced else self.spent_usd(),
-        }
+        return Spend(
+            calls=calls,
+            by_outcome=kinds,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            calls_without_token_counts=unreported,
+            lost_calls=lost,
+            spent_usd=None if unpriced else self.spent_usd(),
+        )
 
 
 class LedgeredModel:
@@ -243,7 +257,7 @@ class LedgeredModel:
         if not self.price or not any(self.price):
             return 0.0
         most_prompt_tokens = (
-            prompt_bytes(request) * MOST_TOKENS_PER_BYTE * getattr(self.model, "worst_prompt_price", 1.0)
+            prompt_bytes(request) * MAX_TOKENS_PER_BYTE * getattr(self.model, "worst_prompt_price", 1.0)
         )
         return (most_prompt_tokens * self.price[0] + request.max_new_tokens * self.price[1]) / 1e6
 

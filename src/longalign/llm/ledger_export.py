@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from longalign.base.files import atomic_path
+from longalign.base.files import write_jsonl
 from longalign.errors import RunError
 
 ENDING = "ledger.sqlite"
@@ -30,13 +30,17 @@ def export_calls(place: Path, out: Path) -> dict[str, Any]:
     files = ledgers_at(place)
     calls, spent_usd = 0, 0.0
     unpriced = False
-    with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as stream:
+
+    def lines() -> Iterator[dict[str, Any]]:
+        nonlocal calls, spent_usd, unpriced
         for file in files:
             for call in calls_of(file):
-                stream.write(json.dumps({"ledger": str(file), **call}, ensure_ascii=False) + "\n")
                 calls += 1
                 unpriced |= call["cost_usd"] is None
                 spent_usd += call["cost_usd"] or 0.0
+                yield {"ledger": str(file), **call}
+
+    write_jsonl(out, lines())
     return {"ledgers": len(files), "calls": calls, "spent_usd": None if unpriced else spent_usd, "out": str(out)}
 
 

@@ -1,10 +1,16 @@
-"""From a spec (`offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, a directory) to a model."""
+"""From a spec (`offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, a directory) to a model.
+
+A new provider is a function and a line in `PROVIDERS`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from longalign.base.sources import Named
 from longalign.errors import ConfigError, ModelError
 from longalign.llm.base import LanguageModel, close_model
 
@@ -12,16 +18,106 @@ if TYPE_CHECKING:
     from longalign.llm.ledger import Ledger
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenOptions:
+    """How a model is opened; a provider takes what concerns it. See `open_model`."""
+
+    concurrency: int
+    timeout_s: float
+    batch_tokens: int
+    device: str | None
+    dtype: str | None
+    trust_remote_code: bool
+    chat_template: str | None
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Opens the models of one kind of spec. `form`: how a person writes it. `endpoint`: calls go over HTTP and may
+    cost money, so they are recorded durably and priced."""
+
+    form: str
+    open: Callable[[str, OpenOptions], LanguageModel]
+    endpoint: bool = False
+
+
+def open_offline(spec: str, options: OpenOptions) -> LanguageModel:
+    """The extractive stand-in."""
+    from longalign.llm.offline import OfflineModel
+
+    return OfflineModel()
+
+
+def open_offline_judge(spec: str, options: OpenOptions) -> LanguageModel:
+    """The stand-in for a judge."""
+    from longalign.llm.offline import OfflineJudge
+
+    return OfflineJudge()
+
+
+def open_openai(spec: str, options: OpenOptions) -> LanguageModel:
+    """Any endpoint that speaks OpenAI's chat protocol."""
+    from longalign.llm.openai import OpenAICompatibleModel, parse_endpoint
+
+    model, base_url = parse_endpoint(spec)
+    return OpenAICompatibleModel(model, base_url, concurrency=options.concurrency, timeout_s=options.timeout_s)
+
+
+def open_anthropic(spec: str, options: OpenOptions) -> LanguageModel:
+    """Claude through Anthropic's protocol."""
+    from longalign.llm.anthropic import AnthropicModel, parse_endpoint
+
+    model, base_url = parse_endpoint(spec)
+    return AnthropicModel(model, base_url, concurrency=options.concurrency, timeout_s=options.timeout_s)
+
+
+def open_local(spec: str, options: OpenOptions) -> LanguageModel:
+    """A model directory, hub id or `builtin:NAME`, in this process."""
+    from longalign.llm.local import LocalModel
+
+    return LocalModel(
+        spec.removeprefix("hf:"),
+        batch_tokens=options.batch_tokens,
+        device=options.device,
+        dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
+        chat_template=options.chat_template,
+    )
+
+
+LOCAL = Provider("a model directory", open_local)
+PROVIDERS: dict[str, Provider] = {
+    "offline": Provider("`offline`", open_offline),
+    "offline-judge": Provider("`offline-judge`", open_offline_judge),
+    "openai:": Provider("`openai:MODEL@BASE_URL`", open_openai, endpoint=True),
+    "anthropic:": Provider("`anthropic:MODEL`", open_anthropic, endpoint=True),
+    "hf:": LOCAL,
+}
+"""By the whole spec, or by its beginning up to and with the first colon. What stands nowhere here is local."""
+
+
+def provider_of(spec: str) -> Provider:
+    """What opens the model of a spec. Raises `ConfigError` for one that has no known form."""
+    word, colon, _ = spec.partition(":")
+    if known := PROVIDERS.get(spec) or PROVIDERS.get(word + colon if colon else ""):
+        return known
+    if not spec or spec.startswith("offline"):
+        forms = ", ".join(known.form for known in PROVIDERS.values() if known is not LOCAL)
+        raise ConfigError(f"llm `{spec}` has no known form; use {forms}, or {LOCAL.form}")
+    return LOCAL
+
+
 def is_endpoint(spec: str) -> bool:
     """Whether a spec names something behind HTTP, whose calls may cost money."""
-    return spec.startswith(("openai:", "anthropic:"))
+    return bool(spec) and provider_of(spec).endpoint
 
 
 def check_model(spec: str) -> None:
     """Raise for a spec that cannot be opened, without a call and without loading weights."""
-    if is_endpoint(spec):
+    provider = provider_of(spec)
+    if provider.endpoint:
         close_model(open_model(spec))
-    elif not spec.startswith(("offline", "builtin:", "hf:")) and "/" not in spec and not Path(spec).is_dir():
+    elif provider is LOCAL and not spec.startswith("hf:") and "/" not in spec and not Named(spec).here:
         raise ModelError(
             f"{spec}: no such model directory; endpoints are written openai:MODEL@BASE_URL or anthropic:MODEL"
         )
@@ -58,18 +154,16 @@ def open_model(
         ConfigError: the spec has no known form, or a cap lacks a price.
         ModelError: no such local model.
     """
-    model = _open(
-        spec,
-        {
-            "concurrency": concurrency,
-            "timeout_s": timeout_s,
-            "batch_tokens": batch_tokens,
-            "device": device,
-            "dtype": dtype,
-            "trust_remote_code": trust_remote_code,
-            "chat_template": chat_template,
-        },
+    options = OpenOptions(
+        concurrency=concurrency,
+        timeout_s=timeout_s,
+        batch_tokens=batch_tokens,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        chat_template=chat_template,
     )
+    model = provider_of(spec).open(spec, options)
     if max_cost_usd is not None and ledger is None:
         raise ConfigError("max_cost_usd needs a ledger file: the cap holds over resumes only if calls are recorded")
     if ledger is None:
@@ -86,43 +180,3 @@ def open_model(
         )
     price = (0.0, 0.0) if free else price_usd_per_million
     return LedgeredModel(model, ledger, price=price, max_cost_usd=max_cost_usd)
-
-
-def _open(spec: str, options: dict[str, Any]) -> LanguageModel:
-    if spec == "offline":
-        from longalign.llm.offline import OfflineModel
-
-        return OfflineModel()
-    if spec == "offline-judge":
-        from longalign.llm.offline import OfflineJudge
-
-        return OfflineJudge()
-    if spec.startswith("openai:"):
-        from longalign.llm.openai import OpenAICompatibleModel, parse_endpoint
-
-        model, base_url = parse_endpoint(spec)
-        return OpenAICompatibleModel(
-            model, base_url, concurrency=options["concurrency"], timeout_s=options["timeout_s"]
-        )
-    if spec.startswith("anthropic:"):
-        from longalign.llm import anthropic as anthropic_messages
-
-        model, base_url = anthropic_messages.parse_endpoint(spec)
-        return anthropic_messages.AnthropicModel(
-            model, base_url, concurrency=options["concurrency"], timeout_s=options["timeout_s"]
-        )
-    if not spec or spec.startswith("offline"):
-        raise ConfigError(
-            f"llm `{spec}` has no known form; use `offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, or a model "
-            "directory"
-        )
-    from longalign.llm.local import LocalModel
-
-    return LocalModel(
-        spec.removeprefix("hf:"),
-        batch_tokens=options["batch_tokens"],
-        device=options["device"],
-        dtype=options["dtype"],
-        trust_remote_code=options["trust_remote_code"],
-        chat_template=options["chat_template"],
-    )

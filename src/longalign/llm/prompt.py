@@ -123,8 +123,8 @@ ITEM = re.compile(
 )
 
 
-def numbered_items(reply: str, *, most: int) -> list[str]:
-    """The items 1, 2, ... of a reply, at most `most`, in order, without their numbers.
+def numbered_items(reply: str, *, limit: int) -> list[str]:
+    """The items 1, 2, ... of a reply, at most `limit`, in order, without their numbers.
 
     Accepts `1: `, `1. `, `1) `, `(1)`, `Q1:`, `问题1：`, full-width digits and marks, bold numbers, items over several
     lines, and a whole list on one line. Only the number that is due starts an item, so `11:`, `3.5` or a date inside
@@ -132,14 +132,14 @@ def numbered_items(reply: str, *, most: int) -> list[str]:
     """
     text = reply.strip()
     items = _by_line(text)
-    if len(items) < 2 <= most:
+    if len(items) < 2 <= limit:
         items = _in_line(text) or items
     seen: dict[str, None] = {}
     for item in items:
         clean = item.strip().strip("*_").strip()
         if clean:
             seen.setdefault(clean)
-    return list(seen)[:most]
+    return list(seen)[:limit]
 
 
 def _by_line(text: str) -> list[str]:

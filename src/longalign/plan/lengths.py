@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -117,19 +118,33 @@ def _tokenised(settings: PlanSettings) -> PlanLengths:
     """Exact: the very tokens training would see, by the rule for over-long rows."""
     from longalign.data.to_tokens import RowEncoder
 
-    assert settings.tokenizer is not None
-    encode = RowEncoder(settings.tokenizer, settings.window, settings.overlong)
     found = _Found()
     counts: Counter[str] = Counter()
-    for row in _rows(settings.data, counts):
-        encoded, done = encode(row)
-        counts.update(done)
-        for sequence, note in encoded:
-            found.add(sequence.length_tokens, sequence.target_count, note.get("source", "unknown"))
+    with TemporaryDirectory() as folder:
+        tokenizer = _tokenizer(settings, folder)
+        encode = RowEncoder(tokenizer, settings.window, settings.overlong, settings.train_on, settings.thinking)
+        for row in _rows(settings.data, counts):
+            encoded, done = encode(row)
+            counts.update(done)
+            for sequence, note in encoded:
+                found.add(sequence.length_tokens, sequence.target_count, note.get("source", "unknown"))
     counts["dropped"] += counts["dropped_overlong"] + counts["dropped_without_targets"]
     if not len(found.lengths):
         raise DataError(f"{', '.join(settings.data)}: no row has targets; nothing to plan")
     return PlanLengths(*found.arrays(), list(found.sources), +counts, f"rows tokenised with {settings.tokenizer}")
+
+
+def _tokenizer(settings: PlanSettings, folder: str) -> str:
+    """`settings.tokenizer`, or a copy of it in `folder` that has the settings' chat template."""
+    from longalign.base.tokenizers import open_tokenizer, read_chat_template
+
+    assert settings.tokenizer is not None
+    if settings.chat_template is None:
+        return settings.tokenizer
+    tokenizer = open_tokenizer(settings.tokenizer, ends_text=True)
+    tokenizer.chat_template = read_chat_template(settings.chat_template)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def _stated(settings: PlanSettings) -> PlanLengths:
@@ -153,7 +168,7 @@ def _stated(settings: PlanSettings) -> PlanLengths:
 
 def _rows(paths: Sequence[str], counts: Counter[str]) -> Iterator[dict[str, Any]]:
     """Rows of all files; conversations without a usable answer are counted as dropped."""
-    from longalign.data.rows import read_rows
+    from longalign.data.source import read_rows
 
     left_out: Counter[str] = Counter()
     for path in paths:

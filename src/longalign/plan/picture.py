@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign.core.gradient_shares import length_bands
+from longalign.core.length_bands import bands_of_window
 from longalign.core.model_shape import LLAMA_7B_COST, SequenceCost
 from longalign.core.step_plan import Step, StepPlan
 
@@ -42,7 +42,7 @@ def packs_svg(plan: StepPlan, cost: SequenceCost = LLAMA_7B_COST, *, steps: int 
             parts.append(_text(0, y + BAR - 3, f"and {len(step.ranks) - most_ranks} more ranks"))
             y += BAR + GAP
         y += 22
-    _, bands = length_bands(plan.lengths_N[:1], plan.rules.window, len(SHADES))
+    _, bands = bands_of_window(plan.lengths_N[:1], plan.rules.window, len(SHADES))
     title = f"{plan.rules.strategy}: work of {plan.data_ranks} data ranks in {len(shown)} steps"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y:.0f}" width="100%" role="img" '
@@ -71,7 +71,7 @@ def _starts(plan: StepPlan, step: Step, cost: SequenceCost) -> tuple[list[list[f
 def _pack(plan: StepPlan, pack: Sequence[int], cost: SequenceCost, x: float, y: float, scale: float) -> list[str]:
     """Blocks of one microbatch from `x` on."""
     lengths, run = plan.lengths_N[list(pack)], _run_lengths(plan, pack)
-    bands, _ = length_bands(lengths, plan.rules.window, len(SHADES))
+    bands, _ = bands_of_window(lengths, plan.rules.window, len(SHADES))
     start, blocks = x, []
     for row, length, band, real, ran in zip(pack, lengths, bands, cost.flops(lengths), cost.flops(run), strict=True):
         width = float(real) * scale

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from longalign.base.progress import say
-from longalign.base.sources import is_builtin
+from longalign.base.sources import Named
 from longalign.config import RunSettings, TrainSettings
 from longalign.config.load import build, merge
 from longalign.errors import ConfigError, nearest
@@ -60,6 +60,7 @@ def stage_folders(settings: RunSettings, out: Path) -> set[Path]:
     inside = [""] if len(wanted) == 1 else wanted
     stages = {out / name for name, on in (("extend", settings.extend), ("throughput", settings.throughput_rows)) if on}
     stages |= {out / "train" / name for name in trained}
+    stages |= {rows_file(out, name).parent for name in settings.data}
     return stages | {folder / part for folder in evaluated for part in inside}
 
 
@@ -88,7 +89,7 @@ def row_files(settings: RunSettings, arm: str, out: Path) -> dict[str, int | Non
     for name, rows in arm_rows(settings, arm).items():
         if name in settings.data:
             found[str(rows_file(out, name))] = rows
-        elif is_builtin(name) or Path(name).exists():
+        elif Named(name).here:
             found[name] = rows
         else:
             raise no_rows(settings, arm, name)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from longalign.base.sources import is_builtin, model_dir
+from longalign.base.sources import Named, model_dir
 from longalign.config import RunSettings
 from longalign.errors import DataError
 from longalign.eval.task import JUDGED_PARTS
@@ -19,13 +18,13 @@ def check_inputs(settings: RunSettings, *, evaluated: bool = False) -> None:
 
     Of documents the first one is read. Finished stages are not touched before this has passed.
     """
-    from longalign.data.documents import read_documents
+    from longalign.data.source import read_documents
 
     for name in dict.fromkeys(documents(settings)):
-        if not is_builtin(name):
+        if not Named(name).bundled:
             next(read_documents([name]))
     for key, path in files(settings):
-        if not is_builtin(path) and not Path(path).exists():
+        if not Named(path).here:
             raise DataError(f"{key}: {path}: no such file or folder")
     check_model(settings, model_dir(settings.model))
     if not evaluated:

@@ -7,19 +7,20 @@ documents that `data` would make anyway.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from longalign.base.sources import is_builtin
-from longalign.config import DataSettings, LoopSettings, RunSettings
+from longalign.base.sources import Named
+from longalign.config import DataSettings, LoopSettings, RunSettings, TrainSettings
 from longalign.config.plan import plan_settings
 from longalign.core.hardware import MACHINES
 from longalign.core.model_shape import ModelShape
-from longalign.data.build_report import plan_build
-from longalign.data.select import Entry, document_limit
+from longalign.data.build_plan import plan_build
+from longalign.data.select import DocumentSummary, document_limit
 from longalign.errors import ConfigError
 from longalign.eval.evaluate import plan_eval
 from longalign.plan.known_models import local_file, model_shape
@@ -37,12 +38,9 @@ from longalign.plan.recipe_lengths import (
 from longalign.plan.report import plan
 from longalign.recipe.arms import arm_rows, arm_settings, no_rows
 from longalign.recipe.check import check_model
+from longalign.recipe.planned import PlannedData, PlannedTraining, RunPlan, Totals
 
 ROW_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet")
-KEPT = (
-    "strategy", "weighting", "layout", "window", "sequences", "epochs", "tokens", "targets", "steps", "packs",
-    "sequences_per_step", "flops", "mfu", "idle_fraction", "hours", "speedup_over_padded", "memory",
-)  # fmt: skip
 
 
 @dataclass
@@ -70,8 +68,8 @@ class RowSource:
         return assumed_rows(name, wanted, self.settings.assume.get(name))
 
 
-def plan_run(settings: RunSettings, out: Path) -> dict[str, Any]:
-    """The report of the whole recipe; `text` is for people, everything else for `--json`.
+def plan_run(settings: RunSettings, out: Path) -> RunPlan:
+    """The plan of the whole recipe.
 
     Raises `ConfigError` for settings that no run could have (unknown machine, model shape, set or key of an arm) and
     `ModelError` for a model that cannot be trained exactly, if its config is here.
@@ -79,40 +77,37 @@ def plan_run(settings: RunSettings, out: Path) -> dict[str, Any]:
     if settings.machine not in MACHINES:
         raise ConfigError(f"machine: unknown {settings.machine!r}; choose one of {', '.join(MACHINES)}")
     shape = model_shape(settings.model)
-    if not is_builtin(settings.model) and (config := local_file(settings.model, "config.json")):
+    if not Named(settings.model).bundled and (config := local_file(settings.model, "config.json")):
         check_model(settings, str(config.parent))
     source = RowSource(settings, out)
     extend = _plan_extend(settings, source) if settings.extend else None
     data = {name: _plan_data(wanted, out, name) for name, wanted in settings.data.items()}
     arms = {arm: _plan_arm(settings, arm, source) for arm in settings.train.arms}
     models = 1 + (extend is not None) + len(arms) * len(settings.seeds)
-    window = max((row["window"] for row in [*arms.values(), *([extend] if extend else [])]), default=4096)
+    window = max((row.report.window for row in [*arms.values(), *([extend] if extend else [])]), default=4096)
     evaluation = plan_eval(settings.eval, models=models, window=window)
     prompts = evaluation.pop("prompt_lengths")
     evaluation["accelerator_hours"] = (
         models * sum(_reading_s(shape, found, settings) for found in prompts.values()) / 3600
     )
-    summary: dict[str, Any] = {
-        "name": settings.name,
-        "model": settings.model,
-        "parameters": shape.parameters,
-        "machine": settings.machine,
-        "ranks": _ranks(settings),
-        "seeds": len(settings.seeds),
-        "extend": extend,
-        "data": data,
-        "arms": arms,
-        "eval": evaluation,
-    }
-    summary["totals"] = _totals(summary)
-    summary["notes"] = _notes(summary, source)
-    from longalign.plan.text import run_plan_text
-
-    summary["text"] = run_plan_text(summary)
-    return summary
+    found = RunPlan(
+        name=settings.name,
+        model=settings.model,
+        parameters=shape.parameters,
+        machine=settings.machine,
+        ranks=_ranks(settings),
+        seeds=len(settings.seeds),
+        extend=extend,
+        data=data,
+        arms=arms,
+        eval=evaluation,
+        totals=_totals(settings, extend, data, arms, evaluation),
+        notes=(),
+    )
+    return replace(found, notes=_notes(found, source))
 
 
-def _plan_extend(settings: RunSettings, source: RowSource) -> dict[str, Any]:
+def _plan_extend(settings: RunSettings, source: RowSource) -> PlannedTraining:
     """Documents in windows, every token a target, with the rows that are mixed in."""
     extend = settings.extend
     assert extend is not None
@@ -129,7 +124,7 @@ def _plan_extend(settings: RunSettings, source: RowSource) -> dict[str, Any]:
     return _plan_training(extend, settings, parts)
 
 
-def _plan_arm(settings: RunSettings, arm: str, source: RowSource) -> dict[str, Any]:
+def _plan_arm(settings: RunSettings, arm: str, source: RowSource) -> PlannedTraining:
     wanted = arm_rows(settings, arm)
     for name in wanted:
         if not (name in settings.data or is_here([name]) or name.endswith(ROW_SUFFIXES)):
@@ -138,67 +133,71 @@ def _plan_arm(settings: RunSettings, arm: str, source: RowSource) -> dict[str, A
     return _plan_training(arm_settings(settings, arm, model=settings.model, data=wanted), settings, parts)
 
 
-def _plan_training(loop: LoopSettings, settings: RunSettings, parts: dict[str, RowLengths]) -> dict[str, Any]:
+def _plan_training(loop: LoopSettings, settings: RunSettings, parts: dict[str, RowLengths]) -> PlannedTraining:
     """One training run: the figures of `longalign plan` that count before it starts."""
     asked = plan_settings(loop, model=settings.model, machine=settings.machine, ranks=_ranks(settings))
-    asked = asked.model_copy(update={"overlong": getattr(loop, "overlong", "split")})
+    if not isinstance(loop, TrainSettings):  # documents are cut into windows
+        asked = asked.model_copy(update={"overlong": "split"})
     lengths_N = np.concatenate([part.lengths_N for part in parts.values()])
     targets_N = np.concatenate([part.targets_N for part in parts.values()])
     source_N = np.repeat(np.arange(len(parts)), [len(part.lengths_N) for part in parts.values()])
     data = fit_to_window(lengths_N, targets_N, source_N, list(parts), asked, "rows here or simulated")
-    report = plan(asked, data=data)
-    row = {key: report[key] for key in KEPT}
-    row["rows"] = {name: len(part.lengths_N) for name, part in parts.items()}
-    row["step_s"] = report["step_seconds"]["mean"]
-    if loop.max_steps and loop.max_steps < row["steps"]:
-        share = loop.max_steps / row["steps"]
-        row |= {key: row[key] * share for key in ("flops", "hours")}
-        row |= {key: round(row[key] * share) for key in ("tokens", "targets", "packs")} | {"steps": loop.max_steps}
-    return row
+    rows = {name: len(part.lengths_N) for name, part in parts.items()}
+    return PlannedTraining(report=plan(asked, data=data), rows=rows, max_steps=loop.max_steps)
 
 
-def _plan_data(settings: DataSettings, out: Path, name: str) -> dict[str, Any]:
+def _plan_data(settings: DataSettings, out: Path, name: str) -> PlannedData:
     """Calls, tokens and money of one set: from its documents where they are here, else from a simulated corpus."""
     if is_here([*settings.documents, *settings.decontaminate]) and local_file(settings.tokenizer, "tokenizer.json"):
         from longalign.data.build import build
 
-        found = build(settings, out / "data" / name / "rows.jsonl", plan_only=True)
-        return {"llm": settings.llm, "basis": "documents counted", **_spend(found.get("plan", found))}
+        found = build(settings, out / "data" / name, plan_only=True)
+        return _spend(settings, "documents counted", found["plan"])
     band = _band(settings, document_limit(settings))
     lengths = simulated_rows(name, rows=settings.rows, lengths=band, why="").lengths_N
-    entries = [Entry(str(number), "en", int(length)) for number, length in enumerate(lengths)]
+    documents = [DocumentSummary(str(number), "en", int(length)) for number, length in enumerate(lengths)]
     basis = f"documents or tokenizer not here yet: taken to lie evenly in {band[0]:,}-{band[1]:,} tokens"
-    return {"llm": settings.llm, "basis": basis, **_spend(plan_build(entries, settings).as_dict())}
+    return _spend(settings, basis, plan_build(documents, settings).as_dict())
 
 
-def _spend(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: found.get(key) for key in ("rows", "calls", "prompt_tokens", "completion_tokens", "cost_usd")}
+def _spend(settings: DataSettings, basis: str, found: Mapping[str, Any]) -> PlannedData:
+    return PlannedData(
+        llm=settings.llm,
+        basis=basis,
+        rows=found.get("rows"),
+        calls=found.get("calls"),
+        prompt_tokens=found.get("prompt_tokens"),
+        completion_tokens=found.get("completion_tokens"),
+        cost_usd=found.get("cost_usd"),
+    )
 
 
-def _totals(summary: dict[str, Any]) -> dict[str, Any]:
+def _totals(
+    settings: RunSettings, extend: PlannedTraining | None, data: Mapping[str, PlannedData],
+    arms: Mapping[str, PlannedTraining], evaluation: Mapping[str, Any],
+) -> Totals:  # fmt: skip
     """Hours of training over all seeds, and money where every price is known."""
-    training = sum(row["hours"] for row in summary["arms"].values()) * summary["seeds"]
-    training += summary["extend"]["hours"] if summary["extend"] else 0.0
-    paid = [*summary["data"].values(), *summary["eval"]["judge"].values()]
-    costs = [row["cost_usd"] for row in paid]
-    return {
-        "training_hours": training,
-        "accelerator_hours": training * summary["ranks"] + summary["eval"]["accelerator_hours"],
-        "cost_usd": None if None in costs else round(sum(costs), 4),
-    }
+    training = sum(row.hours for row in arms.values()) * len(settings.seeds) + (extend.hours if extend else 0.0)
+    costs = [row.cost_usd for row in data.values()] + [row["cost_usd"] for row in evaluation["judge"].values()]
+    known = [cost for cost in costs if cost is not None]
+    return Totals(
+        training_hours=training,
+        accelerator_hours=training * _ranks(settings) + evaluation["accelerator_hours"],
+        cost_usd=round(sum(known), 4) if len(known) == len(costs) else None,
+    )
 
 
-def _notes(summary: dict[str, Any], source: RowSource) -> list[str]:
+def _notes(found: RunPlan, source: RowSource) -> list[str]:
     notes = [f"{name}: {rows.basis}" for name, rows in source.found.items()]
     notes += [f"assume: `{name}` is read by nothing" for name in source.settings.assume if name not in source.found]
-    notes += [f"data.{name}: {row['basis']}" for name, row in summary["data"].items()]
-    for where, row in {"extend": summary["extend"], **summary["arms"]}.items():
-        if row and not row["memory"]["fits"]:
+    notes += [f"data.{name}: {row.basis}" for name, row in found.data.items()]
+    for where, row in found.trainings.items():
+        if not row.report.memory.fits:
             notes.append(
                 f"{where}: DOES NOT FIT into memory; raise sequence_parallel, or set cpu_offload, activation_offload "
                 "or lora_rank"
             )
-    notes += summary["eval"]["notes"]
+    notes += found.eval["notes"]
     return [
         *notes,
         "hours: FLOPs at half of peak, traffic between accelerators and, under cpu_offload, to the host with updates "

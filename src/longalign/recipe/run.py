@@ -36,8 +36,9 @@ def run(settings: RunSettings, out: Path, *, plan_only: bool = False, restart: b
     """
     if plan_only:
         from longalign.recipe.plan import plan_run
+        from longalign.recipe.plan_text import run_plan_summary
 
-        return plan_run(settings, out)
+        return run_plan_summary(plan_run(settings, out))
     refuse_torchrun()
     check(settings, out)
     make_folder(out)
@@ -80,7 +81,7 @@ def _build_data(settings: RunSettings, out: Path) -> dict[str, int]:
     built = {}
     for name, wanted in settings.data.items():
         _announce(f"data: {name}")
-        built[name] = int(build(wanted, rows_file(out, name))["rows"])
+        built[name] = int(build(wanted, rows_file(out, name).parent)["rows"])
     return built
 
 

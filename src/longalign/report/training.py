@@ -15,6 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from longalign.core.step_plan import StepPlan
+from longalign.core.strategies import STRATEGIES
 from longalign.errors import LongAlignError
 from longalign.plan.picture import packs_svg
 from longalign.report.collect import Findings, Stage
@@ -140,7 +141,7 @@ def _row(stage: Stage) -> tuple[str, ...]:
     )
 
 
-STRATEGIES = ("padded", "sorted", "packed", "balanced")
+ORDER = tuple(STRATEGIES)
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def _pack_line(plan: StepPlan) -> str:
 
 def _strategies(found: dict[str, Any]) -> list[str]:
     measured = [name for name, row in found.items() if isinstance(row, dict) and "tokens_per_s" in row]
-    return sorted(measured, key=lambda name: STRATEGIES.index(name) if name in STRATEGIES else len(STRATEGIES))
+    return sorted(measured, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
 def _throughput(place: str, found: dict[str, Any]) -> ThroughputSection:

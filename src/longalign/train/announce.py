@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from longalign.config import LoopSettings
 from longalign.config.plan import plan_settings
 from longalign.data.store import TokenStore
 from longalign.errors import DataError
+from longalign.plan.figures import PlanReport
 from longalign.plan.report import plan
 from longalign.train.parallel import ranks
 from longalign.train.parallel.placement import Placement
@@ -20,8 +20,8 @@ from longalign.train.parallel.placement import Placement
 
 def preview(
     settings: LoopSettings, placement: Placement, source: str, tokens: Path, out: Path | None = None
-) -> dict[str, Any]:
-    """The plan's report (`text` is for people) for the token store in `tokens`; files go to `out` if given.
+) -> PlanReport:
+    """The plan's report for the token store in `tokens`; files go to `out` if given.
 
     `source` is a model directory or hub id. Raises ConfigError when the model's shape cannot be read from its config.
     """
@@ -38,12 +38,12 @@ def preview(
     )
 
 
-def headline(report: dict[str, Any]) -> str:
+def headline(report: PlanReport) -> str:
     """The plan in one line."""
     return (
-        f"plan: {report['steps']} steps of {report['sequences_per_step']['mean']:.0f} sequences, "
-        f"{report['packs']} microbatches, {report['padding_fraction']:.1%} padding, "
-        f"{report['idle_fraction']:.1%} idle, {report['speedup_over_padded']:.1f}x the speed of padded batches"
+        f"plan: {report.steps} steps of {report.sequences_per_step.mean:.0f} sequences, "
+        f"{report.packs.packs} microbatches, {report.time.padding_fraction:.1%} padding, "
+        f"{report.time.idle_fraction:.1%} idle, {report.speedup_over_padded:.1f}x the speed of padded batches"
     )
 
 
@@ -61,7 +61,7 @@ def known_accelerator() -> str | None:
     return next((ours for theirs, ours in names.items() if theirs in name and "pcie" not in name), None)
 
 
-def announce(settings: LoopSettings, placement: Placement, store: TokenStore, source: str, out: Path) -> dict[str, Any]:
+def announce(settings: LoopSettings, placement: Placement, store: TokenStore, source: str, out: Path) -> PlanReport:
     """Say what will be trained on and how; writes plan/ (report and picture of packs). Every rank calls it."""
     if len(store) == 0:
         raise DataError(f"no sequence with targets is left to train on ({store.counts}); look at the rows' lengths")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from itertools import accumulate, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from longalign.base.files import atomic_write_json, atomic_write_text, fingerprint_path, random_for
+from longalign.base.files import atomic_write_json, fingerprint_path, random_for, write_jsonl
 from longalign.base.sources import model_dir
 from longalign.base.threads import choose_threads
 from longalign.config import Strategy, TrainSettings
-from longalign.data.rows import read_rows
+from longalign.core.strategies import STRATEGIES
+from longalign.data.source import read_rows
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import RowEncoder, tokenize_rows
 from longalign.train.parallel.placement import Placement
@@ -40,12 +40,11 @@ def measure(settings: TrainSettings, out: Path, *, rows: int) -> dict[str, Any]:
         source = tokenizer_folder(model_dir(settings.model), settings, out / "tokenizer")
         sample = out / "rows.jsonl"
         if not sample.exists():
-            atomic_write_text(sample, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in _draw(settings, rows)))
+            write_jsonl(sample, _draw(settings, rows))
         encoder = RowEncoder(source, settings.window, settings.overlong, settings.train_on, settings.thinking)
         store = tokenize_rows(out / "tokens", {str(sample): None}, encoder, seed=0, stamp=fingerprint_path(sample))
         results = {
-            strategy: _time(settings, stage.placement, strategy, store, out / strategy)
-            for strategy in get_args(Strategy)
+            strategy: _time(settings, stage.placement, strategy, store, out / strategy) for strategy in STRATEGIES
         }
         atomic_write_json(out / "results.json", results)
         return stage.finish(results)

@@ -18,13 +18,14 @@ from torch import nn
 
 from longalign.base.files import atomic_write_json, fingerprint
 from longalign.base.progress import say
-from longalign.base.sources import is_builtin, model_dir
+from longalign.base.sources import Named, model_dir
 from longalign.base.threads import choose_threads
 from longalign.base.tokenizers import open_tokenizer
 from longalign.config import ExtendSettings
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import DocumentEncoder, MixedEncoder, RowEncoder, tokenize_texts
 from longalign.errors import ConfigError
+from longalign.plan.text import plan_summary
 from longalign.train.announce import announce
 from longalign.train.parallel import ranks
 from longalign.train.parallel.ulysses import SequenceParallel
@@ -46,7 +47,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
     """
     if not settings.text and not settings.data:
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
-    names = [name for name in (*settings.text, *settings.data) if not is_builtin(name)]
+    names = [name for name in (*settings.text, *settings.data) if not Named(name).bundled]
     inputs = partial(input_fingerprints, settings.model, names)
     with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION, restart=restart) as stage:
         if stage.finished is not None:
@@ -58,7 +59,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
         store, heldout = _tokens(settings, out, source, stage.inputs)
         report = announce(settings, stage.placement, store, source, out)
         if plan_only:
-            return report
+            return plan_summary(report)
         curves = _Curves(out / "positions.json", heldout, settings, stage.placement.group)
         if settings.init == "weights" and not curves.has("original"):
             curves.measure("original", model_to_measure(stage.placement, settings.model))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longalign.base.files import append_jsonl, atomic_path, read_jsonl
+from longalign.core.length_bands import bands_present
 from longalign.core.step_plan import Step, StepPlan
 from longalign.data.store import TokenStore
 from longalign.errors import RunError
@@ -30,12 +31,6 @@ from longalign.train.parallel import ranks
 
 NamesOf = Callable[[Sequence[int]], list[str]]
 """What people call some rows; asked only when an error must name them."""
-
-
-def length_band(length_tokens: int) -> str:
-    """Powers of two: `256-511` for 300 tokens."""
-    low = 1 << (max(int(length_tokens), 1).bit_length() - 1)
-    return f"{low}-{2 * low - 1}"
 
 
 @dataclass(frozen=True)
@@ -53,13 +48,12 @@ class Groups:
         cls, lengths_N: NDArray[Any], targets_N: NDArray[Any], source_N: NDArray[Any], sources: Sequence[str]
     ) -> Groups:
         """`source_N`: which of `sources` each row comes from. Groups are listed by length and by name."""
-        _, exponent_N = np.frexp(np.maximum(lengths_N, 1))  # 2^(exponent - 1) <= length < 2^exponent
-        exponents = np.flatnonzero(np.bincount(exponent_N))
+        band_N, bands = bands_present(lengths_N)
         order = sorted(range(len(sources)), key=lambda number: sources[number])
         return cls(
-            tuple(length_band(1 << (int(exponent) - 1)) for exponent in exponents),
+            tuple(bands),
             tuple(sources[number] for number in order),
-            np.asarray(np.searchsorted(exponents, exponent_N), dtype=np.int8),
+            band_N.astype(np.int8),
             np.argsort(order).astype(np.int32)[source_N],
             targets_N,
         )

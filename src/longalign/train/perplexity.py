@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from longalign.core.length_bands import length_band
 from longalign.data.store import TokenStore
 from longalign.train.collate import collate
-from longalign.train.metrics import length_band
 from longalign.train.parallel import ranks
 from longalign.train.parallel.fsdp2 import is_sharded, reshard
 from longalign.train.parallel.ulysses import SequenceParallel, model_inputs

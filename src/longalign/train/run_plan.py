@@ -13,6 +13,7 @@ from torch import nn
 from longalign.base.files import read_jsonl
 from longalign.base.progress import Progress, say
 from longalign.config import LoopSettings
+from longalign.config.plan import step_arguments
 from longalign.core.batching import plan_steps, replan
 from longalign.core.hardware import MACHINES
 from longalign.core.model_shape import ModelShape, SequenceCost
@@ -112,31 +113,28 @@ def step_plan(
     cost: SequenceCost,
     from_step: int = 0,
 ) -> StepPlan:
-    """The plan of this run: the one in `folder` (laid out anew when ranks or their groups changed), or a new one."""
+    """The plan of this run: the one in `folder`, or a new one.
+
+    Where ranks, or other settings of how a step is carried out, have changed since the plan was made, the steps from
+    `from_step` on are laid out anew; each keeps its sequences.
+    """
     path = folder / "plan.npz"
+    placing: dict[str, Any] = {
+        "ranks": placement.world_size,
+        "sequence_parallel": placement.sequence_parallel,
+        "token_limit": placement.token_limit,
+        "rows_per_microbatch": settings.rows_per_microbatch,
+        "sync": placement.sync,
+        "cost": cost,
+    }
     if path.exists():
         plan = load_plan(path)
-        now = (placement.world_size, placement.sequence_parallel)
-        if (plan.ranks, plan.rules.sequence_parallel) != now:
-            plan = replan(plan, ranks=now[0], sequence_parallel=now[1], from_step=from_step)
+        if any(getattr(plan.rules, name) != value for name, value in placing.items()):
+            plan = replan(plan, **placing, from_step=from_step)
         return plan
     if len(store) == 0:
         raise DataError(f"{store.folder}: no sequence with targets is left to train on ({store.counts})")
-    plan = plan_steps(
-        store.lengths,
-        store.target_counts,
-        window=settings.window,
-        sequences_per_step=settings.sequences_per_step,
-        strategy=settings.strategy,
-        ranks=placement.world_size,
-        seed=settings.seed,
-        epochs=settings.num_train_epochs,
-        token_limit=placement.token_limit,
-        rows_per_microbatch=settings.rows_per_microbatch,
-        sequence_parallel=placement.sequence_parallel,
-        cost=cost,
-        sync=placement.sync,
-    )
+    plan = plan_steps(store.lengths, store.target_counts, **(step_arguments(settings) | placing))
     ranks.barrier()
     if ranks.is_first():
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from longalign.base.tokenizers import open_tokenizer
 from longalign.config import TrainSettings
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import RowEncoder, tokenize_rows
+from longalign.plan.text import plan_summary
 from longalign.train.announce import announce
 from longalign.train.parallel import ranks
 from longalign.train.prepare import build_model, check_model
@@ -46,7 +47,7 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False, restar
         store, heldout = _tokens(settings, out, reader, stage.inputs)
         report = announce(settings, stage.placement, store, source, out)
         if plan_only:
-            return report
+            return plan_summary(report)
         model, built = build_model(settings, stage.placement, settings.model)
         trainer, summary = fit(model, store, settings, stage.placement, out, label="train", heldout_store=heldout)
         return finish_model(

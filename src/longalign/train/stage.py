@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from longalign.base.files import atomic_path, fingerprint_path
-from longalign.base.sources import is_bundled_model, model_dir
+from longalign.base.files import atomic_path
+from longalign.base.sources import Named
 from longalign.base.stage import StageRun, open_stage
 from longalign.base.tokenizers import open_tokenizer, read_chat_template
 from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
@@ -78,8 +78,7 @@ def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:
 
 def input_fingerprint(name: str) -> str:
     """Content of a model directory, bundled model or file; a hub id or set of bundled rows stands for itself."""
-    path = Path(model_dir(name)) if is_bundled_model(name) else Path(name)
-    return fingerprint_path(path) if path.exists() else f"named:{name}"
+    return Named(name).fingerprint()
 
 
 def finish_model(

@@ -28,8 +28,9 @@ from longalign.train.parallel.arguments import training_arguments
 from longalign.train.parallel.fsdp2 import is_sharded, like
 from longalign.train.parallel.placement import join, place
 from longalign.train.prepare import build_model
+from tests.makers.models import tiny_config
 from tests.train.runs import DOUBLE, in_process, on_ranks, run
-from tests.train.tiny import packed_inputs, sequences_of, tiny_config, tiny_model
+from tests.train.tiny import packed_inputs, sequences_of, tiny_model
 
 SHARDED: dict[str, Any] = {"parallel": "fsdp2", "dtype": "float64", "window": 1024}
 LORA = TrainSettings(**SHARDED, lora_rank=2)

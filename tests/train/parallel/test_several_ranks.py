@@ -20,17 +20,14 @@ from longalign.base.files import read_jsonl
 from longalign.core.step_plan import load_plan
 from longalign.train import checkpoint
 from longalign.train.parallel import ranks
-from tests.train.test_stages import make_model, make_rows
+from tests.makers.rows import make_inputs
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
-    make_model(folder / "model")
-    make_rows(folder / "rows.jsonl", 40)
-    return folder
+    return make_inputs(tmp_path_factory.mktemp("inputs"), rows=40)
 
 
 def launched(count: int) -> list[str]:

@@ -16,9 +16,10 @@ from longalign.train.attention import pack_kwargs
 from longalign.train.parallel.ulysses import SequenceParallel, shard_inputs
 from longalign.train.perplexity import perplexity_by_position
 from longalign.train.prepare import enable_checkpointing
+from tests.makers.models import tiny_config
 from tests.oracles.plain_loss import plain_gradients, relative_error
 from tests.train.runs import tiny_store
-from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_config, tiny_model
+from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_model
 
 PACKS = [[9, 1, 23, 14], [31], [5, 5, 20, 2, 17], [12, 3]]
 """What each data rank trains on: uneven, of odd lengths, each with a sequence that has no targets."""

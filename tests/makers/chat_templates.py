@@ -1,18 +1,4 @@
-"""Chat templates in the shapes that current models use, and a small tokenizer that knows their control tokens."""
-
-from __future__ import annotations
-
-from typing import Any
-
-from transformers import PreTrainedTokenizerFast
-
-from tests.tiny_models import byte_bpe
-
-CONTROL = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
-    "<|eot_id|>", "<s>", "</s>", "[INST]", "[/INST]", "<bos>", "<start_of_turn>", "<end_of_turn>", "[gMASK]", "<sop>",
-    "<|user|>", "<|assistant|>", "<|system|>",
-)  # fmt: skip
+"""Chat templates in the shapes that current models use, and one of our own."""
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -58,16 +44,8 @@ QWEN3 = (
     "{%- else %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
-
-_TEXT = [
-    "The register gives seven values for the northern gate.", "Which value does it give? It is forty two.",
-    "Summarise the second chapter, then answer in Chinese: 第二章讲了什么？", "assistant user system model think",
-]  # fmt: skip
-
-
-def tokenizer(template: str, *, eos: str = "<|endoftext|>", bos: str | None = None) -> Any:
-    """A byte-level BPE tokenizer trained on a few sentences, with `template`."""
-    core = byte_bpe(_TEXT * 4, vocabulary=420, control=CONTROL)
-    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=eos, pad_token=eos, bos_token=bos)
-    made.chat_template = template
-    return made
+ROLE_MARKS = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""One mark a message and no line break, as in no model people use."""

@@ -1,0 +1,199 @@
+"""What a step trains on and how it is carried out: declared once, for `extend`, `train` and `plan`.
+
+Settings that exclude each other are refused here, so what can be planned can be trained and the other way round.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from longalign.base.decides import EXECUTION
+from longalign.config.base import NameIn, Settings
+from longalign.core.rules import Packing
+from longalign.core.strategies import STRATEGIES
+from longalign.core.weighting import WEIGHTINGS
+
+Strategy = Annotated[str, NameIn(STRATEGIES)]
+Weighting = Annotated[str, NameIn(WEIGHTINGS)]
+Overlong = Literal["truncate_middle_of_document", "truncate_right", "split", "drop"]
+Parallel = Literal["none", "ddp", "fsdp2", "deepspeed"]
+OF_PACKED = ("packing", "packs_per_step")
+
+
+class OptimizerSettings(Settings):
+    """Optimizer and schedule; the paper's values are the defaults (section 4.1)."""
+
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="`muon` = torch.optim.Muon for matrices with AdamW for the rest"
+    )
+    learning_rate: float = Field(2e-5, gt=0, description="peak learning rate (AdamW part)")
+    muon_learning_rate: float = Field(0.02, gt=0, description="peak learning rate of Muon's matrices")
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
+        "cosine", description="schedule after warm-up"
+    )
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps spent warming up")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
+    adam_beta2: float = Field(0.95, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")
+    weight_decay: float = Field(0.0, ge=0, description="of matrices; norms, biases and embeddings have none")
+    max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0 turns it off")
+
+
+class BatchingSettings(Settings):
+    """Which sequences every step trains on, and what counts once."""
+
+    window: int = Field(65536, gt=1, description="maximum context in tokens")
+    strategy: Strategy = Field(
+        "balanced",
+        description="how sequences become steps, ranks and microbatches; with `packing` or `packs_per_step`: packed",
+    )
+    weighting: Weighting = Field(
+        "sequence",
+        description="what counts once: a sequence (Eq. 2), a token, or between; plain_packing is Eq. 3, to compare",
+    )
+    sequences_per_step: int = Field(96, gt=0, description="sequences in one optimizer step over all ranks")
+    packing: Packing | None = Field(
+        None, description="`packed`: how packs are filled; next_fit is the paper's; default: best_fit"
+    )
+    packs_per_step: int | None = Field(
+        None, gt=0, description="`packed`: packs of one optimizer step; default: what holds sequences_per_step"
+    )
+    token_limit: int | None = Field(
+        None,
+        gt=1,
+        description="`balanced`: tokens of a microbatch on one rank; default: the window (on CPU at least 4096), "
+        "in `longalign plan` less where memory asks for it",
+        json_schema_extra=EXECUTION,
+    )
+    rows_per_microbatch: int = Field(
+        1, gt=0, description="rows a padded or sorted microbatch holds", json_schema_extra=EXECUTION
+    )
+    num_train_epochs: int = Field(1, gt=0, description="times every sequence is trained on")
+    seed: int = Field(0, ge=0, description="of every random choice of the stage")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _packing_means_packed(cls, values: Any) -> Any:
+        """Unless another strategy is named, which is refused below."""
+        if isinstance(values, dict) and any(values.get(name) is not None for name in OF_PACKED):
+            return {"strategy": "packed"} | values
+        return values
+
+
+class ExecutionSettings(Settings):
+    """How the computation is carried out: precision, memory, and how ranks share the work."""
+
+    dtype: Literal["float32", "bfloat16", "float64"] = Field(
+        "bfloat16", description="precision of compute; on CPU float32 is used unless float64 is asked for"
+    )
+    gradient_checkpointing: bool | None = Field(
+        None, description="recompute activations in the backward pass; default: on a GPU", json_schema_extra=EXECUTION
+    )
+    activation_offload: bool = Field(
+        False, description="keep checkpointed activations in CPU memory", json_schema_extra=EXECUTION
+    )
+    mlp_tile_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="tokens of a sequence that pass a layer's MLP at once; default: all of them",
+        json_schema_extra=EXECUTION,
+    )
+    liger_kernels: bool = Field(
+        False, description="Liger's fused kernels for norms, MLPs and RoPE (CUDA only)", json_schema_extra=EXECUTION
+    )
+    loss_chunk_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="targets whose logits are held at once; default: by device and vocabulary",
+        json_schema_extra=EXECUTION,
+    )
+    parallel: Parallel | None = Field(
+        None,
+        description="default: none on one rank, fsdp2 on several GPUs or to offload, ddp on several CPU ranks "
+        "and for weights in 4 bits",
+        json_schema_extra=EXECUTION,
+    )
+    cpu_offload: bool = Field(
+        False,
+        description="parameters and optimizer states in CPU memory (fsdp2, also on one GPU; deepspeed)",
+        json_schema_extra=EXECUTION,
+    )
+
+
+class StepSettings(OptimizerSettings, BatchingSettings, ExecutionSettings):
+    """What `extend`, `train` and `plan` share, and what excludes each other in it."""
+
+    @model_validator(mode="after")
+    def _packs_are_filled_by_packed_only(self) -> Self:
+        fixed = STRATEGIES[self.strategy].microbatches == "fixed"
+        if WEIGHTINGS[self.weighting].by_pack and not fixed:
+            raise ValueError(
+                f"weighting {self.weighting} needs strategy packed: the packs of {self.strategy!r} depend on the ranks"
+            )
+        for name in OF_PACKED:
+            if getattr(self, name) is not None and not fixed:
+                raise ValueError(f"{name} needs strategy packed: {self.strategy!r} fills no packs; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _only_checkpointed_activations_are_offloaded(self) -> Self:
+        if self.activation_offload and self.gradient_checkpointing is False:
+            raise ValueError("activation_offload keeps what gradient_checkpointing saves, which is off; turn it on")
+        return self
+
+    @model_validator(mode="after")
+    def _only_split_weights_are_offloaded(self) -> Self:
+        if self.cpu_offload and self.parallel in ("none", "ddp"):
+            raise ValueError(
+                f"cpu_offload: parallel {self.parallel} cannot offload; use fsdp2 (also on one GPU) or deepspeed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_zero3_conflicts(self) -> Self:
+        if self.parallel == "deepspeed" and self.mlp_tile_tokens:
+            raise ValueError(
+                "mlp_tile_tokens: ZeRO-3 gathers weights at each call, and ranks have different numbers of tiles; "
+                "use fsdp2"
+            )
+        if self.parallel == "deepspeed" and self.optimizer == "muon":
+            raise ValueError("optimizer: muon needs whole gradients, which ZeRO-3 does not have; use adamw, or fsdp2")
+        return self
+
+
+class AdapterSettings(Settings):
+    """Adapters (LoRA) beside frozen weights."""
+
+    lora_rank: int | None = Field(None, gt=0, description="train adapters of this rank instead of all weights")
+    lora_alpha: float = Field(32.0, gt=0, description="adapters are scaled by this over their rank")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
+    lora_target_modules: str | tuple[str, ...] = Field("all-linear", description="layers that get adapters")
+    quantize: Literal["4bit"] | None = Field(
+        None, description="keep the frozen weights under LoRA in 4 bits (QLoRA, bitsandbytes NF4)"
+    )
+
+
+class RowSettings(Settings):
+    """How rows of messages become sequences with targets."""
+
+    overlong: Overlong = Field("truncate_middle_of_document", description="what happens to rows above the window")
+    train_on: Literal["all", "last"] = Field("all", description="assistant turns that are targets")
+    chat_template: str | None = Field(
+        None, description="Jinja file that renders conversations; default: the tokenizer's own (base models have none)"
+    )
+    thinking: Literal["keep", "strip"] = Field("keep", description="thinking blocks in assistant turns")
+
+
+class FineTuningSettings(StepSettings, AdapterSettings, RowSettings):
+    """What `train` and `plan` share besides."""
+
+    @model_validator(mode="after")
+    def _check_quantised(self) -> Self:
+        """Only frozen weights are quantised, and they stay whole on each rank."""
+        if self.quantize and self.lora_rank is None:
+            raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
+        how = "fsdp2" if self.parallel is None and self.cpu_offload else self.parallel
+        if self.quantize and how in ("fsdp2", "deepspeed"):
+            raise ValueError(f"quantize: {how} cannot split 4-bit weights over ranks; use ddp, without cpu_offload")
+        return self

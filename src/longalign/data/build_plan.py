@@ -1,0 +1,99 @@
+"""What a build will ask and cost, said before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from longalign.config import DataSettings
+from longalign.data.corpus import CorpusReport
+from longalign.data.select import SHORTEST_TOKENS, DocumentSummary, histogram, language_quotas
+from longalign.llm.open import is_endpoint
+
+EXPECTED_QUESTION_TOKENS = 30
+EXPECTED_ANSWER_TOKENS = 300
+PROMPT_TOKENS = 250
+REJECTED_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """Counts and estimates of a build. Money is None where no price is given."""
+
+    rows: int
+    possible_rows: int
+    quotas: dict[str, int]
+    documents: int
+    documents_in_band: int
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    histogram: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def lines(self, settings: DataSettings) -> list[str]:
+        """For people."""
+        found = [
+            f"documents: {self.documents:,} usable, {self.documents_in_band:,} of the length asked for; "
+            f"lengths {self.histogram}",
+            f"calls: about {self.calls:,} to {settings.llm}, {self.prompt_tokens:,} prompt tokens and "
+            f"{self.completion_tokens:,} new ones ({REJECTED_SHARE:.0%} rejected answers allowed for)",
+        ]
+        if is_endpoint(settings.llm):
+            unknown = 'unknown without --price_usd_per_million "[INPUT, OUTPUT]"'
+            found.append(f"cost: {unknown if self.cost_usd is None else f'about ${self.cost_usd:,.2f}'}")
+        if self.possible_rows < self.rows:
+            found.append(shortage(self.possible_rows, self, settings))
+        return found
+
+
+def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> BuildPlan:
+    """The plan over usable documents; prompts are counted in the tokens of the settings' tokenizer."""
+    possible = len(documents) * settings.max_rows_per_document
+    rows = min(settings.rows, possible)
+    in_band = [document for document in documents if document.in_band]
+    drawn = in_band or list(documents)
+    mean_tokens = sum(document.length_tokens for document in drawn) / max(len(drawn), 1)
+    tried = rows * (1 + REJECTED_SHARE)
+    answers = tried * settings.turns
+    blind = answers if settings.closed_book else 0
+    prompt = (tried + answers) * (mean_tokens + PROMPT_TOKENS) + blind * PROMPT_TOKENS
+    new = tried * settings.questions_per_call * EXPECTED_QUESTION_TOKENS + (answers + blind) * EXPECTED_ANSWER_TOKENS
+    price = settings.price_usd_per_million if is_endpoint(settings.llm) else (0.0, 0.0)
+    return BuildPlan(
+        rows=settings.rows,
+        possible_rows=possible,
+        quotas=language_quotas(documents, settings.rows, settings.chinese_share),
+        documents=len(documents),
+        documents_in_band=len(in_band),
+        calls=round(tried + answers + blind),
+        prompt_tokens=round(prompt),
+        completion_tokens=round(new),
+        cost_usd=None if price is None else round((prompt * price[0] + new * price[1]) / 1e6, 4),
+        histogram=histogram([document.length_tokens for document in documents]),
+    )
+
+
+def shortage(rows: int, plan: BuildPlan, settings: DataSettings) -> str:
+    """Why there are fewer rows than asked for, and what helps."""
+    return (
+        f"only {rows:,} of {settings.rows:,} rows: {plan.documents:,} usable documents x at most "
+        f"{settings.max_rows_per_document} rows each; add documents, raise --max-rows-per-document, "
+        "or lower --min-length-tokens"
+    )
+
+
+def no_usable_document(report: CorpusReport, settings: DataSettings) -> str:
+    """Why a corpus gives no row at all."""
+    dropped = ", ".join(f"{reason}: {count}" for reason, count in report.dropped_by_reason.items())
+    shortest = settings.min_length_tokens or SHORTEST_TOKENS
+    return (
+        f"none of {report.read} documents is usable ({dropped}; the longest has "
+        f"{report.longest_tokens:,} tokens, {shortest:,}-{settings.max_length_tokens:,} are wanted); "
+        "lower --min-length-tokens or add longer documents"
+    )

@@ -1,0 +1,107 @@
+"""A name that a setting gives, as what it holds: documents or rows, with its content's fingerprint.
+
+    Source("books/").documents()    Source("long.jsonl").rows()    Source("builtin:chat-0-300").rows()
+
+`here` and `fingerprint()` come from `Named`, which knows what a name means without reading anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longalign.base.files import fingerprint, fingerprint_path
+from longalign.base.sources import Named
+from longalign.data.documents import Document, Skipped, documents_at, make_document
+from longalign.data.rows import rows_of_file
+from longalign.errors import DataError
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as it stands, for continued pretraining. `where`: what messages call it."""
+
+    id: str
+    text: str
+    source: str
+    title: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Source(Named):
+    """A file, folder or bundled set that documents or rows are read from."""
+
+    def documents(self, skipped: list[Skipped] | None = None) -> Iterator[Document]:
+        """Its documents in a fixed order; `skipped` collects what gave none. Raises as `read_documents` does."""
+        if not self.bundled:
+            yield from documents_at(Path(self.name), skipped if skipped is not None else [])
+            return
+        for title, text in self._corpus():
+            yield make_document(text, origin=self.name, source=self.short, title=title)
+
+    def texts(self) -> Iterator[Text]:
+        """Its documents for continued pretraining; those of bundled corpora byte for byte, ends of texts too."""
+        if self.bundled:
+            for title, text in self._corpus():
+                yield Text(fingerprint(text), text, self.name, title, title)
+            return
+        for document in read_documents([self.name]):
+            yield Text(document.id, document.text, document.source or self.name, document.title, document.origin)
+
+    def rows(self, left_out: Counter[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Its rows of `messages`; `left_out` counts conversations without a usable answer by reason.
+
+        Raises `DataError` with file:line:field.
+        """
+        if not self.bundled:
+            yield from rows_of_file(Path(self.name), left_out)
+            return
+        from longalign.bundled.rows import rows
+
+        yield from rows(self.name)
+
+    def documents_fingerprint(self) -> str:
+        """Content of its documents; of a bundled corpus too, which depends on the Python that runs."""
+        if self.bundled:
+            return fingerprint(list(self._corpus()))
+        if not self.here:
+            raise DataError(f"{self.name}: no such file or folder")
+        return fingerprint_path(self.name)
+
+    def _corpus(self) -> Iterator[tuple[str, str]]:
+        from longalign.bundled.corpora import corpus
+
+        return corpus(self.name)
+
+
+def read_documents(names: Sequence[Path | str], *, skipped: list[Skipped] | None = None) -> Iterator[Document]:
+    """Documents of files, folders (recursively, sorted by name), row files and `builtin:` corpora, one after another.
+
+    Not more than one file is in memory. `skipped` collects what gave no document. Raises `DataError` for a path that
+    does not exist, a named file that cannot be read, a broken row, or when nothing gives any document.
+    """
+    if not names:
+        raise DataError("no documents given; name files, folders, .jsonl files or `builtin:python-docs`")
+    passed = skipped if skipped is not None else []
+    count = 0
+    for name in names:
+        for document in Source(str(name)).documents(passed):
+            count += 1
+            yield document
+    if count == 0:
+        reasons = "; ".join(f"{left.origin}: {left.reason}" for left in passed[:3]) or "nothing in there"
+        raise DataError(f"no document in {', '.join(str(name) for name in names)[:200]} ({reasons})")
+
+
+def documents_fingerprint(names: Sequence[Path | str]) -> str:
+    """Content of everything `read_documents` would read."""
+    return fingerprint([Source(str(name)).documents_fingerprint() for name in names])
+
+
+def read_rows(name: str | Path, *, left_out: Counter[str] | None = None) -> Iterator[dict[str, Any]]:
+    """`Source.rows` of a .jsonl (or .json list, also .gz) file or bundled set: `id`, `messages`, `source`, the rest."""
+    return Source(str(name)).rows(left_out)

@@ -1,0 +1,1 @@
+"""Makers of what tests need: tokenizers, models, chat templates, text, rows. Each kind is made in one place."""

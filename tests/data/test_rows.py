@@ -119,6 +119,9 @@ def test_broken_lines_missing_files_and_wrong_encodings_are_named(tmp_path: Path
 def test_json_lists_and_gzip_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps([{"messages": TURNS}, {"messages": TURNS}], indent=2))
     assert len(list(read_rows(tmp_path / "a.json"))) == 2
+    lines = [json.dumps({"prompt": "Why?\u2028", "completion": answer}, ensure_ascii=False) for answer in "ab"]
+    (tmp_path / "lines.json").write_text("\n".join(lines), encoding="utf-8")  # JSON lines under that name
+    assert [row["messages"][1]["content"] for row in read_rows(tmp_path / "lines.json")] == ["a", "b"]
     with gzip.open(tmp_path / "b.jsonl.gz", "wt") as stream:
         stream.write(json.dumps({"messages": TURNS}) + "\n")
     (row,) = read_rows(tmp_path / "b.jsonl.gz")

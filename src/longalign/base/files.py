@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +19,18 @@ from longalign.errors import RunError
 
 
 def fingerprint(*parts: object) -> str:
-    """SHA-256 of the canonical JSON of `parts`."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    """SHA-256 of the canonical JSON of `parts`; what JSON has no form for counts as its text.
+
+    Dataclasses are refused: their text holds the names of class and fields, which may change when nothing else does.
+    """
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_text)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(value: object) -> str:
+    if is_dataclass(value):
+        raise TypeError(f"{type(value).__name__} in a fingerprint: say which of its values decide the content")
+    return str(value)
 
 
 def fingerprint_path(path: str | Path) -> str:

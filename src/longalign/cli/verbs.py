@@ -77,7 +77,7 @@ def extend(
 @data_app.command("build", **EXTRA)
 def data_build(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write; its records lie beside it")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write, its records beside it; or a folder")],
     documents: Annotated[list[str] | None, typer.Option("--documents", help="files or folders")] = None,
     llm: Annotated[
         str | None, typer.Option("--llm", help="offline | openai:MODEL@BASE_URL | anthropic:MODEL | model directory")

@@ -22,6 +22,7 @@ from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.core.shingles import Contamination, Hashes, repeated_share, sample, shingles
 from longalign.data.documents import Document, Skipped, make_document
+from longalign.data.file_text import parsed_lines
 from longalign.data.select import SHORTEST_TOKENS, DocumentSummary, cut, document_limit, histogram
 from longalign.data.source import read_documents
 from longalign.errors import DataError
@@ -132,7 +133,7 @@ def evaluation_texts(paths: Sequence[str]) -> list[str]:
             try:
                 values = [json.loads(content)]
             except ValueError:
-                values = [json.loads(line) for line in content.splitlines() if line.strip()]
+                values = [value for _, value in parsed_lines(content.split("\n"), path)]
             texts.extend(text for value in values for text in _strings(value))
         else:
             texts.extend(content.split("\n\n"))

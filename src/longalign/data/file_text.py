@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,14 +123,19 @@ def json_rows(path: Path) -> Iterator[RawDocument]:
 def json_lines(path: Path) -> Iterator[RawDocument]:
     """A row a line."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}:{number}: not JSON ({error}); each line must be one JSON object") from None
+        for number, row in parsed_lines(stream, path):
             yield _row(row, f"{path}:{number}", number)
+
+
+def parsed_lines(lines: Iterable[str | bytes], path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number from 1, value) of JSON lines, empty ones left out. Raises `DataError` with file:line."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: not JSON ({error}); each line must be one JSON object") from None
 
 
 def _row(row: Any, where: str, number: int) -> RawDocument:

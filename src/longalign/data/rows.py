@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from longalign.base.files import fingerprint
+from longalign.data.file_text import parsed_lines
 from longalign.data.row_formats import Messages, Row, format_of, kind_of
 from longalign.errors import DataError
 
@@ -96,9 +97,8 @@ def _raw_rows(path: Path) -> Iterator[tuple[str, object]]:
             if path.name.removesuffix(".gz").endswith(".json"):
                 yield from _json_rows(path, stream.read())
                 return
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield f"{path}:{number}", _parse(line, f"{path}:{number}")
+            for number, row in parsed_lines(stream, path):
+                yield f"{path}:{number}", row
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert it first") from None
     except OSError as error:
@@ -109,19 +109,11 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[str, object]]:
     try:
         value = json.loads(text)
     except ValueError:  # JSON lines under a .json name
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                yield f"{path}:{number}", _parse(line, f"{path}:{number}")
+        for number, row in parsed_lines(text.split("\n"), path):
+            yield f"{path}:{number}", row
         return
     for number, row in enumerate(value if isinstance(value, list) else [value], 1):
         yield f"{path}: row {number}", row
-
-
-def _parse(line: str, where: str) -> object:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON ({error}); each line must be one JSON object") from None
 
 
 def _stem(path: Path) -> str:

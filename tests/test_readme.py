@@ -38,11 +38,12 @@ def test_the_claim_is_the_committed_result() -> None:
     assert quote(claim(read(RESULT)), TEXT) == TEXT
 
 
-def test_the_tree_names_every_folder_of_the_source_and_nothing_that_is_not_there() -> None:
+def test_the_tree_names_every_folder_and_loose_file_of_the_source_and_nothing_else() -> None:
     named = list(tree(block("src/longalign/")))
     assert [path for path in named if not path.exists()] == []
     files = [path for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert {path for path in named if path.is_dir()} == {folder for file in files for folder in _up(file)}
+    assert {path for path in named if path.is_file()} == set(SOURCE.glob("[!_]*.py"))
 
 
 def _up(file: Path) -> list[Path]:

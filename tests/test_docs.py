@@ -37,6 +37,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "eval needle": NeedleSettings,
     "eval chat": ChatSettings,
+    "eval longbench-chat": ChatSettings,
     "eval longbench": ChatSettings,
     "eval mt-bench": ChatSettings,
     "eval short": ShortSettings,
@@ -95,6 +96,8 @@ def is_setting(verb: str, option: str) -> bool:
     key = option.removeprefix("--").replace("-", "_")
     if verb.startswith("eval ") and key in EvalSettings.model_fields:
         return True
+    if verb == "eval run":
+        return True  # settings of the task, which tests/eval/test_extend.py runs
     return verb in SETTINGS and leads_somewhere(SETTINGS[verb], key.split("."))
 
 
@@ -119,6 +122,8 @@ def settings_of(verb: str, context: Any) -> None:
         recipe = ROOT / context.params["recipe"]
         if recipe.exists():
             load_run(recipe, overrides, full=context.params["full"])
+        return
+    if verb == "eval run":
         return
     if verb not in SETTINGS:
         assert not overrides, f"`{verb}` takes no settings"

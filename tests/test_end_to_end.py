@@ -20,7 +20,7 @@ from benchmarks.end_to_end import Size, plain, train_all
 from longalign.base.files import read_jsonl
 from longalign.config import EvalSettings, NeedleSettings
 from longalign.eval.ask import ask
-from longalign.eval.needle import needle
+from longalign.eval.evaluate import evaluate
 from longalign.llm.base import Request, complete_all
 from longalign.llm.open import open_model
 from tests.micro import longalign
@@ -112,7 +112,7 @@ def test_a_served_export_is_asked_and_evaluated_like_a_local_one(served: str, pl
     done = longalign("eval", "needle", "--model", served, *lengths, "--concurrency", "1", "--out", place / "served")
     assert done.returncode == 0, done.stderr
     wanted = NeedleSettings(lengths=(128, 512), depths=2, max_new_tokens=8)
-    needle(EvalSettings(model=model, needle=wanted, batch_tokens=1), place / "local")
+    evaluate(EvalSettings(model=model, needle=wanted, batch_tokens=1), place / "local")
     remote, local = (
         {row["key"]: row["text"] for row in read_jsonl(place / side / "answers.jsonl")} for side in ("served", "local")
     )

@@ -1,7 +1,16 @@
 """Every error a user can cause or meet, as one tree.
 
-A message says what was wrong, where (file, line, field, value) and how to fix it, in one or two lines.
-The command line prints it without a traceback and exits with code 2.
+    LongAlignError            base of all: `except LongAlignError` catches what is the user's to fix
+    ├── ConfigError           a setting is unknown, malformed or contradicts another
+    ├── DataError             a document, row or token store cannot be used as it is
+    │   └── UnreadableError   a file that holds no text we can read
+    ├── ModelError            a model or tokenizer cannot be loaded or trained exactly
+    ├── PlanError             no step plan satisfies lengths, window, ranks and batch
+    ├── EndpointError         a language-model endpoint cannot be reached or refuses us
+    └── RunError              a run folder is locked, damaged or belongs to something else
+
+A message says what was wrong, where (file, line, field, value) and how to fix it, in one or two lines, with the nearest
+known name where a name is unknown (`nearest`). The command line prints it without a traceback and exits with code 2.
 """
 
 from __future__ import annotations
@@ -20,6 +29,10 @@ class ConfigError(LongAlignError):
 
 class DataError(LongAlignError):
     """A document, row or token store cannot be used as it is."""
+
+
+class UnreadableError(DataError):
+    """A file that holds no text we can read."""
 
 
 class ModelError(LongAlignError):
@@ -53,7 +66,3 @@ def nearest(name: str, valid: Sequence[str], parent: str = "") -> str:
     """` (did you mean X?)` for the closest valid name, written below `parent`, or an empty string."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
     return f" (did you mean `{parent}{close[0]}`?)" if close else ""
-
-
-class UnreadableError(DataError):
-    """A file that holds no text we can read."""

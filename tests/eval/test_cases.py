@@ -10,7 +10,8 @@ import pytest
 
 from longalign.errors import DataError
 from longalign.eval.builtin_cases import builtin_cases
-from longalign.eval.cases import read_cases
+from longalign.eval.cases import Case, document_rows, read_cases
+from longalign.eval.mt_bench import turn_rows
 from longalign.eval.rubric import Example
 from tests.makers.text import filler
 
@@ -27,8 +28,12 @@ def write(path: Path, value: Any) -> Path:
     return path
 
 
+def read(paths: list[Path], few_shots: Path | None = None) -> list[Case]:
+    return read_cases(paths, document_rows(few_shots))
+
+
 def test_longbench_chat(tmp_path: Path) -> None:
-    cases = read_cases([write(tmp_path / "test_cases.json", CHAT)], write(tmp_path / "few_shots.json", SHOTS))
+    cases = read([write(tmp_path / "test_cases.json", CHAT)], write(tmp_path / "few_shots.json", SHOTS))
     assert [(c.key, c.language, c.rubric, c.reference) for c in cases] == [
         ("1", "en", "chat", "A text."),
         ("2", "zh", "chat", "文章。"),
@@ -37,7 +42,7 @@ def test_longbench_chat(tmp_path: Path) -> None:
 
 
 def test_examples_follow_idx_rather_than_the_order_of_the_file(tmp_path: Path) -> None:
-    cases = read_cases([write(tmp_path / "c.json", CHAT[::-1])], write(tmp_path / "f.json", SHOTS))
+    cases = read([write(tmp_path / "c.json", CHAT[::-1])], write(tmp_path / "f.json", SHOTS))
     assert cases[0].key == "2"
     assert cases[0].examples[0].answer == "a10"
 
@@ -45,7 +50,7 @@ def test_examples_follow_idx_rather_than_the_order_of_the_file(tmp_path: Path) -
 def test_questions_over_one_document_share_its_name(tmp_path: Path) -> None:
     rows = [{"idx": n, "prompt": f"Doc.\n\nQ{n}?", "query": f"Q{n}?", "answer": "x"} for n in (1, 2)]
     rows.append({"idx": 3, "prompt": "Other.\n\nQ3?", "query": "Q3?", "answer": "x"})
-    a, b, c = read_cases([write(tmp_path / "c.json", rows)])
+    a, b, c = read([write(tmp_path / "c.json", rows)])
     assert a.document == b.document != c.document
 
 
@@ -59,7 +64,7 @@ def test_longcite_variant(tmp_path: Path) -> None:
         "few_shot_scores": [{"answer": "Bob", "score": 1}],
     }
     other = {"idx": 8, "dataset": "gov_report", "query": "Sum up.", "context": "Text.", "answer": ["S"]}
-    chat, summary = read_cases([write(tmp_path / "c.json", [row, other])])
+    chat, summary = read([write(tmp_path / "c.json", [row, other])])
     assert (chat.prompt, chat.rubric, chat.examples) == ("Text.\n\nWho?", "chat", (Example("Bob", 1),))
     assert summary.rubric == "summary"
 
@@ -76,7 +81,7 @@ def test_longbench(tmp_path: Path) -> None:
         },
         {"input": "", "context": "长文。", "answers": ["要点"], "dataset": "vcsum", "language": "zh", "_id": "y"},
     ]
-    question, summary = read_cases([write(tmp_path / "c.jsonl", rows)])
+    question, summary = read([write(tmp_path / "c.jsonl", rows)])
     assert (question.key, question.rubric, question.reference) == ("x", "qa", "(1) Ann\n(2) A.")
     assert (summary.rubric, summary.query) == ("summary", "请总结上文的内容。")
     assert summary.prompt == "长文。\n\n请总结上文的内容。"
@@ -97,17 +102,17 @@ def test_longbench(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named(rows: Any, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=complaint):
-        read_cases([write(tmp_path / "c.json", rows)])
+        read([write(tmp_path / "c.json", rows)])
 
 
 def test_too_few_examples_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 lists of examples, none for number 2"):
-        read_cases([write(tmp_path / "c.json", CHAT)], write(tmp_path / "f.json", SHOTS[:1]))
+        read([write(tmp_path / "c.json", CHAT)], write(tmp_path / "f.json", SHOTS[:1]))
     (tmp_path / "broken.json").write_text("[{")
     with pytest.raises(DataError, match=r"broken\.json: not valid JSON"):
-        read_cases([tmp_path / "broken.json"])
+        read([tmp_path / "broken.json"])
     with pytest.raises(DataError, match="cannot be read"):
-        read_cases([tmp_path / "none.json"])
+        read([tmp_path / "none.json"])
 
 
 def test_built_in_cases_are_answerable_from_their_document_and_say_what_they_are() -> None:
@@ -130,7 +135,7 @@ TURNS = [
 
 
 def test_mt_bench_questions_become_one_case_a_turn(tmp_path: Path) -> None:
-    cases = read_cases([write(tmp_path / "question.jsonl", TURNS)])
+    cases = read_cases([write(tmp_path / "question.jsonl", TURNS)], turn_rows())
     assert [(c.key, c.follows, c.category, c.dataset, c.reference) for c in cases] == [
         ("81.1", None, "writing", "turn 1", ""),
         ("81.2", "81.1", "writing", "turn 2", ""),
@@ -144,10 +149,11 @@ def test_mt_bench_questions_become_one_case_a_turn(tmp_path: Path) -> None:
 def test_mt_bench_reference_answers_come_from_their_own_file(tmp_path: Path) -> None:
     answers = [{"question_id": 81, "choices": [{"index": 0, "turns": ["A line.", "Line."]}]}]
     references = write(tmp_path / "gpt-4.jsonl", answers)
-    cases = read_cases([write(tmp_path / "question.jsonl", TURNS)], references=references)
+    write(tmp_path / "question.jsonl", TURNS)
+    cases = read_cases([tmp_path / "question.jsonl"], turn_rows(references))
     assert [c.reference for c in cases] == ["A line.", "Line.", "4", "8"]
     with pytest.raises(DataError, match=r"r\.jsonl: row 1 has no `question_id`"):
-        read_cases([tmp_path / "question.jsonl"], references=write(tmp_path / "r.jsonl", [{"turns": []}]))
+        turn_rows(write(tmp_path / "r.jsonl", [{"turns": []}]))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +166,7 @@ def test_mt_bench_reference_answers_come_from_their_own_file(tmp_path: Path) -> 
 )
 def test_a_broken_mt_bench_row_is_named(tmp_path: Path, row: dict[str, Any], complaint: str) -> None:
     with pytest.raises(DataError, match=f"case 1: field {complaint}"):
-        read_cases([write(tmp_path / "q.jsonl", [row])])
+        read_cases([write(tmp_path / "q.jsonl", [row])], turn_rows())
 
 
 def test_keys_of_several_files_do_not_collide(tmp_path: Path) -> None:
@@ -168,5 +174,5 @@ def test_keys_of_several_files_do_not_collide(tmp_path: Path) -> None:
         {"input": "Who?", "context": "Text.", "answers": ["Ann"], "dataset": d} for d in ("qasper", "gov_report")
     )
     files = [write(tmp_path / "qasper.jsonl", [one]), write(tmp_path / "gov_report.jsonl", [two])]
-    cases = read_cases(files)
+    cases = read(files)
     assert [(c.key, c.category) for c in cases] == [("qasper/1", "single-document QA"), ("gov_report/1", "summary")]

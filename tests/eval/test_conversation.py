@@ -13,8 +13,9 @@ from longalign.base.files import read_jsonl
 from longalign.config import ChatSettings, EvalSettings
 from longalign.errors import DataError, LongAlignError
 from longalign.eval.compare import compare
-from longalign.eval.evaluate import readable
-from longalign.eval.judged import chat, load_cases
+from longalign.eval.evaluate import evaluate, readable
+from longalign.eval.longbench import LongBench
+from longalign.eval.mt_bench import MTBench
 from longalign.report.page import report
 from tests.eval.endpoint import serve
 
@@ -51,7 +52,7 @@ def rate(body: dict[str, Any]) -> str:
 
 def test_the_second_turn_is_asked_after_the_models_own_first_answer(tmp_path: Path) -> None:
     with serve(answer) as model, serve(rate) as judging:
-        got = chat(settings(model.spec, judging.spec, tmp_path), tmp_path / "out", "mt_bench")
+        got = evaluate(settings(model.spec, judging.spec, tmp_path), tmp_path / "out")
         asked = [body["messages"] for body in model.seen]
         judged = judging.prompts()
     firsts, seconds = [m for m in asked if len(m) == 1], [m for m in asked if len(m) == 3]
@@ -82,7 +83,7 @@ def test_a_turn_after_a_failed_one_is_counted_as_failed_and_not_asked(tmp_path: 
         return 400 if body["messages"][-1]["content"] == "First 2?" else answer(body)
 
     with serve(model_answer) as model, serve(rate) as judging:
-        got = chat(settings(model.spec, judging.spec, tmp_path), tmp_path / "out", "mt_bench")
+        got = evaluate(settings(model.spec, judging.spec, tmp_path), tmp_path / "out")
         assert not [b for b in model.seen if b["messages"][-1]["content"] == "Second 2?"]
     assert (got["overall"]["questions"], got["overall"]["failed"], got["overall"]["scored"]) == (8, 2, 6)
     (row,) = [r for r in read_jsonl(tmp_path / "out" / "scores.jsonl") if r["key"] == "2.2"]
@@ -92,18 +93,18 @@ def test_a_turn_after_a_failed_one_is_counted_as_failed_and_not_asked(tmp_path: 
 def test_a_kill_between_the_turns_changes_nothing(tmp_path: Path) -> None:
     with serve(answer) as model, serve(rate) as judging:
         wanted = settings(model.spec, judging.spec, tmp_path)
-        whole = chat(wanted, tmp_path / "whole", "mt_bench")
+        whole = evaluate(wanted, tmp_path / "whole")
         log = (tmp_path / "whole" / "answers.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         (tmp_path / "cut").mkdir()
         (tmp_path / "cut" / "answers.jsonl").write_text("".join(log[:5]), encoding="utf-8")
         before = len(model.seen)
-        again = chat(wanted, tmp_path / "cut", "mt_bench")
+        again = evaluate(wanted, tmp_path / "cut")
         assert len(model.seen) - before == 3
     assert again["overall"] == whole["overall"]
 
 
 def test_a_local_model_answers_both_turns(tmp_path: Path, tiny_model: Path) -> None:
-    got = chat(settings(str(tiny_model), "offline", tmp_path), tmp_path / "out", "mt_bench")
+    got = evaluate(settings(str(tiny_model), "offline", tmp_path), tmp_path / "out")
     assert got["overall"]["failed"] == 0
     assert got["judge"]["failed"] == 4 * 2  # the offline judge compares with a reference; half of the turns have none
     assert got["overall"]["unscored"] == 4
@@ -112,7 +113,7 @@ def test_a_local_model_answers_both_turns(tmp_path: Path, tiny_model: Path) -> N
 def test_the_report_shows_turns_beside_the_papers_table_and_compare_pairs_them(tmp_path: Path) -> None:
     with serve(answer) as model, serve(rate) as judging:
         for label in ("a", "b"):
-            chat(settings(model.spec, judging.spec, tmp_path, label), tmp_path / label, "mt_bench")
+            evaluate(settings(model.spec, judging.spec, tmp_path, label), tmp_path / label)
     report([tmp_path], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "MT-Bench&#39;s turns" in page
@@ -132,7 +133,7 @@ def test_a_turn_without_room_in_the_window_is_counted_as_failed(tmp_path: Path) 
         wanted = settings(model.spec, judging.spec, tmp_path)
         assert wanted.mt_bench is not None
         part = wanted.mt_bench.model_copy(update={"window": 200})
-        got = chat(wanted.model_copy(update={"mt_bench": part}), tmp_path / "out", "mt_bench")
+        got = evaluate(wanted.model_copy(update={"mt_bench": part}), tmp_path / "out")
     assert (got["overall"]["questions"], got["overall"]["failed"], got["overall"]["scored"]) == (8, 1, 7)
     (row,) = [r for r in read_jsonl(tmp_path / "out" / "scores.jsonl") if r["answer"] is None]
     assert (row["key"], row["failure"]) == ("3.2", "not asked: the conversation so far fills the window")
@@ -146,7 +147,7 @@ def test_a_judge_that_fixes_its_temperature_is_not_said_to_be_at_zero(tmp_path: 
         return 400 if "temperature" in body else "[[7]]"
 
     with serve(answer) as model, serve(choosy, complaint="temperature is not supported") as judging:
-        got = chat(settings(model.spec, judging.spec, tmp_path), tmp_path / "out", "mt_bench")
+        got = evaluate(settings(model.spec, judging.spec, tmp_path), tmp_path / "out")
     assert got["judge"]["temperature"] is None
     assert got["overall"]["mean"] == 7
     report([tmp_path / "out"], tmp_path / "page.html")
@@ -156,11 +157,11 @@ def test_a_judge_that_fixes_its_temperature_is_not_said_to_be_at_zero(tmp_path: 
 def test_files_of_another_part_are_refused(tmp_path: Path) -> None:
     file = str(questions(tmp_path))
     with pytest.raises(DataError, match="has `turns`, as MT-Bench's questions"):
-        load_cases(ChatSettings(cases=(file,)), "longbench")
+        LongBench(ChatSettings(cases=(file,))).cases()
     other = tmp_path / "c.json"
     other.write_text(json.dumps([{"idx": 1, "prompt": "T.\n\nQ?", "query": "Q?", "answer": "A."}]), encoding="utf-8")
     with pytest.raises(DataError, match="case 1 has no `turns`"):
-        load_cases(ChatSettings(cases=(str(other),)), "mt_bench")
+        MTBench(ChatSettings(cases=(str(other),))).cases()
 
 
 @pytest.mark.parametrize(
@@ -182,5 +183,5 @@ def test_a_judge_that_cannot_be_used_is_found_before_any_answer(
         assert wanted.mt_bench is not None
         part = wanted.mt_bench.model_copy(update=changes)
         with pytest.raises(LongAlignError, match=complaint):
-            chat(wanted.model_copy(update={"mt_bench": part}), tmp_path / "out", "mt_bench")
+            evaluate(wanted.model_copy(update={"mt_bench": part}), tmp_path / "out")
         assert model.seen == []

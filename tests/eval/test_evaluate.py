@@ -24,12 +24,12 @@ def test_several_parts_on_a_local_model_and_the_page_about_them(
         chat=ChatSettings(questions=2, case_tokens=300, documents=(str(documents),), max_new_tokens=16),
     )
     got = evaluate(settings, tmp_path / "eval")
-    assert json.loads((tmp_path / "eval" / "results.json").read_text()).keys() == {"needle", "short", "chat"}
-    for part in ("needle", "short", "chat"):
+    assert json.loads((tmp_path / "eval" / "results.json").read_text()).keys() == {"needle", "short", "longbench_chat"}
+    for part in ("needle", "short", "longbench_chat"):
         assert json.loads((tmp_path / "eval" / part / "results.json").read_text())["task"] == part
         assert got[part]["label"] == "tiny"
-    assert got["chat"]["overall"]["cut"] == 2  # its window of 256 cannot hold the documents
-    for words in ("needle retrieval of tiny", "short skills of tiny", "chat score of tiny", "offline judge"):
+    assert got["longbench_chat"]["overall"]["cut"] == 2  # its window of 256 cannot hold the documents
+    for words in ("needle retrieval of tiny", "short skills of tiny", "longbench_chat score of tiny", "offline judge"):
         assert words in got["text"]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("answers.jsonl")}
     assert evaluate(settings, tmp_path / "eval") == got
@@ -42,9 +42,9 @@ def test_a_changed_part_runs_again_alone(tmp_path: Path, documents: Path) -> Non
     chat = ChatSettings(questions=2, case_tokens=300, documents=(str(documents),))
     settings = EvalSettings(model="offline", chat=chat, short=ShortSettings(questions=7))
     evaluate(settings, tmp_path)
-    chat_log = (tmp_path / "chat" / "answers.jsonl").stat().st_mtime_ns
+    chat_log = (tmp_path / "longbench_chat" / "answers.jsonl").stat().st_mtime_ns
     evaluate(settings.model_copy(update={"short": ShortSettings(questions=14)}), tmp_path)
-    assert (tmp_path / "chat" / "answers.jsonl").stat().st_mtime_ns == chat_log
+    assert (tmp_path / "longbench_chat" / "answers.jsonl").stat().st_mtime_ns == chat_log
     assert len((tmp_path / "short" / "answers.jsonl").read_text().splitlines()) == 14
     assert next((tmp_path / "short" / "superseded").iterdir()).is_dir()
 

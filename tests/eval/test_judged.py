@@ -13,9 +13,9 @@ import pytest
 from longalign.base.files import read_jsonl
 from longalign.config import ChatSettings, EvalSettings
 from longalign.errors import ConfigError, DataError
-from longalign.eval.cases import read_cases
+from longalign.eval.cases import document_rows, read_cases
 from longalign.eval.evaluate import evaluate
-from longalign.eval.judged import chat, fit
+from longalign.eval.judged import fit
 from longalign.eval.subject import Subject
 from longalign.eval.token_view import CharacterView, TokenizerView
 from longalign.eval.validate import against_people, leave_one_out, validate_judge
@@ -64,7 +64,7 @@ def test_scores_are_means_of_two_ratings_with_everything_recorded(tmp_path: Path
 
     with serve(answer) as model, serve(judge) as judging:
         cases = cases_file(tmp_path)
-        got = chat(settings(model.spec, judging.spec, cases, few_shots=str(shots_file(tmp_path))), tmp_path / "out")
+        got = evaluate(settings(model.spec, judging.spec, cases, few_shots=str(shots_file(tmp_path))), tmp_path / "out")
         prompts = judging.prompts()
     means = [9, 1, 6.5, 10, 5, 3.5]
     assert got["overall"]["mean"] == pytest.approx(np.mean(means), abs=1e-6)
@@ -94,7 +94,7 @@ def test_an_unreadable_verdict_is_missing_and_bounds_the_mean(tmp_path: Path) ->
         return 400 if "<answer>\nabout 3\n" in content else "[[4]]"
 
     with serve(answer) as model, serve(judge) as judging:
-        got = chat(settings(model.spec, judging.spec, cases_file(tmp_path)), tmp_path / "out")
+        got = evaluate(settings(model.spec, judging.spec, cases_file(tmp_path)), tmp_path / "out")
     overall = got["overall"]
     assert (overall["questions"], overall["scored"], overall["unscored"], overall["failed"]) == (6, 4, 2, 0)
     assert overall["mean"] == pytest.approx((6 + 4 + 4 + 4) / 4)
@@ -112,7 +112,7 @@ def test_a_question_without_an_answer_is_not_judged(tmp_path: Path) -> None:
         return 400 if answer(body) == "about 4" else answer(body)
 
     with serve(model_answer) as model, serve(lambda body: "[[5]]") as judging:
-        got = chat(settings(model.spec, judging.spec, cases_file(tmp_path)), tmp_path / "out")
+        got = evaluate(settings(model.spec, judging.spec, cases_file(tmp_path)), tmp_path / "out")
         assert len(judging.seen) == 10
     assert (got["overall"]["failed"], got["overall"]["scored"], got["overall"]["unscored"]) == (1, 5, 0)
 
@@ -120,20 +120,20 @@ def test_a_question_without_an_answer_is_not_judged(tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_without_paying_again(tmp_path: Path) -> None:
     with serve(answer) as model, serve(lambda body: f"[[{5 + body['seed']}]]") as judging:
         wanted = settings(model.spec, judging.spec, cases_file(tmp_path))
-        whole = chat(wanted, tmp_path / "out")
+        whole = evaluate(wanted, tmp_path / "out")
         (tmp_path / "out" / "stage.json").unlink()
         for name in ("answers.jsonl", "verdicts.jsonl"):
             log = (tmp_path / "out" / name).read_bytes()
             (tmp_path / "out" / name).write_bytes(log[: len(log) // 2])
         asked = len(model.seen) + len(judging.seen)
-        again = chat(wanted, tmp_path / "out")
+        again = evaluate(wanted, tmp_path / "out")
         assert len(model.seen) + len(judging.seen) == asked  # what the torn log lost is in the ledger
     assert again == whole
 
 
 def test_answers_and_verdicts_keep_their_newlines(tmp_path: Path) -> None:
     with serve(lambda body: "one\n\ntwo") as model, serve(lambda body: "[[5]]") as judging:
-        chat(settings(model.spec, judging.spec, cases_file(tmp_path, count=1)), tmp_path / "out")
+        evaluate(settings(model.spec, judging.spec, cases_file(tmp_path, count=1)), tmp_path / "out")
         assert "<answer>\none\n\ntwo\n</answer>" in judging.prompts()[0]
 
 
@@ -173,7 +173,7 @@ def test_summaries_and_questions_are_judged_on_their_own_scales(tmp_path: Path) 
     path = tmp_path / "set.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     with serve(lambda body: "x") as model, serve(lambda body: "[[3]]") as judging:
-        got = chat(settings(model.spec, judging.spec, path), tmp_path / "out")
+        got = evaluate(settings(model.spec, judging.spec, path), tmp_path / "out")
     assert got["by_dataset"]["hotpotqa"]["share"] == 100
     assert got["by_dataset"]["gov_report"]["share"] == 50
     assert got["overall"]["mean"] is None
@@ -198,12 +198,12 @@ def test_the_judge_is_tested_on_answers_that_people_scored(tmp_path: Path) -> No
     assert got["spearman"] == pytest.approx(1)
     assert got["kendall"] == pytest.approx(1)
     assert got["mean_excess"] == pytest.approx(1)
-    assert len(leave_one_out(read_cases([cases], shots))) == 18
+    assert len(leave_one_out(read_cases([cases], document_rows(shots)))) == 18
 
 
 def test_scores_are_compared_with_peoples(tmp_path: Path) -> None:
     with serve(answer) as model, serve(lambda body: f"[[{5 + body['seed']}]]") as judging:
-        chat(settings(model.spec, judging.spec, cases_file(tmp_path)), tmp_path / "out")
+        evaluate(settings(model.spec, judging.spec, cases_file(tmp_path)), tmp_path / "out")
     people = tmp_path / "people.jsonl"
     people.write_text("\n".join(json.dumps({"idx": n, "score": n}) for n in (1, 2, 3, 9)))
     got = against_people(tmp_path / "out", people)

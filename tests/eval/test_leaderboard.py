@@ -12,8 +12,8 @@ from longalign.base.files import read_jsonl
 from longalign.config import EvalSettings, LeaderboardSettings
 from longalign.errors import ConfigError
 from longalign.eval.compare import compare
-from longalign.eval.evaluate import readable
-from longalign.eval.leaderboard import leaderboard, rows_of, tally
+from longalign.eval.evaluate import evaluate, readable
+from longalign.eval.leaderboard import rows_of, tally
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
 TASK = """
@@ -33,7 +33,7 @@ metadata: {{version: 1}}
 def test_endpoints_cannot_be_asked_for_likelihoods(tmp_path: Path) -> None:
     settings = EvalSettings(model="openai:m@http://localhost:1/v1", leaderboard=LeaderboardSettings())
     with pytest.raises(ConfigError, match="local model"):
-        leaderboard(settings, tmp_path)
+        evaluate(settings, tmp_path)
 
 
 def test_the_metric_of_a_task_is_the_leaderboards() -> None:
@@ -42,13 +42,13 @@ def test_the_metric_of_a_task_is_the_leaderboards() -> None:
     assert [(row["key"], row["score"]) for row in arc] == [("arc_challenge/0", 0.0), ("arc_challenge/1", 1.0)]
     law, *_ = rows_of("mmlu", "mmlu_law", samples)
     assert (law["key"], law["kind"], law["score"]) == ("mmlu_law/0", "mmlu", 1.0)
-    assert (tally(arc, 25)["accuracy"], tally(arc, 25)["metric"]) == (0.5, "acc_norm")
+    assert (tally(arc, 25).accuracy, tally(arc, 25).metric) == (0.5, "acc_norm")
 
 
 @pytest.mark.skipif(HARNESS, reason="the harness is installed")
 def test_without_the_extra_the_error_says_how_to_install_it(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"pip install 'longalign\[leaderboard\]'"):
-        leaderboard(EvalSettings(model=str(tiny_model), leaderboard=LeaderboardSettings()), tmp_path)
+        evaluate(EvalSettings(model=str(tiny_model), leaderboard=LeaderboardSettings()), tmp_path)
 
 
 @pytest.mark.slow
@@ -65,18 +65,18 @@ def test_the_harness_runs_a_local_task(tiny_model: Path, tmp_path: Path, monkeyp
     (tasks / "colours.yaml").write_text(TASK.format(rows=rows))
     wanted = LeaderboardSettings(tasks={"longalign_colours": 0}, include_path=str(tasks), dtype="float32")
     settings = EvalSettings(model=str(tiny_model), leaderboard=wanted)
-    got = leaderboard(settings, tmp_path / "out")
+    got = evaluate(settings, tmp_path / "out")
     row = got["tasks"]["longalign_colours"]
     assert (row["questions"], row["metric"], row["shots"]) == (10, "acc", 0)
     scores = read_jsonl(tmp_path / "out" / "scores.jsonl")
     assert row["accuracy"] == sum(score["score"] for score in scores) / 10
     assert "longalign_colours" in readable(got)
     (tmp_path / "out" / "stage.json").unlink()
-    assert leaderboard(settings, tmp_path / "out") == got  # the finished task is not run again
-    leaderboard(settings, tmp_path / "again")
+    assert evaluate(settings, tmp_path / "out") == got  # the finished task is not run again
+    evaluate(settings, tmp_path / "again")
     same = compare(tmp_path / "out", tmp_path / "again")
     assert same["groups"]["all"]["ties"] == 10
     with pytest.raises(ConfigError, match="has no task `none`"):
-        leaderboard(
+        evaluate(
             settings.model_copy(update={"leaderboard": wanted.model_copy(update={"tasks": {"none": 0}})}), tmp_path
         )

@@ -20,9 +20,9 @@ from longalign.base.files import random_for, read_jsonl
 from longalign.bundled.register import Fact, draw_facts, find_facts, split_of
 from longalign.config import EvalSettings, NeedleSettings
 from longalign.errors import ConfigError
-from longalign.eval.evaluate import readable
+from longalign.eval.evaluate import evaluate, readable
 from longalign.eval.forced import token_shares
-from longalign.eval.needle import depth_grid, needle, score_needle
+from longalign.eval.needle import depth_grid, score_needle
 from tests.eval.endpoint import serve
 
 FACT = Fact("amber crane", "copper tide")
@@ -92,7 +92,7 @@ def test_depths_run_from_start_to_end() -> None:
 
 def test_a_perfect_reader_behind_an_endpoint_scores_one(documents: Path, tmp_path: Path) -> None:
     with serve(say_the_right_entry) as endpoint:
-        got = needle(needle_settings(endpoint.spec, documents), tmp_path)
+        got = evaluate(needle_settings(endpoint.spec, documents), tmp_path)
         assert got["overall"]["accuracy"] == 1.0
         assert got["overall"]["exact_accuracy"] == 1.0
         assert set(got["cells"]) == {"256", "512"}
@@ -105,14 +105,14 @@ def test_a_perfect_reader_behind_an_endpoint_scores_one(documents: Path, tmp_pat
         asked = len(endpoint.seen)
         assert asked == 12
         assert all(body["temperature"] == 0 for body in endpoint.seen)
-        assert needle(needle_settings(endpoint.spec, documents), tmp_path) == got
+        assert evaluate(needle_settings(endpoint.spec, documents), tmp_path) == got
         assert len(endpoint.seen) == asked
     assert json.loads((tmp_path / "results.json").read_text())["overall"] == got["overall"]
 
 
 def test_needles_are_held_out_and_differ_between_cells(documents: Path, tmp_path: Path) -> None:
     with serve(say_the_right_entry) as endpoint:
-        needle(needle_settings(endpoint.spec, documents), tmp_path)
+        evaluate(needle_settings(endpoint.spec, documents), tmp_path)
     rows = read_jsonl(tmp_path / "scores.jsonl")
     names = [fact.name for row in rows for fact in find_facts(row["expected"])]
     values = [fact.value for row in rows for fact in find_facts(row["expected"])]
@@ -122,10 +122,10 @@ def test_needles_are_held_out_and_differ_between_cells(documents: Path, tmp_path
 
 def test_adding_lengths_does_not_change_other_questions(documents: Path, tmp_path: Path) -> None:
     with serve(say_the_right_entry) as endpoint:
-        needle(needle_settings(endpoint.spec, documents, lengths=(512,)), tmp_path / "one")
+        evaluate(needle_settings(endpoint.spec, documents, lengths=(512,)), tmp_path / "one")
         first = {body["messages"][-1]["content"] for body in endpoint.seen}
         endpoint.seen.clear()
-        needle(needle_settings(endpoint.spec, documents, lengths=(256, 512)), tmp_path / "two")
+        evaluate(needle_settings(endpoint.spec, documents, lengths=(256, 512)), tmp_path / "two")
         second = {body["messages"][-1]["content"] for body in endpoint.seen}
     assert first < second
 
@@ -135,7 +135,7 @@ def test_refused_questions_are_counted_and_bound_the_result(documents: Path, tmp
         return 400 if len(body["messages"][-1]["content"]) > 1500 else say_the_right_entry(body)
 
     with serve(refuse_long) as endpoint:
-        got = needle(needle_settings(endpoint.spec, documents), tmp_path)
+        got = evaluate(needle_settings(endpoint.spec, documents), tmp_path)
     short, long = got["by_length"]["256"], got["by_length"]["512"]
     assert (short["failed"], short["accuracy"]) == (0, 1.0)
     assert (long["failed"], long["scored"], long["accuracy"]) == (6, 0, None)
@@ -149,7 +149,7 @@ def test_refused_questions_are_counted_and_bound_the_result(documents: Path, tmp
 def test_a_local_model_is_asked_beyond_its_window_and_that_is_said(
     tiny_model: Path, documents: Path, tmp_path: Path
 ) -> None:
-    got = needle(needle_settings(str(tiny_model), documents, max_new_tokens=4), tmp_path)
+    got = evaluate(needle_settings(str(tiny_model), documents, max_new_tokens=4), tmp_path)
     assert got["length_unit"] == "tokens"
     assert got["model_window_tokens"] == 256
     assert got["by_length"]["512"]["beyond_window"]
@@ -162,13 +162,13 @@ def test_a_local_model_is_asked_beyond_its_window_and_that_is_said(
 
 def test_a_local_run_cut_anywhere_ends_with_the_same_results(tiny_model: Path, documents: Path, tmp_path: Path) -> None:
     settings = needle_settings(str(tiny_model), documents, max_new_tokens=6, batch_tokens=1200)
-    whole = needle(settings, tmp_path / "whole")
+    whole = evaluate(settings, tmp_path / "whole")
     log = (tmp_path / "whole" / "answers.jsonl").read_bytes()
     for kept in (0.2, 0.55, 0.9):
         out = tmp_path / f"cut{kept}"
         out.mkdir()
         (out / "answers.jsonl").write_bytes(log[: int(kept * len(log))])  # a torn last line, as a kill leaves it
-        assert needle(settings, out) == whole
+        assert evaluate(settings, out) == whole
         assert (out / "scores.jsonl").read_bytes() == (tmp_path / "whole" / "scores.jsonl").read_bytes()
 
 
@@ -176,8 +176,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from longalign.config import EvalSettings
-from longalign.eval.needle import needle
-needle(EvalSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
+from longalign.eval.evaluate import evaluate
+evaluate(EvalSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -198,9 +198,9 @@ def test_kill_minus_nine_repeats_no_question(documents: Path, tmp_path: Path) ->
         answered = len(read_jsonl(tmp_path / "killed" / "answers.jsonl"))
         assert 6 <= answered < 24
         time.sleep(0.2)
-        got = needle(settings, tmp_path / "killed")
+        got = evaluate(settings, tmp_path / "killed")
         assert len(endpoint.seen) <= 24 + 2  # at most what was under way when the process died
-        assert got == needle(settings, tmp_path / "whole")
+        assert got == evaluate(settings, tmp_path / "whole")
     assert [row["key"] for row in read_jsonl(tmp_path / "killed" / "scores.jsonl")] == [
         row["key"] for row in read_jsonl(tmp_path / "whole" / "scores.jsonl")
     ]
@@ -208,13 +208,13 @@ def test_kill_minus_nine_repeats_no_question(documents: Path, tmp_path: Path) ->
 
 def test_impossible_lengths_are_refused_before_any_call(documents: Path, tmp_path: Path) -> None:
     with serve(say_the_right_entry) as endpoint, pytest.raises(ConfigError, match="length 40 is too short"):
-        needle(needle_settings(endpoint.spec, documents, lengths=(40,)), tmp_path)
+        evaluate(needle_settings(endpoint.spec, documents, lengths=(40,)), tmp_path)
     assert not endpoint.seen
 
 
 def test_an_endpoint_with_a_tokenizer_is_counted_exactly(tiny_model: Path, documents: Path, tmp_path: Path) -> None:
     with serve(say_the_right_entry) as endpoint:
-        got = needle(needle_settings(endpoint.spec, documents, tokenizer=str(tiny_model)), tmp_path)
+        got = evaluate(needle_settings(endpoint.spec, documents, tokenizer=str(tiny_model)), tmp_path)
     assert got["length_unit"] == "tokens"
     assert got["by_length"]["512"]["realised_tokens"]["max"] <= 512
 
@@ -224,7 +224,7 @@ def test_forced_tokens_agree_with_one_plain_forward_pass(tiny_model: Path, docum
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     settings = needle_settings(str(tiny_model), documents, lengths=(256,), max_new_tokens=2, forced_tokens=True)
-    got = needle(settings, tmp_path)
+    got = evaluate(settings, tmp_path)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
     fact = draw_facts(random_for(0, "needle", "en", "256/0/0"), 4, split="heldout")[0]
     (row,) = [row for row in read_jsonl(tmp_path / "scores.jsonl") if row["key"] == "256/0/0"]
@@ -273,4 +273,4 @@ class Knowing:
 
 def test_endpoints_have_no_forced_tokens(documents: Path, tmp_path: Path) -> None:
     with serve(say_the_right_entry) as endpoint, pytest.raises(ConfigError, match="local model"):
-        needle(needle_settings(endpoint.spec, documents, forced_tokens=True), tmp_path)
+        evaluate(needle_settings(endpoint.spec, documents, forced_tokens=True), tmp_path)

@@ -15,7 +15,8 @@ from longalign.bundled.register import find_facts
 from longalign.bundled.skills import SKILLS, short_rows, split_of
 from longalign.config import EvalSettings, ShortSettings
 from longalign.errors import DataError
-from longalign.eval.short import normalise, short
+from longalign.eval.evaluate import evaluate
+from longalign.eval.short import normalise
 from tests.eval.endpoint import serve
 
 
@@ -95,17 +96,17 @@ def test_a_perfect_and_a_talkative_model(tmp_path: Path) -> None:
     }
     with serve(lambda body: answers[body["messages"][-1]["content"]]) as endpoint:
         settings = EvalSettings(model=endpoint.spec, short=ShortSettings(questions=42))
-        got = short(settings, tmp_path / "right")
+        got = evaluate(settings, tmp_path / "right")
     assert (got["overall"]["accuracy"], got["overall"]["questions"]) == (1.0, 42)
     assert {kind: row["questions"] for kind, row in got["by_kind"].items()} == dict.fromkeys(SKILLS, 6)
     with serve(lambda body: f"It is: {answers[body['messages'][-1]['content']]} I think") as endpoint:
-        got = short(EvalSettings(model=endpoint.spec, short=ShortSettings(questions=42)), tmp_path / "talk")
+        got = evaluate(EvalSettings(model=endpoint.spec, short=ShortSettings(questions=42)), tmp_path / "talk")
     assert (got["overall"]["accuracy"], got["overall"]["contains_accuracy"]) == (0.0, 1.0)
 
 
 def test_failed_questions_stand_beside_the_share(tmp_path: Path) -> None:
     with serve(lambda body: 400 if "Swap" in body["messages"][-1]["content"] else "yes") as endpoint:
-        got = short(EvalSettings(model=endpoint.spec, short=ShortSettings(questions=14)), tmp_path)
+        got = evaluate(EvalSettings(model=endpoint.spec, short=ShortSettings(questions=14)), tmp_path)
     swap = got["by_kind"]["swap"]
     assert (swap["questions"], swap["failed"], swap["accuracy"], swap["low"]) == (2, 2, None, None)
     assert (got["overall"]["scored"], got["overall"]["failed"]) == (12, 2)
@@ -118,7 +119,7 @@ def test_rows_of_ones_own_are_asked_with_their_history(tmp_path: Path) -> None:
     messages = [{"role": role, "content": text} for role, text in talk]
     rows.write_text(json.dumps({"messages": messages, "task": "sums"}) + "\n")
     with serve(lambda body: "four." if len(body["messages"]) == 3 else "lost") as endpoint:
-        got = short(EvalSettings(model=endpoint.spec, short=ShortSettings(rows=str(rows))), tmp_path / "out")
+        got = evaluate(EvalSettings(model=endpoint.spec, short=ShortSettings(rows=str(rows))), tmp_path / "out")
     assert got["by_kind"]["sums"]["accuracy"] == 1.0
 
 
@@ -126,4 +127,4 @@ def test_rows_without_a_reference_are_refused(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("")
     with serve(lambda body: "x") as endpoint, pytest.raises(DataError, match=r"rows\.jsonl"):
-        short(EvalSettings(model=endpoint.spec, short=ShortSettings(rows=str(rows))), tmp_path / "out")
+        evaluate(EvalSettings(model=endpoint.spec, short=ShortSettings(rows=str(rows))), tmp_path / "out")

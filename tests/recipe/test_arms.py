@@ -77,14 +77,14 @@ def test_results_are_means_over_seeds_with_every_seed_and_what_has_no_score() ->
         "2": {"overall": {"accuracy": None, "questions": 10, "failed": 10}},
     }
     by_seed = {"0": 0.5, "1": 0.75, "2": None}
-    assert over_seeds("short", runs) == {"accuracy": 0.625, "by_seed": by_seed, "questions": 30, "failed": 12}
+    assert over_seeds(None, runs) == {"accuracy": 0.625, "by_seed": by_seed, "questions": 30, "failed": 12}
 
 
 def test_needle_results_are_by_length_and_harness_results_by_task() -> None:
     row = {"accuracy": 0.5, "questions": 4}
     untrained = {"None": {"by_length": {"128": row}, "tasks": {"mmlu": row}}}
-    assert over_seeds("needle", untrained) == {"128": row}
-    assert over_seeds("leaderboard", untrained) == {"mmlu": row}
+    assert over_seeds("by_length", untrained) == {"128": row}
+    assert over_seeds("tasks", untrained) == {"mmlu": row}
 
 
 def test_the_table_shows_a_dash_for_what_was_not_measured() -> None:

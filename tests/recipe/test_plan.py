@@ -175,7 +175,7 @@ def test_calls_tokens_and_money_are_counted() -> None:
     assert built["calls"] == 2200  # a call for questions and one for the answer, a tenth rejected
     cost = (built["prompt_tokens"] * 1 + built["completion_tokens"] * 2) / 1e6
     assert built["cost_usd"] == pytest.approx(cost, abs=1e-3)
-    judge = report["eval"]["judge"]["chat"]
+    judge = report["eval"]["judge"]["longbench_chat"]
     assert judge["calls"] == 50 * 2 * report["eval"]["models"]
     assert report["totals"]["cost_usd"] == pytest.approx(built["cost_usd"] + judge["cost_usd"], abs=1e-3)
     unpriced = plan(recipe, "--data.long.price_usd_per_million", "null")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from longalign.config import ChatSettings, EvalSettings, ExtendSettings, NeedleS
 from longalign.core.batching import plan_steps
 from longalign.core.step_plan import save_plan
 from longalign.eval import needle, short
+from longalign.eval.answers import Answer, spend
 from longalign.eval.cases import Case
 from longalign.eval.judge import Judge, describe_judge
-from longalign.eval.judged import score_row, summarize
+from longalign.eval.judged import score_row
+from longalign.eval.judged_figures import summarize
+from longalign.eval.needle_figures import summarize as summarize_needle
 from longalign.eval.rubric import SCALES, rubric
-from longalign.eval.task import Answer, spend
+from longalign.eval.task import kinds
 from longalign.eval.token_view import CharacterView
 from longalign.llm.open import open_model
 from tests.makers.text import filler
@@ -65,7 +69,7 @@ def write_needle(folder: Path, label: str, rates: tuple[float, ...], seed: int |
         rows.append(needle.score_row(item, said))
     with open_stage(folder, "needle", settings=settings, inputs={"model": label}, version=1) as stage:
         results = {"task": "needle", "label": label, "model_seed": seed, "length_unit": "tokens"}
-        results |= {"model_window_tokens": 256 if label == "base" else 2048, **needle.summarize(rows, None)}
+        results |= {"model_window_tokens": 256 if label == "base" else 2048, **asdict(summarize_needle(rows, None))}
         write_scores(folder, rows)
         atomic_write_json(folder / "results.json", results)
         stage.finish(results)
@@ -73,14 +77,16 @@ def write_needle(folder: Path, label: str, rates: tuple[float, ...], seed: int |
 
 def write_short(folder: Path, label: str, rate: float, seed: int | None) -> None:
     settings = EvalSettings(model=label, label=label, short=ShortSettings())
+    skill = short.Short(ShortSettings())
     rows = []
     for row in short_rows(140, seed=0, split="heldout"):
         right = random_for(seed or 0, label, row["id"]).random() < rate
-        rows.append(short.score_row(row, answer(row["id"], row["messages"][1]["content"] if right else "amber")))
+        asked = short.question_of(row, 48)
+        rows.append(skill.row(asked, answer(asked.key, asked.expected if right else "amber")))
     with open_stage(folder, "short", settings=settings, inputs={"model": label}, version=1) as stage:
-        kinds = short.kinds(rows)
-        results = {"task": "short", "label": label, "model_seed": seed, "overall": short.shares(rows)}
-        results["by_kind"] = {kind: short.shares(r for r in rows if r["kind"] == kind) for kind in kinds}
+        names = kinds(rows)
+        results = {"task": "short", "label": label, "model_seed": seed, "overall": asdict(short.shares(rows))}
+        results["by_kind"] = {name: asdict(short.shares(r for r in rows if r["kind"] == name)) for name in names}
         write_scores(folder, rows)
         atomic_write_json(folder / "results.json", results)
         stage.finish(results)
@@ -99,8 +105,8 @@ def write_chat(folder: Path, label: str, mean: float) -> None:
         rows.append(score_row(case, answer(f"{n}", f"I think {n}."), verdicts, judge, 0))
     with open_stage(folder, "chat", settings=settings, inputs={"model": label}, version=1) as stage:
         results = {"task": "chat", "label": label, "model_seed": None, "cases": "builtin (simulated)"}
-        results |= summarize(rows, judge.rubrics)
-        results |= {"judge": describe_judge(judge, list(verdicts.values()), rows), "spend": spend([])}
+        results |= asdict(summarize(rows, judge.rubrics))
+        results |= {"judge": asdict(describe_judge(judge, list(verdicts.values()), rows)), "spend": asdict(spend([]))}
         write_scores(folder, rows)
         atomic_write_json(folder / "results.json", results)
         stage.finish(results)

@@ -1,4 +1,4 @@
-"""The verbs of `longalign eval`. Other keys of a part and of `EvalSettings` may follow each as `--key value`."""
+"""The verbs of `longalign eval`. Other keys of a task and of `EvalSettings` may follow each as `--key value`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,24 @@ def eval_needle(
     as_json: Json = False,
 ) -> None:
     """Needle retrieval over lengths x depths."""
-    part = {"lengths": lengths and whole_numbers(lengths), "depths": depths, "needles": needles}
-    run_eval(context, "needle", model, part | {"haystack": haystack, "seed": seed}, out, as_json)
+    own = {"lengths": lengths and whole_numbers(lengths), "depths": depths, "needles": needles}
+    run_eval(context, "needle", model, own | {"haystack": haystack, "seed": seed}, out, as_json)
 
 
-@app.command("chat", **EXTRA, help="LongBench-Chat: answers over long documents, judged twice.")
+@app.command("run", **EXTRA)
+def eval_run(
+    context: typer.Context,
+    task: Annotated[str, typer.Option("--task", help="name of a task, or my_package.my_task:MyTask")],
+    out: Out,
+    model: Model = None,
+    as_json: Json = False,
+) -> None:
+    """Any task: of this package, of an installed one, or your own (docs/guide/extend-it.md)."""
+    run_eval(context, task, model, {}, out, as_json)
+
+
+@app.command("longbench-chat", **EXTRA, help="LongBench-Chat: answers over long documents, judged twice.")
+@app.command("chat", **EXTRA, help="Earlier name of longbench-chat.", hidden=True)
 @app.command("longbench", **EXTRA, help="LongBench: questions and summaries, judged twice.")
 @app.command("mt-bench", **EXTRA, help="MT-Bench: short questions of two turns, judged twice.")
 def eval_judged(
@@ -50,9 +63,9 @@ def eval_judged(
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
-    """The judged parts: one command for each."""
-    part = {"cases": cases, "references": references, "few_shots": few_shots, "judge": judge, "seed": seed}
-    run_eval(context, str(context.info_name).replace("-", "_"), model, part, out, as_json)
+    """The judged tasks: one command for each."""
+    own = {"cases": cases, "references": references, "few_shots": few_shots, "judge": judge, "seed": seed}
+    run_eval(context, str(context.info_name).replace("-", "_"), model, own, out, as_json)
 
 
 @app.command("short", **EXTRA)
@@ -85,7 +98,7 @@ def eval_leaderboard(
 def eval_judge(
     context: typer.Context,
     out: Annotated[Path | None, typer.Option("--out", help="folder to write to")] = None,
-    scored: Annotated[Path | None, typer.Option("--scored", help="folder of a finished `eval chat`")] = None,
+    scored: Annotated[Path | None, typer.Option("--scored", help="folder of a finished judged task")] = None,
     human: Annotated[Path | None, typer.Option("--human", help="people's scores of it: .jsonl of key, score")] = None,
     cases: Annotated[str | None, typer.Option("--cases", help="cases with human-scored examples")] = None,
     few_shots: FewShots = None,
@@ -119,16 +132,18 @@ def eval_compare(
 
 
 def run_eval(
-    context: typer.Context, name: str, model: str | None, part: dict[str, Any], out: Path, as_json: bool
+    context: typer.Context, name: str, model: str | None, own: dict[str, Any], out: Path, as_json: bool
 ) -> None:
-    """One part of the eval stage; other keys of the part and of EvalSettings may follow as `--key value`."""
+    """One task; other keys of its settings and of EvalSettings may follow as `--key value`."""
     from longalign.config import EvalSettings
     from longalign.config.load import nest, parse_overrides
     from longalign.eval.evaluate import evaluate
+    from longalign.eval.registry import RESERVED, as_settings
 
-    outer = {key: value for key, value in parse_overrides(context.args).items() if key in EvalSettings.model_fields}
-    inner = {key: value for key, value in parse_overrides(context.args).items() if key not in outer}
-    values = {name: given(part) | nest(inner)} | outer | given({"model": model})
+    typed = parse_overrides(context.args)
+    common = {key: value for key, value in typed.items() if key in RESERVED}
+    inner = {key: value for key, value in typed.items() if key not in common}
+    values = as_settings(name, given(own) | nest(inner)) | common | given({"model": model})
     show(evaluate(settings(EvalSettings, None, values), out), as_json)
 
 

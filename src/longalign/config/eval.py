@@ -1,11 +1,12 @@
-"""Settings of stage `eval` and its parts."""
+"""Settings of stage `eval` and of the tasks (evaluations) of this package."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
+from longalign.base.decides import EXECUTION, REPORTING
 from longalign.config.base import Settings
 
 
@@ -39,7 +40,7 @@ class ChatSettings(Settings):
     """Judged answers, LongBench-Chat's way: open questions, each answer judged twice (paper section 4.2)."""
 
     cases: tuple[str, ...] = Field(
-        (), description="LongBench-Chat, LongCite, LongBench or MT-Bench files; `chat` alone has built-in ones"
+        (), description="LongBench-Chat, LongCite, LongBench or MT-Bench files; `longbench_chat` has built-in ones"
     )
     references: str | None = Field(None, description="MT-Bench: reference answers (reference_answer/gpt-4.jsonl)")
     few_shots: str | None = Field(None, description="human-scored examples, aligned with the cases (few_shots.json)")
@@ -52,9 +53,13 @@ class ChatSettings(Settings):
     judge: str = Field("offline", description="`offline`, `openai:MODEL@BASE_URL`, or `anthropic:MODEL`")
     judge_prompt: str | None = Field(None, description="judge prompt of your own, or LongBench-Chat's prompt_fs.txt")
     judge_max_new_tokens: int = Field(512, gt=0, description="cap of one verdict")
-    judge_concurrency: int = Field(8, gt=0, description="verdicts asked for at once")
-    judge_price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")
-    judge_max_cost_usd: float | None = Field(None, ge=0, description="stop judging before spending more")
+    judge_concurrency: int = Field(8, gt=0, description="verdicts asked for at once", json_schema_extra=EXECUTION)
+    judge_price_usd_per_million: tuple[float, float] | None = Field(
+        None, description="price of input, output tokens", json_schema_extra=EXECUTION
+    )
+    judge_max_cost_usd: float | None = Field(
+        None, ge=0, description="stop judging before spending more", json_schema_extra=EXECUTION
+    )
     scorings: int = Field(2, gt=0, description="times each answer is judged; examples are shuffled each time")
     max_new_tokens: int = Field(1024, gt=0, description="cap of one answer")
     window: int | None = Field(
@@ -73,42 +78,66 @@ class LeaderboardSettings(Settings):
     limit: int | None = Field(
         None, gt=0, description="only so many questions of each task: for trials, not for results"
     )
-    batch_size: int = Field(8, gt=0, description="sequences a batch")
+    batch_size: int = Field(8, gt=0, description="sequences a batch", json_schema_extra=EXECUTION)
     dtype: str = Field("auto", description="precision the model is loaded in")
     include_path: str | None = Field(None, description="folder of task files of your own")
     seed: int = Field(0, ge=0, description="of every random choice of the stage")
 
 
 class EvalSettings(Settings):
-    """Stage `eval`: which parts run on which model."""
+    """Stage `eval`: which tasks run on which model."""
 
     model: str = Field(
         "builtin:tiny-base", description="model directory, hub id, `openai:MODEL@BASE_URL` or `anthropic:MODEL`"
     )
-    label: str | None = Field(None, description="what tables call the model; default: its directory or name")
+    label: str | None = Field(
+        None, description="what tables call the model; default: its directory or name", json_schema_extra=REPORTING
+    )
     model_seed: int | None = Field(
-        None, description="seed the model was trained with; models of one label are averaged"
+        None,
+        description="seed the model was trained with; models of one label are averaged",
+        json_schema_extra=REPORTING,
     )
     tokenizer: str | None = Field(None, description="tokenizer for an endpoint; default: characters / 4, stated")
     chat_template: str | None = Field(
         None, description="Jinja file that renders conversations; default: the tokenizer's own (base models have none)"
     )
-    batch_tokens: int = Field(16384, gt=0, description="prompt tokens a local model takes at once")
-    concurrency: int = Field(8, gt=0, description="calls under way at once (endpoints)")
-    price_usd_per_million: tuple[float, float] | None = Field(None, description="price of input, output tokens")
-    max_cost_usd: float | None = Field(None, ge=0, description="stop asking the model before spending more")
+    batch_tokens: int = Field(
+        16384, gt=0, description="prompt tokens a local model takes at once", json_schema_extra=EXECUTION
+    )
+    concurrency: int = Field(8, gt=0, description="calls under way at once (endpoints)", json_schema_extra=EXECUTION)
+    price_usd_per_million: tuple[float, float] | None = Field(
+        None, description="price of input, output tokens", json_schema_extra=EXECUTION
+    )
+    max_cost_usd: float | None = Field(
+        None, ge=0, description="stop asking the model before spending more", json_schema_extra=EXECUTION
+    )
     trust_remote_code: bool = Field(False, description="run code that ships with the model; only if you trust it")
     needle: NeedleSettings | None = Field(None, description="needles over lengths and depths")
     short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
-    chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")
+    longbench_chat: ChatSettings | None = Field(
+        None,
+        description="LongBench-Chat, or built-in cases of its kind; earlier called `chat`, which is read as well",
+        validation_alias=AliasChoices("longbench_chat", "chat"),
+    )
     longbench: ChatSettings | None = Field(None, description="LongBench's questions and summaries")
     mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
     leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
+    tasks: dict[str, dict[str, Any] | None] = Field(
+        {}, description="tasks of your own: name -> its settings, and `task`: my_package.my_task:MyTask"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reject_two_names(cls, values: Any) -> Any:
+        if isinstance(values, dict) and {"chat", "longbench_chat"} <= values.keys():
+            raise ValueError("chat is the earlier name of longbench_chat; give longbench_chat alone")
+        return values
 
     @model_validator(mode="after")
     def _require_cases(self) -> EvalSettings:
-        for part in ("longbench", "mt_bench"):
-            judged: ChatSettings | None = getattr(self, part)
+        for name in ("longbench", "mt_bench"):
+            judged: ChatSettings | None = getattr(self, name)
             if judged is not None and not judged.cases:
-                raise ValueError(f"{part} needs `cases`, the files of its questions; only chat has built-in ones")
+                raise ValueError(f"{name} needs `cases`, the files of its questions; only longbench_chat has its own")
         return self

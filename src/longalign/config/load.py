@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import AliasChoices, ValidationError
+from pydantic.fields import FieldInfo
 
 from longalign.config import RunSettings, Settings
 from longalign.errors import ConfigError, nearest
@@ -155,10 +156,16 @@ def _settings_at(cls: type[Settings], path: Sequence[str]) -> type[Settings]:
     """The settings class that a path of keys leads to; mapping keys such as set names are passed over."""
     current = cls
     for part in path:
-        field = current.model_fields.get(part)
+        field = next((f for name, f in current.model_fields.items() if part == name or part in _aliases(f)), None)
         nested = _settings_in(field.annotation) if field else None
         current = nested or current
     return current
+
+
+def _aliases(field: FieldInfo) -> list[str]:
+    """Earlier names of a setting."""
+    choices = field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else []
+    return [str(choice) for choice in choices]
 
 
 def _settings_in(annotation: Any) -> type[Settings] | None:

@@ -1,12 +1,11 @@
-"""Judged questions: LongBench-Chat, its LongCite variant, LongBench, MT-Bench, our own.
+"""Judged questions: what a case is, and those about a document: LongBench-Chat, its LongCite variant, LongBench, ours.
 
-Users fetch the public files themselves; nothing of them ships here. Read forms, by the fields of a row:
+Users fetch the public files themselves; nothing of them ships here. Read forms, by the fields of a row (turns of a
+conversation are read in mt_bench.py):
 
     LongBench-Chat   idx, prompt (document and question), query, answer          few_shots.json by idx - 1
     LongCite         idx, dataset, query, context, answer [list], few_shot_scores [{answer, score}]
     LongBench        input, context, answers [list], dataset, language, _id
-    MT-Bench         question_id, category, turns [list], reference [list] or null; answers of a stronger model in
-                     reference_answer/*.jsonl: question_id, choices[0].turns
     ours             key, prompt, query, reference, and optionally dataset, language, rubric, document, examples
 """
 
@@ -14,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -57,77 +56,47 @@ class Case:
     follows: str | None = None
 
 
-def read_cases(
-    paths: Sequence[Path],
-    few_shots: Path | None = None,
-    rubric: Literal["auto", "chat", "qa", "summary"] = "auto",
-    references: Path | None = None,
-) -> list[Case]:
+RowReader = Callable[[Path, str, int, Mapping[str, Any]], list[Case]]
+"""(file, what its keys begin with, number of the row, row) -> the cases of a row. `DataError` names what is wrong."""
+
+
+def read_cases(paths: Sequence[Path], read_row: RowReader) -> list[Case]:
     """Cases of .json (list) or .jsonl files; of several files, keys start with the file's name.
 
     `DataError` names file, row and field of what cannot be used.
     """
-    shots = _rows(few_shots) if few_shots else None
-    if shots is not None and not all(isinstance(entry, list) for entry in shots):
-        raise DataError(f"{few_shots}: expected a list of lists of {{answer, score}}, one list a case")
-    written = _written_references(references) if references else {}
     cases: list[Case] = []
     for path in paths:
         prefix = f"{path.stem}/" if len(paths) > 1 else ""
-        for number, row in enumerate(_rows(path), start=1):
+        for number, row in enumerate(read_rows(path), start=1):
             if not isinstance(row, dict):
                 raise DataError(f"{path}: case {number} is not an object")
-            if "turns" in row:
-                cases += _turns(f"{path}: case {number}", prefix, row, written)
-            else:
-                cases.append(_case(path, prefix, number, row, shots, rubric))
+            cases += read_row(path, prefix, number, row)
     keys = Counter(case.key for case in cases)
     if doubled := next((key for key, count in keys.items() if count > 1), None):
         raise DataError(f"{paths[0]}: key {doubled!r} occurs more than once; answers are stored by key")
     return cases
 
 
-def _turns(where: str, prefix: str, row: Mapping[str, Any], written: Mapping[str, Sequence[str]]) -> list[Case]:
-    """The turns of one MT-Bench question, each a case that follows the one before."""
-    turns, name = row["turns"], str(row.get("question_id") or row.get("key") or "")
-    if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) and turn for turn in turns):
-        raise DataError(f"{where}: field `turns` must be a list of texts")
-    if not name:
-        raise DataError(f"{where}: field `question_id` is missing")
-    references = written.get(name) or row.get("reference") or []
-    if not isinstance(references, list) or not all(isinstance(text, str) for text in references):
-        raise DataError(f"{where}: field `reference` must be a list of texts, one a turn")
-    language = str(row.get("language") or ("zh" if CJK.search(turns[0]) else "en"))
-    keys = [f"{prefix}{name}.{number}" for number in range(1, len(turns) + 1)]
-    return [
-        Case(
-            key,
-            prompt=turn,
-            query=turn,
-            reference=references[number] if number < len(references) else "",
-            dataset=f"turn {number + 1}",
-            language=language,
-            rubric="dialogue",
-            document=f"{prefix}{name}",
-            category=str(row.get("category") or ""),
-            follows=keys[number - 1] if number else None,
-        )
-        for number, (key, turn) in enumerate(zip(keys, turns, strict=True))
-    ]
+def document_rows(
+    few_shots: Path | None = None, rubric: Literal["auto", "chat", "qa", "summary"] = "auto"
+) -> RowReader:
+    """Reads questions about a document, each a case of its own; `few_shots` holds a list of examples for each."""
+    shots = read_rows(few_shots) if few_shots else None
+    if shots is not None and not all(isinstance(entry, list) for entry in shots):
+        raise DataError(f"{few_shots}: expected a list of lists of {{answer, score}}, one list a case")
+
+    def read_row(path: Path, prefix: str, number: int, row: Mapping[str, Any]) -> list[Case]:
+        if "turns" in row:
+            raise DataError(f"{path}: has `turns`, as MT-Bench's questions; use `eval mt-bench`")
+        return [_case(path, prefix, number, row, shots, rubric)]
+
+    return read_row
 
 
-def _written_references(path: Path) -> dict[str, Sequence[str]]:
-    """Reference answers by question: MT-Bench's answer files."""
-    found: dict[str, Sequence[str]] = {}
-    for number, row in enumerate(_rows(path), start=1):
-        try:
-            found[str(row["question_id"])] = [str(turn) for turn in row["choices"][0]["turns"]]
-        except (KeyError, IndexError, TypeError):
-            raise DataError(f"{path}: row {number} has no `question_id` and `choices[0].turns`") from None
-    return found
-
-
-def _case(path: Path, prefix: str, number: int, row: dict[str, Any], shots: Sequence[Any] | None, rubric: str) -> Case:
+def _case(
+    path: Path, prefix: str, number: int, row: Mapping[str, Any], shots: Sequence[Any] | None, rubric: str
+) -> Case:
     where = f"{path}: case {number}"
     dataset = str(row.get("dataset") or ("longbench-chat" if "idx" in row else path.stem))
     name = _rubric(where, row, dataset, rubric)
@@ -204,7 +173,8 @@ def _examples(
     return tuple(examples)
 
 
-def _rows(path: Path) -> list[Any]:
+def read_rows(path: Path) -> list[Any]:
+    """The entries of a .json (list) or .jsonl file, at least one."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -5,17 +5,17 @@ Means of separate runs are never compared: a pair shares the question, and most 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from longalign.base.files import atomic_write_json, random_for, read_jsonl
 from longalign.core.stats import PairedComparison, holm, mcnemar_p, paired_comparison
 from longalign.errors import DataError, RunError
+from longalign.eval.registry import TASKS, current_name, find_task, first_name
+from longalign.eval.results import RESULTS, SCORES, Compared, Row, read_results
 from longalign.eval.rubric import SCALES
-from longalign.eval.task import JUDGED_PARTS, RESULTS, SCORES
 
 ALPHA = 0.05
 
@@ -27,13 +27,14 @@ def compare(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
     scored are left out and counted.
     """
     first, second = _results(a), _results(b)
-    if first["task"] != second["task"]:
+    if current_name(first["task"]) != current_name(second["task"]):
         raise DataError(f"{a} holds `{first['task']}` and {b} holds `{second['task']}`; compare the same task")
     pairs, left_out = pair_up(read_jsonl(a / SCORES), read_jsonl(b / SCORES))
     if not pairs:
         raise DataError(f"{a} and {b} have no scored question in common; evaluate both with the same settings")
-    groups = {"all": pairs} | _groups(first["task"], pairs)
-    compared = {name: compare_pairs(first["task"], rows, name) for name, rows in groups.items()}
+    how = compared_by(second)
+    groups = {"all": pairs} | _groups(how, pairs)
+    compared = {name: compare_pairs(how, rows, first["task"], name) for name, rows in groups.items()}
     many = [name for name in compared if name != "all"]
     for name, p in zip(many, holm([compared[name]["p"] for name in many]) if many else [], strict=True):
         compared[name]["p_holm"] = p
@@ -51,9 +52,15 @@ def compare(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
     return result
 
 
-def pair_up(
-    a: Sequence[dict[str, Any]], b: Sequence[dict[str, Any]]
-) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], int]:
+def compared_by(results: Mapping[str, Any]) -> Compared:
+    """How rows of these results are compared: as the file says, or, where it is older than that, as its task does."""
+    if "compared" in results:
+        return Compared(**results["compared"])
+    name = current_name(results["task"])
+    return find_task(name).compared if name in TASKS else Compared()
+
+
+def pair_up(a: Sequence[Row], b: Sequence[Row]) -> tuple[list[tuple[Row, Row]], int]:
     """Rows of the same question that both models have scored, and how many questions were left out.
 
     Question and document must agree too: keys alone would pair different questions of differently seeded runs.
@@ -71,12 +78,12 @@ def pair_up(
     return pairs, len(keys) - len(pairs)
 
 
-def compare_pairs(task: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], name: str) -> dict[str, Any]:
-    """The comparison of one group: exact McNemar for right or wrong, sign flips (of whole documents) for grades."""
+def compare_pairs(how: Compared, pairs: Sequence[tuple[Row, Row]], task: str, name: str) -> dict[str, Any]:
+    """The comparison of one group: exact McNemar for right or wrong, sign flips (of whole clusters) for grades."""
     mixed = len({a.get("rubric") for a, _ in pairs}) > 1
-    x, y = ([value_of(task, row, mixed) for row in side] for side in zip(*pairs, strict=True))
-    clusters = [a["document"] for a, _ in pairs] if task in JUDGED_PARTS else None
-    got: PairedComparison = paired_comparison(x, y, random_for(0, "compare", task, name), clusters)
+    x, y = ([value_of(how, row, mixed) for row in side] for side in zip(*pairs, strict=True))
+    clusters = [a[how.cluster] for a, _ in pairs] if how.cluster else None
+    got: PairedComparison = paired_comparison(x, y, random_for(0, "compare", first_name(task), name), clusters)
     out = asdict(got)
     graded = any(value not in (0, 1) for value in (*x, *y))
     out["p"] = got.sign_flip_p if graded else mcnemar_p(got.losses, got.wins)
@@ -85,19 +92,13 @@ def compare_pairs(task: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any
     return out
 
 
-def value_of(task: str, row: dict[str, Any], mixed_scales: bool = False) -> float:
+def value_of(how: Compared, row: Row, mixed_scales: bool = False) -> float:
     """One question's figure: 1 for right, or the rating (0-100 of its scale where scales are mixed)."""
-    score = row["score"]
-    if task == "needle":
-        return float(score["value"])
-    if task == "leaderboard":
-        return float(score)
-    if task == "short":
-        return float(score["exact"])
+    value = how.value(row)
     if mixed_scales:
         low, high = SCALES[row["rubric"]]
-        return 100 * (float(score) - low) / (high - low)
-    return float(score)
+        return 100 * (value - low) / (high - low)
+    return value
 
 
 def statement(got: PairedComparison, p: float) -> str:
@@ -126,18 +127,17 @@ def sentences(result: dict[str, Any]) -> list[str]:
     return lines + [f"  careful: {warning}" for warning in result["warnings"]]
 
 
-def _groups(task: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
-    field = {"needle": "length", "short": "kind", "leaderboard": "kind"}.get(task, "dataset")
-    names = dict.fromkeys(a[field] for a, _ in pairs)
+def _groups(how: Compared, pairs: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
+    names = dict.fromkeys(a[how.group] for a, _ in pairs)
     if len(names) < 2:
         return {}
-    return {f"{field} {name}": [(a, b) for a, b in pairs if a[field] == name] for name in names}
+    return {f"{how.group} {name}": [(a, b) for a, b in pairs if a[how.group] == name] for name in names}
 
 
 def _warnings(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """Differences that make scores incomparable."""
     found = []
-    if a["task"] in JUDGED_PARTS:
+    if "judge" in a and "judge" in b:
         for field, what in (("model", "judged by different judges"), ("prompt_hash", "judged with different prompts")):
             if a["judge"][field] != b["judge"][field]:
                 found.append(what)
@@ -159,8 +159,10 @@ def _detectable(got: PairedComparison) -> str:
 def _results(folder: Path) -> dict[str, Any]:
     path = folder / RESULTS
     if not path.exists():
-        raise RunError(f"{folder}: no {RESULTS} here; give the folder of one finished task (for example RUN/eval/chat)")
-    results = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+        raise RunError(
+            f"{folder}: no {RESULTS} here; give the folder of one finished task (for example RUN/eval/needle)"
+        )
+    results = read_results(path)
     if "task" not in results:
         raise RunError(f"{folder}: holds several tasks; name one of its folders, for example {folder / 'needle'}")
     return results

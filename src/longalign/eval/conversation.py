@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from longalign.eval.answers import Answer, Item
 from longalign.eval.cases import Case
 from longalign.eval.subject import Subject
-from longalign.eval.task import Answer, Item
 from longalign.llm.base import Message
 
 Fit = Callable[[str, Sequence[Message]], tuple[str, int] | None]

@@ -1,168 +1,112 @@
-"""The eval stage: the parts that are set, on one model.
-
-What an evaluation asks, how long its prompts are, and what its judge costs: from settings, before any model runs.
-"""
+"""The eval stage: one runner for every task on one model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import create_model
 
-from longalign.base.files import atomic_write_json, random_for
-from longalign.config import ChatSettings, EvalSettings
-from longalign.core.text import CHARACTERS_PER_TOKEN
+from longalign.base.files import atomic_write_json, atomic_write_text
+from longalign.base.stage import StageRun, open_stage, read_manifest
+from longalign.config import EvalSettings
 from longalign.errors import ConfigError
-from longalign.eval.judged import chat
-from longalign.eval.leaderboard import leaderboard
-from longalign.eval.needle import needle
-from longalign.eval.short import short
-from longalign.eval.task import JUDGED_PARTS, RESULTS
-from longalign.llm.open import is_endpoint
-
-PARTS: dict[str, Callable[[EvalSettings, Path], dict[str, Any]]] = {
-    "needle": needle,
-    "short": short,
-    "chat": chat,
-    "longbench": partial(chat, part="longbench"),
-    "mt_bench": partial(chat, part="mt_bench"),
-    "leaderboard": leaderboard,
-}
+from longalign.eval.registry import EARLIER_NAMES, TASKS, current_name, find_task, tasks_of
+from longalign.eval.results import RESULTS, SCORES, Row, TaskResults
+from longalign.eval.subject import model_fingerprint
+from longalign.eval.task import Task
 
 
 def evaluate(settings: EvalSettings, out: Path) -> dict[str, Any]:
-    """Run the parts that are set. One part writes into `out` itself; several into `out/needle`, `out/short`, ...,
-    and then `out/results.json` holds `{part: results}`."""
-    wanted = [name for name in PARTS if getattr(settings, name) is not None]
+    """Run the tasks that are set. One task writes into `out` itself; several into `out/needle`, `out/short`, ...,
+    and then `out/results.json` holds `{task: results}`."""
+    wanted = tasks_of(settings)
     if not wanted:
-        raise ConfigError(f"nothing to evaluate: set at least one of {', '.join(f'eval.{name}' for name in PARTS)}")
+        raise ConfigError(
+            f"nothing to evaluate: set at least one of {', '.join(f'eval.{name}' for name in TASKS)} or eval.tasks"
+        )
     if len(wanted) == 1:
-        results = PARTS[wanted[0]](settings, out)
-        return results | {"text": readable(results)}
-    parts = {name: PARTS[name](settings, out / name) for name in wanted}
-    atomic_write_json(out / RESULTS, parts)
-    return parts | {"text": "\n\n".join(readable(results) for results in parts.values())}
+        results = run_task(wanted[0], settings, out)
+        return results | {"text": "\n".join(wanted[0].lines(results))}
+    found = {task.name: run_task(task, settings, task_folder(out, task.name)) for task in wanted}
+    atomic_write_json(out / RESULTS, found)
+    return found | {"text": "\n\n".join("\n".join(task.lines(found[task.name])) for task in wanted)}
+
+
+def run_task(task: Task[Any], settings: EvalSettings, out: Path) -> dict[str, Any]:
+    """One task as a stage: `answers.jsonl`, `scores.jsonl` and `results.json` in `out`; returns the results.
+
+    The stage stays open while failures may pass (server down, money cap). `label` and `model_seed` of the settings are
+    written into finished results too.
+    """
+    inputs = {"model": model_fingerprint(settings), **task.reads().fingerprints()}
+    name, own = stage_name(out, task.name), one_task(settings, task)
+    with open_stage(out, name, settings=own, inputs=inputs, version=task.version) as stage:
+        if stage.done:
+            return _named_anew(stage, settings)
+        task.check()
+        measured = task.measure(settings, out)
+        results = TaskResults(
+            task=task.name,
+            title=task.title,
+            label=settings.label or measured.model.model,
+            model_seed=settings.model_seed,
+            compared=task.compared,
+            measured=measured,
+        ).to_file()
+        write_rows(out / SCORES, measured.rows)
+        atomic_write_json(out / RESULTS, results)
+        return results if measured.waiting else stage.finish(results)
+
+
+def one_task(settings: EvalSettings, task: Task[Any]) -> EvalSettings:
+    """The settings with one task only, so that another task's settings do not enter its fingerprint.
+
+    A task that `EvalSettings` has no key for gets one, so that its settings are validated, and count, like all others.
+    """
+    none: dict[str, Any] = {"tasks": {}, **dict.fromkeys(TASKS.keys() & EvalSettings.model_fields.keys())}
+    if task.name in EvalSettings.model_fields:
+        return settings.model_copy(update={**none, task.name: task.settings})
+    fields: dict[str, Any] = {task.name: (type(task.settings) | None, None)}
+    cls = create_model("EvalSettings", __base__=EvalSettings, **fields)
+    common = {name: getattr(settings, name) for name in EvalSettings.model_fields if name not in none}
+    return cls(**common, **{task.name: task.settings})
+
+
+def task_folder(out: Path, name: str) -> Path:
+    """Where one of several tasks lies; work that lies under an earlier name of the task stays there."""
+    before = [out / old for old, new in EARLIER_NAMES.items() if new == name and (out / old).is_dir()]
+    return before[0] if before and not (out / name).exists() else out / name
+
+
+def stage_name(out: Path, name: str) -> str:
+    """What the stage in a folder is called: the task's name, or the earlier one that the folder has already."""
+    manifest = read_manifest(out)
+    written = str(manifest["stage"]) if manifest else name
+    return written if current_name(written) == name else name
+
+
+def write_rows(path: Path, rows: Any) -> None:
+    """One line of JSON a row."""
+    lines: list[Row] = list(rows)
+    atomic_write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines))
 
 
 def readable(results: dict[str, Any]) -> str:
-    """The results of one part as a few lines for a person."""
-    writers = {"needle": _needle_lines, "short": _short_lines, "leaderboard": _leaderboard_lines}
-    return "\n".join(writers.get(results["task"], _judged_lines)(results))
+    """The results of a task as a few lines for a person."""
+    return "\n".join(find_task(results["task"]).lines(results))
 
 
-def _needle_lines(results: dict[str, Any]) -> list[str]:
-    lines = [f"needle retrieval of {results['label']} (95% Wilson intervals; lengths in {results['length_unit']})"]
-    lines.append(f"{'length':>8} {'value right':>24} {'name right':>11} {'questions':>10} {'failed':>7}")
-    for length, row in results["by_length"].items():
-        share = _interval(row["accuracy"], row["low"], row["high"])
-        name = "-" if row["accuracy"] is None else f"{row['name_accuracy']:.2f}"
-        lines.append(f"{length:>8} {share:>24} {name:>11} {row['questions']:>10} {row['failed']:>7}")
-    return lines + [f"note: {note}" for note in results["notes"]]
-
-
-def _short_lines(results: dict[str, Any]) -> list[str]:
-    row = results["overall"]
-    lines = [f"short skills of {results['label']}: {_interval(row['accuracy'], row['low'], row['high'])} exactly right"]
-    lines += [f"{kind:>12} {_interval(r['accuracy'], r['low'], r['high'])}" for kind, r in results["by_kind"].items()]
-    return lines + ([f"note: {row['failed']} of {row['questions']} have no answer"] if row["failed"] else [])
-
-
-def _judged_lines(results: dict[str, Any]) -> list[str]:
-    row, judge = results["overall"], results["judge"]
-    scale = f" on {row['scale'][0]}-{row['scale'][1]}" if row["scale"] else " of 100"
-    mean = ("mean", "low", "high") if row["scale"] else ("share", "share_low", "share_high")
-    lines = [f"{results['task']} score of {results['label']}: {_interval(*(row[name] for name in mean))}{scale}"]
-    for name, group in results.get("by_category", {}).items():
-        lines.append(f"{name or 'other':>20} {_interval(*(group[field] for field in mean))}")
-    lines.append(f"cases: {results['cases']}; judge: {judge['model']}, {judge['scorings']} scorings each")
-    missing = f"{row['failed']} without an answer, {row['unscored']} without a readable verdict"
-    return [*lines, f"{row['scored']} of {row['questions']} questions scored ({missing})"]
-
-
-def _leaderboard_lines(results: dict[str, Any]) -> list[str]:
-    lines = [f"lm-evaluation-harness {results['harness']} on {results['label']}"]
-    for name, row in results["tasks"].items():
-        figures = _interval(row["accuracy"], row["low"], row["high"])
-        lines.append(f"{name:>16} {figures} {row['metric']}, {row['shots']} shots, {row['questions']} questions")
-    return lines + ([f"note: only the first {results['limit']} questions of each task"] if results["limit"] else [])
-
-
-def _interval(estimate: float | None, low: float | None, high: float | None) -> str:
-    if estimate is None:
-        return "nothing scored"
-    return f"{estimate:.3f}" if low is None or high is None else f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
-
-
-ASSUMED = {"chat": (50, (10_000, 100_000)), "longbench": (200, (2_000, 32_000)), "mt_bench": (160, (50, 1_000))}
-"""Questions of one file and tokens of their prompts, for files that are not here yet."""
-JUDGE_PROMPT_TOKENS = 640
-"""Question, reference, three examples and the answer: about 32,000 a pass over LongBench-Chat's 50 (the paper)."""
-JUDGE_NEW_TOKENS = 100
-SHORT_PROMPT_TOKENS = 100
-
-
-def plan_eval(settings: EvalSettings, *, models: int, window: int) -> dict[str, Any]:
-    """Questions, prompt tokens and judge calls of all parts that are set, over `models` models.
-
-    `prompt_lengths` (left out of reports) holds the tokens of one model's prompts; `judge`, by judged part, has
-    `cost_usd` None without a price. Files of cases that are not here yet count as `ASSUMED`, and notes say so.
-    """
-    lengths = prompt_lengths(settings, window)
-    parts = {
-        name: {"questions": len(found) * models, "prompt_tokens": int(found.sum()) * models}
-        for name, found in lengths.items()
-    }
-    judged = {name: part for name in JUDGED_PARTS if (part := getattr(settings, name)) is not None}
-    judge = {name: judging(part, len(lengths[name]) * models) for name, part in judged.items()}
-    notes = []
-    for name, part in judged.items():
-        questions, (shortest, longest) = ASSUMED[name]
-        if absent := [path for path in part.cases if not Path(path).exists()]:
-            others = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-            taken = f"taken for {questions} questions of {shortest:,}-{longest:,} tokens{' each' if others else ''}"
-            notes.append(f"{absent[0]}{others}: not here yet, {taken}")
-    if settings.leaderboard:
-        notes.append("eval.leaderboard: lm-evaluation-harness fetches its own tasks; not counted here")
-    return {"models": models, "parts": parts, "judge": judge, "notes": notes, "prompt_lengths": lengths}
-
-
-def prompt_lengths(settings: EvalSettings, window: int) -> dict[str, NDArray[np.int64]]:
-    """Tokens of the prompts that one model is given, by part."""
-    found = {}
-    if needle := settings.needle:
-        found["needle"] = np.repeat(np.array(needle.lengths), needle.depths * needle.needles)
-    if short := settings.short:
-        found["short"] = np.full(short.questions, SHORT_PROMPT_TOKENS)
-    for name in JUDGED_PARTS:
-        if (part := getattr(settings, name)) is not None:
-            found[name] = np.minimum(_case_tokens(name, part), (part.window or window) - part.max_new_tokens)
-    return found
-
-
-def judging(chat: ChatSettings, answers: int) -> dict[str, Any]:
-    """Calls, tokens and money of judging that many answers."""
-    calls = answers * chat.scorings
-    prompt, new = calls * JUDGE_PROMPT_TOKENS, calls * JUDGE_NEW_TOKENS
-    price = chat.judge_price_usd_per_million if is_endpoint(chat.judge) else (0.0, 0.0)
-    cost = None if price is None else round((prompt * price[0] + new * price[1]) / 1e6, 4)
-    return {"judge": chat.judge, "calls": calls, "prompt_tokens": prompt, "completion_tokens": new, "cost_usd": cost}
-
-
-def _case_tokens(name: str, part: ChatSettings) -> NDArray[np.int64]:
-    if not part.cases:
-        return np.full(part.questions, part.case_tokens)
-    questions, tokens = ASSUMED[name]
-    found = []
-    for path in part.cases:
-        if Path(path).exists():
-            from longalign.eval.cases import read_cases
-
-            cases = read_cases([Path(path)], None, part.rubric)
-            found.append(np.array([len(case.prompt) // CHARACTERS_PER_TOKEN for case in cases]))
-        else:
-            found.append(random_for(0, "cases that are not here", path).integers(*tokens, questions))
-    return np.concatenate(found)
+def _named_anew(stage: StageRun, settings: EvalSettings) -> dict[str, Any]:
+    """The results of a finished stage under the label and seed that are asked for now; nothing is asked again."""
+    results = stage.summary
+    label = settings.label or results.get("model", results["label"])
+    if (label, settings.model_seed) == (results["label"], results["model_seed"]):
+        return results
+    results = results | {"label": label, "model_seed": settings.model_seed}
+    atomic_write_json(stage.folder / RESULTS, results)
+    stage.manifest["summary"] = results
+    stage.manifest["settings"] |= {"label": settings.label, "model_seed": settings.model_seed}
+    stage.save()
+    return results

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from longalign.config import ChatSettings
+from longalign.eval.answers import Answer, Item, Spend, ask, spend
 from longalign.eval.cases import Case
 from longalign.eval.conversation import transcript
 from longalign.eval.rubric import SCALES, Rubric, RubricName, judge_prompt, read_verdict, rubric, shuffled
-from longalign.eval.task import Answer, Item, ask, spend
 from longalign.llm.base import LanguageModel, close_model
 from longalign.llm.open import check_model, is_endpoint, open_model
 
@@ -92,18 +92,37 @@ def judge_answers(judge: Judge, cases: Sequence[Case], answers: Mapping[str, Ans
     return ask(judge.model, items, log, label="verdicts", batch_tokens=BATCH_TOKENS, unit="verdict")
 
 
-def describe_judge(judge: Judge, verdicts: Sequence[Answer], scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a score depends on besides the answer: judge, wording, examples, and what it cost."""
+@dataclass(frozen=True, kw_only=True)
+class JudgeFacts:
+    """What a score depends on besides the answer: judge, wording, examples, and what it cost.
+
+    `temperature` is None where an endpoint takes none but its own. `unreadable` counts verdicts with a text that says
+    no rating, `failed` those without a text.
+    """
+
+    model: str
+    reported_models: list[str]
+    prompt_hash: dict[str, str]
+    scorings: int
+    temperature: float | None
+    verdicts: int
+    unreadable: int
+    failed: int
+    spend: Spend
+
+
+def describe_judge(judge: Judge, verdicts: Sequence[Answer], scores: Sequence[dict[str, Any]]) -> JudgeFacts:
+    """The judge and its verdicts, for results."""
     used = sorted({row["rubric"] for row in scores})
     ratings = [rating for row in scores if row["answer"] is not None for rating in row["ratings"]]
-    return {
-        "model": judge.model.name,
-        "reported_models": sorted({verdict.model for verdict in verdicts if verdict.model}),
-        "prompt_hash": {name: judge.rubrics[name].prompt_hash for name in used},
-        "scorings": judge.scorings,
-        "temperature": None if any(verdict.own_temperature for verdict in verdicts) else 0.0,
-        "verdicts": len(ratings),
-        "unreadable": sum(rating is None for rating in ratings) - sum(v.text is None for v in verdicts),
-        "failed": sum(verdict.text is None for verdict in verdicts),
-        "spend": spend(verdicts),
-    }
+    return JudgeFacts(
+        model=judge.model.name,
+        reported_models=sorted({verdict.model for verdict in verdicts if verdict.model}),
+        prompt_hash={name: judge.rubrics[name].prompt_hash for name in used},
+        scorings=judge.scorings,
+        temperature=None if any(verdict.own_temperature for verdict in verdicts) else 0.0,
+        verdicts=len(ratings),
+        unreadable=sum(rating is None for rating in ratings) - sum(v.text is None for v in verdicts),
+        failed=sum(verdict.text is None for verdict in verdicts),
+        spend=spend(verdicts),
+    )

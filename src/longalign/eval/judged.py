@@ -1,50 +1,87 @@
-"""Judged answers: LongBench-Chat, LongBench's questions and summaries, MT-Bench's turns (paper section 4.2).
+"""Judged tasks: a model answers, a judge rates (paper section 4.2). LongBench-Chat, LongBench and MT-Bench are such.
 
 The model gets document and question; what its window cannot hold is cut out of the middle, with room left for the
 answer. The judge scores each answer several times, its examples in another order each time; ratings are averaged.
 An unreadable verdict is missing, not zero: it is counted, and bounds say what it could change.
-
-Ratings to scores: means with intervals clustered by document, and what missing verdicts could change.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from longalign.base.files import atomic_write_json, atomic_write_text
-from longalign.base.stage import open_stage
+import numpy as np
+from numpy.typing import NDArray
+
+from longalign.base.files import random_for
 from longalign.config import ChatSettings, EvalSettings
-from longalign.core.stats import mean_interval
-from longalign.data.source import documents_fingerprint
-from longalign.errors import ConfigError, DataError
-from longalign.eval.builtin_cases import builtin_cases
-from longalign.eval.cases import Case, read_cases
+from longalign.core.text import CHARACTERS_PER_TOKEN
+from longalign.errors import ConfigError
+from longalign.eval.answers import ANSWERS, VERDICTS, Answer, passing_failures, spend
+from longalign.eval.cases import Case, RowReader, document_rows, read_cases
 from longalign.eval.conversation import ask_in_turns
-from longalign.eval.judge import Judge, check_judge, describe_judge, judge_answers, open_judge
-from longalign.eval.needle import DEFAULT_HAYSTACK, read_texts
-from longalign.eval.rubric import Rubric, RubricName
-from longalign.eval.subject import Subject, alone, files_fingerprint, model_fingerprint, open_subject
-from longalign.eval.task import ANSWERS, RESULTS, SCORES, VERDICTS, Answer, JudgedPart, passing_failures, spend
+from longalign.eval.judge import Judge, JudgeFacts, check_judge, describe_judge, judge_answers, open_judge
+from longalign.eval.judged_figures import JudgedFigures, summarize
+from longalign.eval.results import Compared, Measured
+from longalign.eval.subject import Subject, open_subject
+from longalign.eval.task import Cost, JudgeCost, Reads, Task, interval_text
 from longalign.eval.token_view import cut_middle
 from longalign.llm.base import Message
+from longalign.llm.open import is_endpoint
 
-VERSION = 1
+JUDGE_PROMPT_TOKENS = 640
+"""Question, reference, three examples and the answer: about 32,000 a pass over LongBench-Chat's 50 (the paper)."""
+JUDGE_NEW_TOKENS = 100
 
 
-def chat(settings: EvalSettings, out: Path, part: JudgedPart = "chat") -> dict[str, Any]:
-    """Stage `part`: answers, verdicts, scores and results in `out`; returns the results."""
-    wanted: ChatSettings = getattr(settings, part) or ChatSettings()
-    settings = alone(settings, part, wanted)
-    inputs = {"model": model_fingerprint(settings), **_inputs(wanted)}
-    with open_stage(out, part, settings=settings, inputs=inputs, version=VERSION) as stage:
-        if stage.done:
-            return stage.summary
-        check_judge(wanted)
-        cases = load_cases(wanted, part)
-        with open_subject(settings, out) as subject:
+@dataclass(frozen=True)
+class AssumedCases:
+    """What a file that is not here yet is taken to hold, to plan with: questions, and tokens of their prompts."""
+
+    questions: int
+    tokens: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedResults(JudgedFigures):
+    """The figures, where the cases came from, and the judge."""
+
+    cases: str
+    judge: JudgeFacts
+
+
+class JudgedTask(Task[ChatSettings]):
+    """A task whose answers a judge rates. Subclasses name themselves and say how their files are read."""
+
+    settings_class = ChatSettings
+    compared = Compared(group="dataset", cluster="document")
+    assumed: ClassVar[AssumedCases] = AssumedCases(100, (1_000, 10_000))
+
+    def reads(self) -> Reads:
+        wanted = self.settings
+        one = {"few_shots": wanted.few_shots, "references": wanted.references, "judge_prompt": wanted.judge_prompt}
+        return Reads({"cases": wanted.cases, **{key: [path] for key, path in one.items() if path}})
+
+    def check(self) -> None:
+        check_judge(self.settings)
+
+    def cases(self) -> list[Case]:
+        """The questions. Raises `DataError` for files of another kind."""
+        if not self.settings.cases:
+            raise ConfigError(f"eval.{self.name} needs `cases`, the files of its questions")
+        return read_cases([Path(name) for name in self.settings.cases], self.row_reader())
+
+    def row_reader(self) -> RowReader:
+        """How a row of the files is read; the default: a question about a document."""
+        few_shots = self.settings.few_shots
+        return document_rows(Path(few_shots) if few_shots else None, self.settings.rubric)
+
+    def measure(self, model: EvalSettings, out: Path) -> Measured:
+        wanted = self.settings
+        cases = self.cases()
+        with open_subject(model, out) as subject:
             answers, cut_tokens = ask_in_turns(
                 subject,
                 cases,
@@ -54,40 +91,67 @@ def chat(settings: EvalSettings, out: Path, part: JudgedPart = "chat") -> dict[s
             )
         with open_judge(wanted, out) as judge:
             verdicts = judge_answers(judge, cases, answers, out / VERDICTS)
-        scores = [score_row(case, answers[case.key], verdicts, judge, cut_tokens[case.key]) for case in cases]
-        results = {
-            "task": part,
-            "label": settings.label or subject.model.name,
-            "model_seed": settings.model_seed,
-            **subject.describe(),
-            "cases": ", ".join(wanted.cases) or scores[0]["dataset"],
-            **summarize(scores, judge.rubrics),
-            "judge": describe_judge(judge, list(verdicts.values()), scores),
-            "spend": spend(list(answers.values())),
-        }
-        atomic_write_text(out / SCORES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scores))
-        atomic_write_json(out / RESULTS, results)
-        waiting = passing_failures(answers) + passing_failures(verdicts)
-        return results if waiting else stage.finish(results)
+        rows = [score_row(case, answers[case.key], verdicts, judge, cut_tokens[case.key]) for case in cases]
+        figures = JudgedResults(
+            **vars(summarize(rows, judge.rubrics)),
+            cases=", ".join(wanted.cases) or rows[0]["dataset"],
+            judge=describe_judge(judge, list(verdicts.values()), rows),
+        )
+        return Measured(
+            rows=rows,
+            figures=figures,
+            model=subject.facts,
+            spend=spend(list(answers.values())),
+            waiting=passing_failures(answers) + passing_failures(verdicts),
+        )
 
+    def cost(self, window: int) -> Cost:
+        """Files of cases that are not here yet count as `assumed`, and a note says so."""
+        wanted = self.settings
+        tokens_N = np.minimum(self._case_tokens(), (wanted.window or window) - wanted.max_new_tokens)
+        absent = [path for path in wanted.cases if not Path(path).exists()]
+        if not absent:
+            return Cost(tokens_N)
+        (shortest, longest), others = self.assumed.tokens, len(absent) - 1
+        files = f"{absent[0]}{f' and {others} more' if others else ''}"
+        taken = f"{self.assumed.questions} questions of {shortest:,}-{longest:,} tokens{' each' if others else ''}"
+        return Cost(tokens_N, (f"{files}: not here yet, taken for {taken}",))
 
-def load_cases(settings: ChatSettings, part: JudgedPart = "chat") -> list[Case]:
-    """The user's cases, or built-in ones over held-out text. Raises `DataError` for those of another part."""
-    if settings.cases:
-        cases = cases_of(settings)
-        if part == "mt_bench" and (odd := next((case for case in cases if case.rubric != "dialogue"), None)):
-            raise DataError(f"{', '.join(settings.cases)}: case {odd.key} has no `turns`; it is none of MT-Bench's")
-        if part != "mt_bench" and any(case.rubric == "dialogue" for case in cases):
-            raise DataError(f"{', '.join(settings.cases)}: has `turns`, as MT-Bench's questions; use `eval mt-bench`")
-        return cases
-    texts = read_texts(_documents(settings))
-    return builtin_cases(texts, count=settings.questions, tokens=settings.case_tokens, seed=settings.seed)
+    def judge_cost(self, answers: int) -> JudgeCost:
+        """Calls, tokens and money of judging that many answers."""
+        wanted = self.settings
+        calls = answers * wanted.scorings
+        prompt, new = calls * JUDGE_PROMPT_TOKENS, calls * JUDGE_NEW_TOKENS
+        price = wanted.judge_price_usd_per_million if is_endpoint(wanted.judge) else (0.0, 0.0)
+        cost = None if price is None else round((prompt * price[0] + new * price[1]) / 1e6, 4)
+        return JudgeCost(wanted.judge, calls, prompt, new, cost)
 
+    def _case_tokens(self) -> NDArray[np.int64]:
+        """Tokens of the prompts, before they are cut to the window."""
+        wanted = self.settings
+        if not wanted.cases:
+            return np.full(wanted.questions, wanted.case_tokens)
+        found = []
+        for path in wanted.cases:
+            if Path(path).exists():
+                cases = read_cases([Path(path)], self.row_reader())
+                found.append(np.array([len(case.prompt) // CHARACTERS_PER_TOKEN for case in cases]))
+            else:
+                rng = random_for(0, "cases that are not here", path)
+                found.append(rng.integers(*self.assumed.tokens, self.assumed.questions))
+        return np.concatenate(found)
 
-def cases_of(settings: ChatSettings) -> list[Case]:
-    """The cases in the user's files."""
-    few_shots, references = (Path(name) if name else None for name in (settings.few_shots, settings.references))
-    return read_cases([Path(name) for name in settings.cases], few_shots, settings.rubric, references)
+    @classmethod
+    def lines(cls, results: Mapping[str, Any]) -> list[str]:
+        row, judge = results["overall"], results["judge"]
+        scale = f" on {row['scale'][0]}-{row['scale'][1]}" if row["scale"] else " of 100"
+        mean = ("mean", "low", "high") if row["scale"] else ("share", "share_low", "share_high")
+        lines = [f"{cls.name} score of {results['label']}: {interval_text(*(row[name] for name in mean))}{scale}"]
+        for name, group in results.get("by_category", {}).items():
+            lines.append(f"{name or 'other':>20} {interval_text(*(group[field] for field in mean))}")
+        lines.append(f"cases: {results['cases']}; judge: {judge['model']}, {judge['scorings']} scorings each")
+        missing = f"{row['failed']} without an answer, {row['unscored']} without a readable verdict"
+        return [*lines, f"{row['scored']} of {row['questions']} questions scored ({missing})"]
 
 
 def fit(
@@ -125,21 +189,6 @@ def fit(
         keep -= excess
 
 
-def _inputs(settings: ChatSettings) -> dict[str, str]:
-    named = {
-        "cases": settings.cases,
-        "few_shots": [settings.few_shots],
-        "references": [settings.references],
-        "judge_prompt": [settings.judge_prompt],
-    }
-    read = {name: files_fingerprint([path for path in paths if path]) for name, paths in named.items() if any(paths)}
-    return read if settings.cases else read | {"documents": documents_fingerprint(_documents(settings))}
-
-
-def _documents(settings: ChatSettings) -> Sequence[str]:
-    return settings.documents or (DEFAULT_HAYSTACK["en"],)
-
-
 def score_row(
     case: Case, answer: Answer, verdicts: Mapping[str, Answer], judge: Judge, cut_tokens: int
 ) -> dict[str, Any]:
@@ -165,59 +214,3 @@ def score_row(
         "worst": sum(r if r is not None else scale.low for r in ratings) / len(ratings),
         "best": sum(r if r is not None else scale.high for r in ratings) / len(ratings),
     }
-
-
-def summarize(scores: Sequence[dict[str, Any]], rubrics: Mapping[RubricName, Rubric]) -> dict[str, Any]:
-    """Means with t-intervals clustered by document, over all and by group."""
-
-    def groups(field: str) -> dict[str, Any]:
-        names = dict.fromkeys(row[field] for row in scores)
-        return {name: mean_score([r for r in scores if r[field] == name], rubrics) for name in names}
-
-    by_category = groups("category")
-    return {
-        "overall": mean_score(scores, rubrics),
-        "by_dataset": groups("dataset"),
-        "by_language": groups("language"),
-        **({"by_category": by_category} if any(by_category) else {}),
-    }
-
-
-def mean_score(rows: Iterable[dict[str, Any]], rubrics: Mapping[RubricName, Rubric]) -> dict[str, Any]:
-    """Counts, mean and interval of a group. `mean` is on the judge's scale (null where scales are mixed),
-    `share` on 0-100. `worst` and `best`: the mean if every missing rating were the lowest or the highest."""
-    rows = list(rows)
-    scored = [row for row in rows if row["score"] is not None]
-    scales = {row["rubric"] for row in rows}
-    scale = rubrics[scales.pop()] if len(scales) == 1 else None
-    out: dict[str, Any] = {
-        "questions": len(rows),
-        "failed": sum(row["answer"] is None for row in rows),
-        "unscored": sum(row["answer"] is not None and row["score"] is None for row in rows),
-        "scored": len(scored),
-        "cut": sum(row["cut_tokens"] > 0 for row in rows),
-        "scale": [scale.low, scale.high] if scale else None,
-    }
-
-    def mean_of(field: str) -> float:
-        return sum(rubrics[row["rubric"]].share(row[field]) for row in rows) / len(rows)
-
-    out |= {"worst_share": round(mean_of("worst"), 4), "best_share": round(mean_of("best"), 4)}
-    if not scored:
-        return out | {"mean": None, "low": None, "high": None, "share": None, "share_low": None, "share_high": None}
-    documents = [row["document"] for row in scored]
-    plain = mean_interval([row["score"] for row in scored], documents)
-    share = mean_interval([rubrics[row["rubric"]].share(row["score"]) for row in scored], documents)
-    return out | {
-        "documents": len(set(documents)),
-        "mean": _round(plain.estimate) if scale else None,
-        "low": _round(plain.low) if scale else None,
-        "high": _round(plain.high) if scale else None,
-        "share": _round(share.estimate),
-        "share_low": _round(share.low),
-        "share_high": _round(share.high),
-    }
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)

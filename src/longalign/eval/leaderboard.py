@@ -7,61 +7,91 @@ here. Each task is run once and kept; scores are stored question by question, so
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from longalign.base.files import atomic_write_json, atomic_write_text
-from longalign.base.stage import open_stage
+from longalign.base.files import atomic_write_json
 from longalign.config import EvalSettings, LeaderboardSettings
 from longalign.core.stats import mean_interval
 from longalign.errors import ConfigError, ModelError
-from longalign.eval.subject import alone, files_fingerprint, model_fingerprint, resolve
-from longalign.eval.task import RESULTS, SCORES
+from longalign.eval.results import Compared, Measured, ModelFacts, Row, rounded
+from longalign.eval.subject import resolve
+from longalign.eval.task import Cost, Reads, Task, shown
 from longalign.llm.open import is_endpoint
 
-VERSION = 1
 METRICS = {"arc_challenge": "acc_norm", "hellaswag": "acc_norm", "truthfulqa_mc2": "acc", "mmlu": "acc"}
 USUAL_METRICS = ("acc_norm", "acc", "exact_match")
 
 
-def leaderboard(settings: EvalSettings, out: Path) -> dict[str, Any]:
-    """Stage `leaderboard`: one file of raw scores a task, `scores.jsonl` and `results.json`; returns the results.
+@dataclass(frozen=True, kw_only=True)
+class HarnessTask:
+    """One task of the harness: mean of its metric over questions with a t-interval. `shots`: examples shown."""
 
-    Raises `ConfigError` for endpoints (they give no likelihoods of given answers) and without the extra.
-    """
-    wanted = settings.leaderboard or LeaderboardSettings()
-    settings = alone(settings, "leaderboard", wanted)
-    if is_endpoint(settings.model) or settings.model.startswith("offline"):
-        raise ConfigError("the leaderboard tasks need likelihoods of given answers; use a local model directory")
-    inputs = {"model": model_fingerprint(settings)}
-    if wanted.include_path:
-        inputs["tasks"] = files_fingerprint([wanted.include_path])
-    with open_stage(out, "leaderboard", settings=settings, inputs=inputs, version=VERSION) as stage:
-        if stage.done:
-            return stage.summary
-        rows: list[dict[str, Any]] = []
+    metric: str
+    shots: int | None
+    questions: int
+    accuracy: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardResults:
+    """The harness's tasks, its version, and the limit on questions (None: all of them)."""
+
+    harness: str
+    limit: int | None
+    tasks: dict[str, HarnessTask]
+
+
+class Leaderboard(Task[LeaderboardSettings]):
+    """Task `leaderboard`: each task of the harness is run once and its raw scores kept in a file of its own."""
+
+    name = "leaderboard"
+    title = "lm-evaluation-harness"
+    settings_class = LeaderboardSettings
+    compared = Compared()
+    listed = "tasks"
+
+    def reads(self) -> Reads:
+        return Reads(files={"include_path": [self.settings.include_path] if self.settings.include_path else []})
+
+    def measure(self, model: EvalSettings, out: Path) -> Measured:
+        """Raises `ConfigError` for endpoints (they give no likelihoods of given answers) and without the extra."""
+        wanted = self.settings
+        if is_endpoint(model.model) or model.model.startswith("offline"):
+            raise ConfigError("the leaderboard tasks need likelihoods of given answers; use a local model directory")
+        rows: list[Row] = []
         for name, shots in wanted.tasks.items():
             kept = out / f"{name.replace('/', '-')}.json"
             if not kept.exists():
-                atomic_write_json(kept, run_task(settings, wanted, name, shots))
+                atomic_write_json(kept, run_harness(model, wanted, name, shots))
             rows += json.loads(kept.read_text(encoding="utf-8"))
-        results = {
-            "task": "leaderboard",
-            "label": settings.label or Path(resolve(settings.model)).name,
-            "model_seed": settings.model_seed,
-            "harness": harness_version(),
-            "limit": wanted.limit,
-            "tasks": {
+        figures = LeaderboardResults(
+            harness=harness_version(),
+            limit=wanted.limit,
+            tasks={
                 name: tally([row for row in rows if row["kind"] == name], shots) for name, shots in wanted.tasks.items()
             },
-        }
-        atomic_write_text(out / SCORES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        atomic_write_json(out / RESULTS, results)
-        return stage.finish(results)
+        )
+        return Measured(rows=rows, figures=figures, model=ModelFacts(Path(resolve(model.model)).name))
+
+    def cost(self, window: int) -> Cost:
+        return Cost(notes=("eval.leaderboard: lm-evaluation-harness fetches its own tasks; not counted here",))
+
+    @classmethod
+    def lines(cls, results: Mapping[str, Any]) -> list[str]:
+        lines = [f"lm-evaluation-harness {results['harness']} on {results['label']}"]
+        for name, row in results["tasks"].items():
+            asked = f"{row['metric']}, {row['shots']} shots, {row['questions']} questions"
+            lines.append(f"{name:>16} {shown(row)} {asked}")
+        limit = results["limit"]
+        return lines + ([f"note: only the first {limit} questions of each task"] if limit else [])
 
 
-def run_task(settings: EvalSettings, wanted: LeaderboardSettings, name: str, shots: int | None) -> list[dict[str, Any]]:
+def run_harness(model: EvalSettings, wanted: LeaderboardSettings, name: str, shots: int | None) -> list[Row]:
     """One row a question: `{key, question (hash), kind, metric, score}`."""
     try:
         from lm_eval import simple_evaluate
@@ -79,8 +109,8 @@ def run_task(settings: EvalSettings, wanted: LeaderboardSettings, name: str, sho
         found = simple_evaluate(
             model="hf",
             model_args={
-                "pretrained": resolve(settings.model),
-                "trust_remote_code": settings.trust_remote_code,
+                "pretrained": resolve(model.model),
+                "trust_remote_code": model.trust_remote_code,
                 "dtype": wanted.dtype,
             },
             tasks=[name],
@@ -120,17 +150,17 @@ def rows_of(name: str, part: str, samples: Sequence[dict[str, Any]]) -> list[dic
     return rows
 
 
-def tally(rows: Sequence[dict[str, Any]], shots: int | None) -> dict[str, Any]:
+def tally(rows: Sequence[Row], shots: int | None) -> HarnessTask:
     """Mean over questions with a t-interval."""
     interval = mean_interval([row["score"] for row in rows])
-    return {
-        "metric": rows[0]["metric"],
-        "shots": shots,
-        "questions": len(rows),
-        "accuracy": round(interval.estimate, 6),
-        "low": None if interval.low is None else round(interval.low, 6),
-        "high": None if interval.high is None else round(interval.high, 6),
-    }
+    return HarnessTask(
+        metric=rows[0]["metric"],
+        shots=shots,
+        questions=len(rows),
+        accuracy=round(interval.estimate, 6),
+        low=rounded(interval.low),
+        high=rounded(interval.high),
+    )
 
 
 def harness_version() -> str:

@@ -11,38 +11,37 @@ was tuned on; one number would hide which of the two was lost.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from longalign.base.files import atomic_write_json, atomic_write_text, random_for
+from longalign.base.files import random_for
 from longalign.base.progress import Progress
-from longalign.base.stage import open_stage
 from longalign.bundled.register import Fact, draw_facts, find_facts
-from longalign.config import EvalSettings, NeedleSettings
-from longalign.data.source import documents_fingerprint, read_documents
+from longalign.config import NeedleSettings
+from longalign.data.source import read_documents
 from longalign.errors import ConfigError
+from longalign.eval.answers import Answer
 from longalign.eval.haystack import Haystack, hide
-from longalign.eval.subject import Subject, alone, model_fingerprint, open_subject
-from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, mean_of, passing_failures, spend, tally
+from longalign.eval.needle_figures import NeedleFigures, summarize
+from longalign.eval.results import Compared, ModelFacts, Row
+from longalign.eval.subject import Subject
+from longalign.eval.task import Cost, ExactTask, Question, Reads, shown
 from longalign.eval.token_view import TokenView
 
-VERSION = 1
 DEFAULT_HAYSTACK = {"en": "builtin:python-docs-heldout", "zh": "builtin:chinese-heldout"}
 HAYSTACKS_OF_TEXT = 4  # read documents until they could fill the longest prompt this many times
 
 
-@dataclass(frozen=True)
-class NeedleItem:
+@dataclass(frozen=True, kw_only=True)
+class NeedleItem(Question):
     """One question, where its needle stands, and what else was there to be found."""
 
-    item: Item
     length: int
     depth: float
     prompt_tokens: int
@@ -52,34 +51,61 @@ class NeedleItem:
     others: tuple[Fact, ...]
 
 
-def needle(settings: EvalSettings, out: Path) -> dict[str, Any]:
-    """Stage `needle`: writes `answers.jsonl`, `scores.jsonl` and `results.json` into `out`, returns the results."""
-    wanted = settings.needle or NeedleSettings()
-    settings = alone(settings, "needle", wanted)
-    haystack = wanted.haystack or (DEFAULT_HAYSTACK[wanted.language],)
-    inputs = {"model": model_fingerprint(settings), "haystack": documents_fingerprint(haystack)}
-    with open_stage(out, "needle", settings=settings, inputs=inputs, version=VERSION) as stage:
-        if stage.done:
-            return stage.summary
-        with open_subject(settings, out) as subject:
-            items = needle_items(wanted, read_texts(haystack), subject.view)
-            answers = subject.ask([i.item for i in items], out / ANSWERS, "needle")
-            forced = _forced(wanted, subject, items, out)
-        scores = [score_row(item, answers[item.item.key], forced.get(item.item.key)) for item in items]
-        results = {
-            "task": "needle",
-            "label": settings.label or subject.model.name,
-            "model_seed": settings.model_seed,
-            **subject.describe(),
-            "haystack": list(haystack),
-            "language": wanted.language,
-            "distractors": wanted.distractors,
-            **summarize(scores, subject.window),
-            "spend": spend(list(answers.values())),
-        }
-        atomic_write_text(out / SCORES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scores))
-        atomic_write_json(out / RESULTS, results)
-        return results if passing_failures(answers) else stage.finish(results)
+@dataclass(frozen=True, kw_only=True)
+class NeedleResults(NeedleFigures):
+    """The figures, and what was asked."""
+
+    haystack: list[str]
+    language: str
+    distractors: int
+
+
+class Needle(ExactTask[NeedleSettings, NeedleItem]):
+    """Task `needle`. Token accuracies are kept in `forced.jsonl`."""
+
+    name = "needle"
+    title = "Needle"
+    settings_class = NeedleSettings
+    compared = Compared(figure="score.value", group="length")
+    listed = "by_length"
+
+    def reads(self) -> Reads:
+        return Reads(documents={"haystack": self.haystack})
+
+    @property
+    def haystack(self) -> Sequence[str]:
+        """The documents that needles are hidden in."""
+        return self.settings.haystack or (DEFAULT_HAYSTACK[self.settings.language],)
+
+    def questions(self, view: TokenView) -> list[NeedleItem]:
+        return needle_items(self.settings, read_texts(self.haystack), view)
+
+    def readings(self, questions: Sequence[NeedleItem], subject: Subject, out: Path) -> dict[str, dict[str, float]]:
+        return _forced(self.settings, subject, questions, out)
+
+    def row(self, question: NeedleItem, answer: Answer, reading: dict[str, float] | None = None) -> Row:
+        return score_row(question, answer, reading)
+
+    def summarise(self, rows: Sequence[Row], model: ModelFacts) -> NeedleResults:
+        return NeedleResults(
+            **vars(summarize(rows, model.model_window_tokens)),
+            haystack=list(self.haystack),
+            language=self.settings.language,
+            distractors=self.settings.distractors,
+        )
+
+    def cost(self, window: int) -> Cost:
+        wanted = self.settings
+        return Cost(np.repeat(np.array(wanted.lengths), wanted.depths * wanted.needles))
+
+    @classmethod
+    def lines(cls, results: Mapping[str, Any]) -> list[str]:
+        lines = [f"needle retrieval of {results['label']} (95% Wilson intervals; lengths in {results['length_unit']})"]
+        lines.append(f"{'length':>8} {'value right':>24} {'name right':>11} {'questions':>10} {'failed':>7}")
+        for length, row in results["by_length"].items():
+            name = "-" if row["accuracy"] is None else f"{row['name_accuracy']:.2f}"
+            lines.append(f"{length:>8} {shown(row):>24} {name:>11} {row['questions']:>10} {row['failed']:>7}")
+        return lines + [f"note: {note}" for note in results["notes"]]
 
 
 def read_texts(paths: Sequence[str]) -> Iterator[str]:
@@ -117,9 +143,18 @@ def _item(
     stream = haystack.stream(rng, length)
     prompt = hide(view, stream, length, facts[0], depth, facts[1:], rng.random(settings.distractors).tolist())
     others = tuple(fact for fact in find_facts(prompt.content) if fact.name != facts[0].name)
-    item = Item(key, ({"role": "user", "content": prompt.content},), settings.max_new_tokens)
     return NeedleItem(
-        item, length, depth, prompt.length_tokens, prompt.needle_token, prompt.repeats_text, facts[0], others
+        key=key,
+        messages=({"role": "user", "content": prompt.content},),
+        expected=facts[0].sentence,
+        max_new_tokens=settings.max_new_tokens,
+        length=length,
+        depth=depth,
+        prompt_tokens=prompt.length_tokens,
+        needle_token=prompt.needle_token,
+        repeats_text=prompt.repeats_text,
+        needle=facts[0],
+        others=others,
     )
 
 
@@ -133,16 +168,16 @@ def _forced(
         raise ConfigError("needle.forced_tokens needs the logits of a local model; leave it out for endpoints")
     from longalign.eval.forced import FORCED, forced_accuracy
 
-    questions = [(item.item.key, item.item.messages, item.needle) for item in items]
+    questions = [(item.key, item.messages, item.needle) for item in items]
     found = forced_accuracy(subject.model, questions, out / FORCED)
     return {key: {"name": row.name, "value": row.value} for key, row in found.items()}
 
 
-def score_row(item: NeedleItem, answer: Answer, forced: dict[str, float] | None = None) -> dict[str, Any]:
+def score_row(item: NeedleItem, answer: Answer, forced: dict[str, float] | None = None) -> Row:
     """One line of `scores.jsonl`: the question, what was said, what of it is right; null where there is no answer."""
     score = None if answer.text is None else asdict(score_needle(answer.text, item.needle, item.others))
     return {
-        "key": item.item.key,
+        "key": item.key,
         "length": item.length,
         "depth": item.depth,
         "prompt_tokens": item.prompt_tokens,
@@ -150,66 +185,12 @@ def score_row(item: NeedleItem, answer: Answer, forced: dict[str, float] | None 
         "needle_token": item.needle_token,
         "repeats_text": item.repeats_text,
         "question": item.needle.question,
-        "expected": item.needle.sentence,
+        "expected": item.expected,
         "answer": answer.text,
         "failure": answer.failure,
         "score": score,
         "forced": forced,
     }
-
-
-def summarize(scores: Sequence[dict[str, Any]], window: int | None) -> dict[str, Any]:
-    """Cells {length: {depth: ...}}, totals by length, and notes on what limits them."""
-    lengths = sorted({row["length"] for row in scores})
-    depths = sorted({row["depth"] for row in scores})
-    cells = {
-        str(length): {
-            f"{depth:g}": cell(r for r in scores if (r["length"], r["depth"]) == (length, depth)) for depth in depths
-        }
-        for length in lengths
-    }
-    by_length = {}
-    for length in lengths:
-        rows = [row for row in scores if row["length"] == length]
-        by_length[str(length)] = {
-            **cell(rows),
-            "realised_tokens": _spread(rows, "prompt_tokens"),
-            "reported_tokens": _spread(rows, "reported_prompt_tokens"),
-            "beyond_window": None if window is None else length > window,
-        }
-    return {"cells": cells, "by_length": by_length, "overall": cell(scores), "notes": _notes(scores, by_length, window)}
-
-
-def cell(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Counts and shares of a group of questions. Failed ones are left out of shares, and bound them."""
-    rows = list(rows)
-    scored = [row["score"] for row in rows if row["score"] is not None]
-    forced = [row["forced"] for row in rows if row.get("forced")]
-    out = tally([score["value"] for score in scored], len(rows))
-    out["worst"], out["best"] = (round((out["right"] + n) / len(rows), 6) for n in (0, out["failed"]))
-    for part in ("name", "value", "exact"):
-        out[f"{part}_accuracy"] = mean_of(scored, part)
-    for part in ("name_words", "value_words"):
-        out[part] = mean_of(scored, part)
-    for part in ("name", "value"):
-        out[f"forced_{part}"] = mean_of(forced, part)
-    return out
-
-
-def _spread(rows: Sequence[dict[str, Any]], field: str) -> dict[str, float] | None:
-    values = [row[field] for row in rows if row[field] is not None]
-    return {"min": min(values), "mean": round(sum(values) / len(values), 1), "max": max(values)} if values else None
-
-
-def _notes(scores: Sequence[dict[str, Any]], by_length: dict[str, Any], window: int | None) -> list[str]:
-    notes = []
-    if beyond := [length for length, row in by_length.items() if row["beyond_window"]]:
-        notes.append(f"lengths {', '.join(beyond)} exceed the model's window of {window} tokens; asked anyway")
-    if failed := sum(row["score"] is None for row in scores):
-        notes.append(f"{failed} of {len(scores)} questions have no answer and are left out of the shares")
-    if any(row["repeats_text"] for row in scores):
-        notes.append("the haystack is shorter than some prompts, so text repeats in them")
-    return notes
 
 
 WORD = re.compile(r"\w+")

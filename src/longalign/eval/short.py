@@ -6,54 +6,78 @@ last assistant turn is the reference). Same questions for every model, so differ
 
 from __future__ import annotations
 
-import json
 import unicodedata
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from longalign.base.files import atomic_write_json, atomic_write_text
-from longalign.base.stage import open_stage
+import numpy as np
+
 from longalign.bundled.skills import short_rows
-from longalign.config import EvalSettings, ShortSettings
+from longalign.config import ShortSettings
 from longalign.data.source import read_rows
 from longalign.errors import DataError
-from longalign.eval.subject import alone, files_fingerprint, model_fingerprint, open_subject
-from longalign.eval.task import ANSWERS, RESULTS, SCORES, Answer, Item, mean_of, passing_failures, spend, tally
+from longalign.eval.results import Compared, ModelFacts, Row, Tally, mean_of, tally
+from longalign.eval.task import Cost, ExactTask, Question, Reads, kinds, shown
+from longalign.eval.token_view import TokenView
 
-VERSION = 1
 ENDINGS = " .。!！"
+PROMPT_TOKENS = 100
+"""About as long as the generator's prompts are; only to plan with."""
 
 
-def short(settings: EvalSettings, out: Path) -> dict[str, Any]:
-    """Stage `short`: writes `answers.jsonl`, `scores.jsonl` and `results.json` into `out`, returns the results."""
-    wanted = settings.short or ShortSettings()
-    settings = alone(settings, "short", wanted)
-    inputs = {"model": model_fingerprint(settings)}
-    if wanted.rows:
-        inputs["rows"] = files_fingerprint([wanted.rows])
-    with open_stage(out, "short", settings=settings, inputs=inputs, version=VERSION) as stage:
-        if stage.done:
-            return stage.summary
-        rows = held_out_rows(wanted)
-        items = [Item(row["id"], tuple(row["messages"][:-1]), wanted.max_new_tokens) for row in rows]
-        with open_subject(settings, out) as subject:
-            answers = subject.ask(items, out / ANSWERS, "short skills")
-        scores = [score_row(row, answers[row["id"]]) for row in rows]
-        results = {
-            "task": "short",
-            "label": settings.label or subject.model.name,
-            "model_seed": settings.model_seed,
-            **subject.describe(),
-            "rows": wanted.rows or "builtin:short (held-out split)",
-            "language": wanted.language,
-            "overall": shares(scores),
-            "by_kind": {kind: shares(r for r in scores if r["kind"] == kind) for kind in kinds(scores)},
-            "spend": spend(list(answers.values())),
-        }
-        atomic_write_text(out / SCORES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scores))
-        atomic_write_json(out / RESULTS, results)
-        return results if passing_failures(answers) else stage.finish(results)
+@dataclass(frozen=True, kw_only=True)
+class ShortTally(Tally):
+    """Share of exact answers, and of answers that contain the right one."""
+
+    contains_accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortResults:
+    """Shares over all questions and by kind, and where the questions came from."""
+
+    rows: str
+    language: str
+    overall: ShortTally
+    by_kind: dict[str, ShortTally]
+
+
+class Short(ExactTask[ShortSettings, Question]):
+    """Task `short`."""
+
+    name = "short"
+    title = "Short skills"
+    settings_class = ShortSettings
+    compared = Compared(figure="score.exact")
+
+    def reads(self) -> Reads:
+        return Reads(files={"rows": [self.settings.rows] if self.settings.rows else []})
+
+    def questions(self, view: TokenView) -> list[Question]:
+        return [question_of(row, self.settings.max_new_tokens) for row in held_out_rows(self.settings)]
+
+    def score(self, question: Question, answer: str) -> dict[str, bool]:
+        said, wanted = normalise(answer), normalise(question.expected)
+        return {"exact": said == wanted, "contains": wanted in said}
+
+    def summarise(self, rows: Sequence[Row], model: ModelFacts) -> ShortResults:
+        return ShortResults(
+            rows=self.settings.rows or "builtin:short (held-out split)",
+            language=self.settings.language,
+            overall=shares(rows),
+            by_kind={kind: shares(row for row in rows if row["kind"] == kind) for kind in kinds(rows)},
+        )
+
+    def cost(self, window: int) -> Cost:
+        return Cost(np.full(self.settings.questions, PROMPT_TOKENS))
+
+    @classmethod
+    def lines(cls, results: Mapping[str, Any]) -> list[str]:
+        row = results["overall"]
+        lines = [f"short skills of {results['label']}: {shown(row)} exactly right"]
+        lines += [f"{kind:>12} {shown(r)}" for kind, r in results["by_kind"].items()]
+        return lines + ([f"note: {row['failed']} of {row['questions']} have no answer"] if row["failed"] else [])
 
 
 def held_out_rows(settings: ShortSettings) -> list[dict[str, Any]]:
@@ -72,22 +96,16 @@ def held_out_rows(settings: ShortSettings) -> list[dict[str, Any]]:
     return rows
 
 
-def score_row(row: dict[str, Any], answer: Answer) -> dict[str, Any]:
-    """One line of `scores.jsonl`; `score` is null where there is no answer."""
-    expected = row["messages"][-1]["content"]
-    score = None
-    if answer.text is not None:
-        said, wanted = normalise(answer.text), normalise(expected)
-        score = {"exact": said == wanted, "contains": wanted in said}
-    return {
-        "key": row["id"],
-        "kind": row.get("task") or "all",
-        "question": row["messages"][-2]["content"],
-        "expected": expected,
-        "answer": answer.text,
-        "failure": answer.failure,
-        "score": score,
-    }
+def question_of(row: Mapping[str, Any], max_new_tokens: int) -> Question:
+    """The question that a row asks; its last turn is the right answer."""
+    *asked, last = row["messages"]
+    return Question(
+        key=row["id"],
+        messages=tuple(asked),
+        expected=last["content"],
+        kind=row.get("task") or "all",
+        max_new_tokens=max_new_tokens,
+    )
 
 
 def normalise(text: str) -> str:
@@ -95,14 +113,9 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(ENDINGS)
 
 
-def kinds(scores: Sequence[dict[str, Any]]) -> list[str]:
-    """Kinds in order of first appearance."""
-    return list(dict.fromkeys(row["kind"] for row in scores))
-
-
-def shares(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def shares(rows: Iterable[Row]) -> ShortTally:
     """Counts and shares of a group; failed questions are left out of the share and counted."""
     rows = list(rows)
     scored = [row["score"] for row in rows if row["score"] is not None]
-    exact = [score["exact"] for score in scored]
-    return tally(exact, len(rows)) | {"contains_accuracy": mean_of(scored, "contains")}
+    counts = tally([score["exact"] for score in scored], len(rows))
+    return ShortTally(**vars(counts), contains_accuracy=mean_of(scored, "contains"))

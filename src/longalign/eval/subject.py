@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from longalign.base.files import fingerprint, fingerprint_path
 from longalign.base.sources import model_dir
 from longalign.base.tokenizers import open_tokenizer, read_chat_template
-from longalign.config import EvalSettings, Settings
-from longalign.eval.task import EVAL_PARTS, Answer, Item, ask
+from longalign.config import EvalSettings
+from longalign.eval.answers import Answer, Item, ask
+from longalign.eval.results import ModelFacts
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView
 from longalign.llm.base import LanguageModel, close_model
 from longalign.llm.open import is_endpoint, open_model
@@ -28,12 +28,13 @@ class Subject:
     batch_tokens: int
 
     def ask(self, items: Sequence[Item], log: Path, label: str) -> dict[str, Answer]:
-        """See `task.ask`."""
+        """See `answers.ask`."""
         return ask(self.model, items, log, label=label, batch_tokens=self.batch_tokens)
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def facts(self) -> ModelFacts:
         """What results say about the model."""
-        return {"model": self.model.name, "length_unit": self.view.unit, "model_window_tokens": self.window}
+        return ModelFacts(self.model.name, self.view.unit, self.window)
 
 
 @contextmanager
@@ -76,19 +77,8 @@ def resolve(spec: str) -> str:
     return str(Path(model_dir(spec.removeprefix("hf:"))).expanduser())
 
 
-def alone(settings: EvalSettings, part: str, wanted: Settings) -> EvalSettings:
-    """The settings with one part only, so that another part's settings do not enter its fingerprint."""
-    others = dict.fromkeys(EVAL_PARTS)
-    return settings.model_copy(update={**others, part: wanted})
-
-
 def model_fingerprint(settings: EvalSettings) -> str:
     """Content of a model folder, or the spec of what cannot be looked into; with the chat template that is set."""
     path = Path(resolve(settings.model))
     found = fingerprint_path(path) if path.is_dir() else fingerprint(settings.model)
     return fingerprint(found, read_chat_template(settings.chat_template)) if settings.chat_template else found
-
-
-def files_fingerprint(paths: Sequence[str]) -> str:
-    """Content of the files and folders an evaluation reads; names of bundled ones."""
-    return fingerprint([fingerprint_path(p) if Path(p).exists() else p for p in paths])

@@ -1,173 +1,233 @@
-"""What every evaluation shares: items are answered once each, survive a kill, and are counted when they fail.
+"""What an evaluation is: `Task`, and `ExactTask` for answers that a rule scores.
 
-A task is items (dataset), a model's answers (solver) and scores (scorer). Answers are appended to `answers.jsonl`
-one by one and never asked for again; scores and `results.json` are computed from the items and that file alone,
-so an interrupted evaluation ends with the same results as an uninterrupted one.
-
-Names of the parts of an evaluation: keys of settings, of results and of folders.
+A task is a frozen object that holds its settings. Everything that runs evaluations (`longalign eval`, a recipe, its
+plan), compares them or shows them asks the task and knows none by name; `registry.py` lists those of this package.
+docs/guide/extend-it.md adds one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Generic, TypeVar
 
-from longalign.base.files import append_jsonl, read_jsonl
-from longalign.base.progress import Progress
-from longalign.core.stats import wilson_interval
-from longalign.errors import ModelError
-from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request
+import numpy as np
+from numpy.typing import NDArray
 
-ANSWERS = "answers.jsonl"
-VERDICTS = "verdicts.jsonl"
-SCORES = "scores.jsonl"
-RESULTS = "results.json"
-CHARACTERS_PER_TOKEN = 3  # only to group items; a local model divides groups further by its own limit
+from longalign.base.files import fingerprint, fingerprint_path
+from longalign.config import EvalSettings, Settings
+from longalign.data.source import documents_fingerprint
+from longalign.errors import ConfigError, DataError
+from longalign.eval.answers import ANSWERS, Answer, Item, passing_failures, spend
+from longalign.eval.results import Compared, Mean, Measured, ModelFacts, Row, Tally, mean_figure, tally
+from longalign.eval.subject import Subject, open_subject
+from longalign.eval.token_view import CharacterView, TokenView
+
+S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True)
-class Item:
-    """One question put to the model under test."""
+class Reads:
+    """What a task reads, by the setting that names it: files, and names of documents (files, folders, `builtin:`)."""
+
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    documents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Content by setting."""
+        found = {key: files_fingerprint(paths) for key, paths in self.files.items() if paths}
+        return found | {key: documents_fingerprint(names) for key, names in self.documents.items() if names}
+
+
+def files_fingerprint(paths: Sequence[str]) -> str:
+    """Content of the files and folders an evaluation reads; names of bundled ones."""
+    return fingerprint([fingerprint_path(p) if Path(p).exists() else p for p in paths])
+
+
+@dataclass(frozen=True)
+class JudgeCost:
+    """What judging costs; `cost_usd` is None without a price."""
+
+    judge: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a task asks of one model: tokens of each prompt (None: not known), and notes on what is not counted."""
+
+    prompt_tokens_N: NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task(ABC, Generic[S]):
+    """One evaluation with its settings. Subclasses name themselves:
+
+    `name` keys settings, results and folders; `title` heads its part of the page; `version` counts changes of the code
+    that change its results; `listed`: the key of its results that a recipe lists row by row
+    (default: `overall` alone).
+    """
+
+    settings: S
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    settings_class: ClassVar[type[Settings]]
+    version: ClassVar[int] = 1
+    compared: ClassVar[Compared] = Compared()
+    listed: ClassVar[str | None] = None
+
+    def reads(self) -> Reads:
+        """What the results depend on besides settings and model; looked for before anything runs."""
+        return Reads()
+
+    def check(self) -> None:
+        """Raise what would fail later for want of a key, a package or a usable file; nothing is asked."""
+        return
+
+    @abstractmethod
+    def measure(self, model: EvalSettings, out: Path) -> Measured:
+        """Ask the model and score its answers; whatever is in `out` already is not asked again."""
+
+    def cost(self, window: int) -> Cost:
+        """What it asks of a model with this window, from the settings alone."""
+        return Cost(notes=(f"eval.{self.name}: not counted here",))
+
+    def judge_cost(self, answers: int) -> JudgeCost | None:
+        """What judging that many answers costs; None where no judge is asked."""
+        return None
+
+    @classmethod
+    def lines(cls, results: Mapping[str, Any]) -> list[str]:
+        """The results for a person: overall, then by group."""
+        row = results["overall"]
+        lines = [f"{results.get('title', results['task'])} of {results['label']}: {shown(row)}"]
+        lines += [f"{name:>20} {shown(group)}" for name, group in results.get("by_kind", {}).items()]
+        return lines + ([f"note: {row['failed']} of {row['questions']} have no answer"] if row["failed"] else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question and its right answer. `kind` groups questions in results, comparison and page."""
 
     key: str
     messages: tuple[Mapping[str, str], ...]
-    max_new_tokens: int
-    seed: int | None = None
+    expected: str
+    kind: str = "all"
+    max_new_tokens: int = 32
+
+    @classmethod
+    def of(cls, key: str, prompt: str, expected: str, *, kind: str = "all", max_new_tokens: int = 32) -> Question:
+        """A question that is one message."""
+        messages = ({"role": "user", "content": prompt},)
+        return Question(key=key, messages=messages, expected=expected, kind=kind, max_new_tokens=max_new_tokens)
 
     @property
-    def characters(self) -> int:
-        return sum(len(message["content"]) for message in self.messages)
+    def item(self) -> Item:
+        return Item(self.key, self.messages, self.max_new_tokens)
 
-    @property
-    def request(self) -> Request:
-        """Greedy, so that a model has one answer."""
-        return Request(messages=self.messages, max_new_tokens=self.max_new_tokens, seed=self.seed)
+
+Q = TypeVar("Q", bound=Question)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Results of a task that has no others: over all questions and by kind."""
+
+    overall: Tally | Mean
+    by_kind: dict[str, Tally | Mean]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A model's answer, or why there is none. A text cut by `max_new_tokens` is still its answer."""
+class ExactTask(Task[S], Generic[S, Q]):
+    """A task whose answers a rule scores. It needs `questions` and `score`; all else has a default.
 
-    key: str
-    text: str | None
-    failure: str | None
-    final: bool
-    finish_reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost_usd: float | None
-    model: str
-    own_temperature: bool = False
+    `graded`: whether scores are other numbers than 0 and 1, so that results hold means instead of shares.
+    """
 
-    @classmethod
-    def of(cls, key: str, outcome: Outcome) -> Answer:
-        text: str | None = outcome.text
-        failure, final = None, True
-        finish = outcome.finish_reason if isinstance(outcome, Reply) else "length"
-        if isinstance(outcome, Failure) and outcome.kind != "truncated":
-            text, failure, final = None, f"{outcome.kind}: {outcome.message}", outcome.final
-            finish = str(outcome.kind)
-        return cls(
-            key,
-            text,
-            failure,
-            final,
-            finish,
-            outcome.prompt_tokens,
-            outcome.completion_tokens,
-            outcome.cost_usd,
-            outcome.model,
-            outcome.own_temperature,
+    graded: ClassVar[bool] = False
+
+    @abstractmethod
+    def questions(self, view: TokenView) -> Iterable[Q]:
+        """The same questions in the same order for the same settings; `view` counts tokens of the model's prompts."""
+
+    def score(self, question: Q, answer: str) -> Any:
+        """The figure of an answer, 1 for right and 0 for wrong; or several, of which `compared.figure` names one."""
+        raise NotImplementedError
+
+    def measure(self, model: EvalSettings, out: Path) -> Measured:
+        with open_subject(model, out) as subject:
+            questions = list(self.questions(subject.view))
+            answers = subject.ask([question.item for question in questions], out / ANSWERS, self.title.lower())
+            readings = self.readings(questions, subject, out)
+        rows = [self.row(question, answers[question.key], readings.get(question.key)) for question in questions]
+        return Measured(
+            rows=rows,
+            figures=self.summarise(rows, subject.facts),
+            model=subject.facts,
+            spend=spend(list(answers.values())),
+            waiting=passing_failures(answers),
         )
 
+    def readings(self, questions: Sequence[Q], subject: Subject, out: Path) -> Mapping[str, Any]:
+        """What else is read from the open model, by key; nothing by default."""
+        return {}
 
-def ask(
-    model: LanguageModel, items: Sequence[Item], log: Path, *, label: str, batch_tokens: int, unit: str = "question"
-) -> dict[str, Answer]:
-    """Answers by key. What `log` already holds is not asked again, except what failed for a passing reason."""
-    done = {row["key"]: Answer(**row) for row in read_jsonl(log)}
+    def row(self, question: Q, answer: Answer, reading: Any = None) -> Row:
+        """One line of `scores.jsonl`; `score` is null where there is no answer."""
+        return {
+            "key": question.key,
+            "kind": question.kind,
+            "question": question.messages[-1]["content"],
+            "expected": question.expected,
+            "answer": answer.text,
+            "failure": answer.failure,
+            "score": None if answer.text is None else self.score(question, answer.text),
+        }
 
-    def open_(item: Item) -> bool:
-        return item.key not in done or not done[item.key].final
+    def summarise(self, rows: Sequence[Row], model: ModelFacts) -> Any:
+        """A frozen dataclass of figures, from the rows; the default has shares (or means) over all and by kind."""
 
-    groups = fixed_batches(items, batch_tokens) if model.batched else [[item for item in items if open_(item)]]
-    with Progress(label, total=len(items), unit=unit, done=sum(not open_(item) for item in items)) as bar:
-        for group in groups:
-            if not any(open_(item) for item in group):
-                continue
-            for index, outcome in model.complete([item.request for item in group]):
-                item = group[index]
-                if open_(item):
-                    done[item.key] = Answer.of(item.key, outcome)
-                    append_jsonl(log, asdict(done[item.key]))
-                    bar.advance()
-    missing = [item.key for item in items if item.key not in done]
-    if missing:
-        raise ModelError(f"{model.name} gave no outcome for {len(missing)} of {len(items)} questions ({missing[0]})")
-    return {item.key: done[item.key] for item in items}
+        def figure(rows: Sequence[Row]) -> Tally | Mean:
+            values = [self.compared.value(row) for row in rows if row["score"] is not None]
+            if self.graded:
+                return mean_figure(values, len(rows))
+            if odd := [value for value in values if value not in (0, 1)]:
+                raise ConfigError(f"task {self.name}: score {odd[0]} is neither 0 nor 1; set `graded = True`")
+            return tally([value == 1 for value in values], len(rows))
 
+        return Figures(
+            overall=figure(rows),
+            by_kind={kind: figure([row for row in rows if row["kind"] == kind]) for kind in kinds(rows)},
+        )
 
-def fixed_batches(items: Sequence[Item], batch_tokens: int) -> list[list[Item]]:
-    """Items of like length together, the same groups whatever is answered already.
-
-    Padding and batch size move the last bits of a logit, and now and then the choice of a token. A local batch
-    that a kill cut short is therefore run again as a whole: the same batch gives the same answers.
-    """
-    groups: list[list[Item]] = []
-    characters = 0
-    for item in sorted(items, key=lambda item: (-item.characters, item.key)):
-        if not groups or characters + item.characters > CHARACTERS_PER_TOKEN * batch_tokens:
-            groups.append([])
-            characters = 0
-        groups[-1].append(item)
-        characters += item.characters
-    return groups
+    def cost(self, window: int) -> Cost:
+        """The questions themselves, at four characters a token."""
+        view = CharacterView()
+        try:
+            tokens = [view.count(view.render(question.messages)) for question in self.questions(view)]
+        except DataError as error:
+            return Cost(notes=(f"eval.{self.name}: not counted here ({error})",))
+        return Cost(np.array(tokens, dtype=np.int64))
 
 
-def passing_failures(answers: Mapping[str, Answer]) -> int:
-    """Answers that failed for a reason that may pass (unavailable, over budget): the stage stays open for them."""
-    return sum(not answer.final for answer in answers.values())
+def kinds(rows: Sequence[Row]) -> list[str]:
+    """Kinds in order of first appearance."""
+    return list(dict.fromkeys(row["kind"] for row in rows))
 
 
-def tally(scored: Sequence[bool], questions: int) -> dict[str, Any]:
-    """Counts of a group of questions and the share of right answers among the scored ones, with Wilson's interval."""
-    interval = wilson_interval(sum(scored), len(scored)) if scored else None
-    return {
-        "questions": questions,
-        "scored": len(scored),
-        "failed": questions - len(scored),
-        "right": sum(scored),
-        "accuracy": _round(interval.estimate) if interval else None,
-        "low": _round(interval.low) if interval else None,
-        "high": _round(interval.high) if interval else None,
-    }
+def shown(row: Mapping[str, Any]) -> str:
+    """`0.750 [0.601, 0.858]`: a figure of results with its interval."""
+    return interval_text(row.get("accuracy", row.get("mean")), row["low"], row["high"])
 
 
-def mean_of(rows: Sequence[Mapping[str, Any]], field: str) -> float | None:
-    """Mean of a field; None of no rows."""
-    return _round(sum(row[field] for row in rows) / len(rows)) if rows else None
-
-
-def spend(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Tokens and money; a sum is None where no call reported, and says how many did not."""
-    return {
-        "calls": len(answers),
-        **{name: _sum(answers, name) for name in ("prompt_tokens", "completion_tokens", "cost_usd")},
-        "calls_without_token_counts": sum(answer.prompt_tokens is None for answer in answers),
-    }
-
-
-def _sum(answers: Sequence[Answer], name: str) -> float | None:
-    values = [getattr(answer, name) for answer in answers if getattr(answer, name) is not None]
-    return sum(values) if values else None
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
-
-
-JudgedPart = Literal["chat", "longbench", "mt_bench"]
-JUDGED_PARTS: tuple[JudgedPart, ...] = get_args(JudgedPart)
-EVAL_PARTS = ("needle", "short", *JUDGED_PARTS, "leaderboard")
+def interval_text(estimate: float | None, low: float | None, high: float | None) -> str:
+    if estimate is None:
+        return "nothing scored"
+    return f"{estimate:.3f}" if low is None or high is None else f"{estimate:.3f} [{low:.3f}, {high:.3f}]"

@@ -7,22 +7,23 @@ to compare with, on its own 300 answers: Spearman between experts 0.817, judge w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from longalign.base.files import atomic_write_json, atomic_write_text, read_jsonl
+from longalign.base.files import atomic_write_json, read_jsonl
 from longalign.base.stage import open_stage
 from longalign.config import ChatSettings
-from longalign.core.stats import rank_correlation
+from longalign.core.stats import RankCorrelation, rank_correlation
 from longalign.errors import ConfigError, DataError
+from longalign.eval.answers import VERDICTS, Answer, ask, passing_failures
 from longalign.eval.cases import Case
+from longalign.eval.evaluate import write_rows
 from longalign.eval.judge import BATCH_TOKENS, Judge, describe_judge, open_judge
-from longalign.eval.judged import cases_of
-from longalign.eval.subject import files_fingerprint
-from longalign.eval.task import RESULTS, SCORES, VERDICTS, Answer, ask, passing_failures
+from longalign.eval.longbench_chat import LongBenchChat
+from longalign.eval.results import RESULTS, SCHEMA, SCORES
+from longalign.eval.task import Reads
 
 VERSION = 1
 
@@ -32,11 +33,11 @@ def validate_judge(settings: ChatSettings, out: Path) -> dict[str, Any]:
     if not settings.cases:
         raise ConfigError("judging the judge needs cases with human-scored examples; give --cases and --few-shots")
     files = [name for name in (*settings.cases, settings.few_shots, settings.judge_prompt) if name]
-    inputs = {"cases": files_fingerprint(files)}
+    inputs = Reads({"cases": files}).fingerprints()
     with open_stage(out, "judge", settings=settings, inputs=inputs, version=VERSION) as stage:
         if stage.done:
             return stage.summary
-        trials = leave_one_out(cases_of(settings))
+        trials = leave_one_out(LongBenchChat(settings).cases())
         if not trials:
             raise DataError(
                 f"{', '.join(settings.cases)}: no case has human-scored examples; give them with --few-shots FILE"
@@ -47,13 +48,15 @@ def validate_judge(settings: ChatSettings, out: Path) -> dict[str, Any]:
                 judge.model, items, out / VERDICTS, label="judging the judge", batch_tokens=BATCH_TOKENS, unit="verdict"
             )
         scores = [_score(judge, case, human, verdicts) for case, _, human in trials]
+        found = agreement(scores)
         results = {
+            "schema": SCHEMA,
             "task": "judge",
-            **agreement(scores),
-            "judge": describe_judge(judge, list(verdicts.values()), scores),
+            **found.to_file(),
+            "judge": asdict(describe_judge(judge, list(verdicts.values()), scores)),
+            "text": sentence(found),
         }
-        atomic_write_text(out / SCORES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scores))
-        results["text"] = sentence(results)
+        write_rows(out / SCORES, scores)
         atomic_write_json(out / RESULTS, results)
         return results if passing_failures(verdicts) else stage.finish(results)
 
@@ -81,37 +84,57 @@ def _score(judge: Judge, case: Case, human: int, verdicts: Mapping[str, Answer])
     }
 
 
-def agreement(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rank correlation and mean distance of judge and people; unscored answers are left out and counted."""
+@dataclass(frozen=True)
+class Agreement:
+    """Rank correlation of judge and people; `mean_distance` and `mean_excess` of the judge on the scale of ratings
+    (None where nothing is scored). Unscored answers are left out and counted."""
+
+    answers: int
+    unscored: int
+    correlation: RankCorrelation
+    mean_distance: float | None
+    mean_excess: float | None
+
+    def to_file(self) -> dict[str, Any]:
+        """As results hold it: everything side by side."""
+        counts = {"answers": self.answers, "unscored": self.unscored}
+        distances = {"mean_distance": self.mean_distance, "mean_excess": self.mean_excess}
+        return counts | asdict(self.correlation) | distances
+
+
+def agreement(scores: Sequence[Mapping[str, Any]]) -> Agreement:
+    """From rows with `score` (or None) and `human`."""
     pairs = [(row["score"], row["human"]) for row in scores if row["score"] is not None]
-    out: dict[str, Any] = {"answers": len(scores), "unscored": len(scores) - len(pairs)}
+    unscored = len(scores) - len(pairs)
     if not pairs:
-        return out | asdict(rank_correlation([0.0], [0.0])) | {"n": 0, "mean_distance": None, "mean_excess": None}
+        none = replace(rank_correlation([0.0], [0.0]), n=0)
+        return Agreement(len(scores), unscored, none, None, None)
     judged, human = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     excess = [a - b for a, b in pairs]
-    return out | {
-        **asdict(rank_correlation(judged, human)),
-        "mean_distance": sum(map(abs, excess)) / len(excess),
-        "mean_excess": sum(excess) / len(excess),
-    }
-
-
-def sentence(results: Mapping[str, Any]) -> str:
-    """The self-test for a person."""
-    if results["spearman"] is None:
-        return f"no agreement can be computed: {results['n']} of {results['answers']} answers scored, or all alike"
-    limits = (
-        "" if results["spearman_low"] is None else f" [{results['spearman_low']:.2f}, {results['spearman_high']:.2f}]"
+    return Agreement(
+        len(scores),
+        unscored,
+        rank_correlation(judged, human),
+        sum(map(abs, excess)) / len(excess),
+        sum(excess) / len(excess),
     )
+
+
+def sentence(found: Agreement) -> str:
+    """The agreement for a person."""
+    got = found.correlation
+    if got.spearman is None or got.kendall is None or found.mean_excess is None:
+        return f"no agreement can be computed: {got.n} of {found.answers} answers scored, or all alike"
+    limits = "" if got.spearman_low is None else f" [{got.spearman_low:.2f}, {got.spearman_high:.2f}]"
     return (
-        f"judge and people agree with Spearman {results['spearman']:.2f}{limits}, Kendall {results['kendall']:.2f} "
-        f"on {results['n']} answers ({results['unscored']} unreadable); the judge gives "
-        f"{results['mean_excess']:+.2f} on average. In the paper, on other answers: 0.84 with examples, experts 0.82."
+        f"judge and people agree with Spearman {got.spearman:.2f}{limits}, Kendall {got.kendall:.2f} "
+        f"on {got.n} answers ({found.unscored} unreadable); the judge gives "
+        f"{found.mean_excess:+.2f} on average. In the paper, on other answers: 0.84 with examples, experts 0.82."
     )
 
 
 def against_people(folder: Path, human: Path) -> dict[str, Any]:
-    """Agreement of a finished `chat` folder's scores with people's: a .jsonl of `key` (or `idx`) and `score`."""
+    """Agreement of a finished judged folder's scores with people's: a .jsonl of `key` (or `idx`) and `score`."""
     given: dict[str, float] = {}
     for number, row in enumerate(read_jsonl(human), start=1):
         key, score = row.get("key", row.get("idx")), row.get("score")
@@ -122,5 +145,6 @@ def against_people(folder: Path, human: Path) -> dict[str, Any]:
     matched = [{"score": row["score"], "human": given[row["key"]]} for row in rows if row["key"] in given]
     if not matched:
         raise DataError(f"{human}: none of its keys is a question of {folder}")
-    found = {"task": "judge against people", "matched": len(matched), "of": len(given), **agreement(matched)}
-    return found | {"text": sentence(found)}
+    found = agreement(matched)
+    counts = {"task": "judge against people", "matched": len(matched), "of": len(given)}
+    return counts | found.to_file() | {"text": sentence(found)}

@@ -10,7 +10,8 @@ from longalign.base.sources import Named
 from longalign.config import RunSettings, TrainSettings
 from longalign.config.load import build, merge
 from longalign.errors import ConfigError, nearest
-from longalign.eval.task import EVAL_PARTS
+from longalign.eval.evaluate import task_folder
+from longalign.eval.registry import tasks_of
 
 
 def arm_settings(run: RunSettings, name: str, **fixed: Any) -> TrainSettings:
@@ -52,16 +53,17 @@ def fit_arms(settings: RunSettings, built: dict[str, int]) -> tuple[RunSettings,
 
 
 def stage_folders(settings: RunSettings, out: Path) -> set[Path]:
-    """Where this recipe's stages lie; arms, seeds and parts of an earlier recipe in the same folder stay out."""
+    """Where this recipe's stages lie; arms, seeds and tasks of an earlier recipe in the same folder stay out."""
     trained = [f"{arm}-seed{seed}" for arm in settings.train.arms for seed in settings.seeds]
     extended = ["extended"] if settings.extend else []
     evaluated = [out / "eval" / label for label in ("base", *extended, *(f"sft-{name}" for name in trained))]
-    wanted = [part for part in EVAL_PARTS if getattr(settings.eval, part) is not None]
-    inside = [""] if len(wanted) == 1 else wanted
+    tasks = [task.name for task in tasks_of(settings.eval)]
     stages = {out / name for name, on in (("extend", settings.extend), ("throughput", settings.throughput_rows)) if on}
     stages |= {out / "train" / name for name in trained}
     stages |= {rows_file(out, name).parent for name in settings.data}
-    return stages | {folder / part for folder in evaluated for part in inside}
+    if len(tasks) == 1:
+        return stages | set(evaluated)
+    return stages | {task_folder(folder, name) for folder in evaluated for name in tasks}
 
 
 def arm_rows(settings: RunSettings, arm: str) -> dict[str, int | None]:

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from longalign.base.sources import Named, model_dir
 from longalign.config import RunSettings
 from longalign.errors import DataError
-from longalign.eval.task import JUDGED_PARTS
-
-JUDGED_FILES = ("few_shots", "references", "judge_prompt")
+from longalign.eval.registry import key_of, tasks_of
 
 
 def check_inputs(settings: RunSettings, *, evaluated: bool = False) -> None:
@@ -32,15 +30,13 @@ def check_inputs(settings: RunSettings, *, evaluated: bool = False) -> None:
 
 
 def check_endpoints(settings: RunSettings) -> None:
-    """Raise for a missing key, an SDK that is not installed, or a judge prompt without slots; nothing is called."""
-    from longalign.eval.judge import check_judge
+    """Raise for a missing key, an SDK that is not installed, or what a task lacks; nothing is called."""
     from longalign.llm import open as llm
 
     for wanted in settings.data.values():
         llm.check_model(wanted.llm)
-    for part in JUDGED_PARTS:
-        if (judged := getattr(settings.eval, part)) is not None:
-            check_judge(judged)
+    for task in tasks_of(settings.eval):
+        task.check()
 
 
 def check_model(settings: RunSettings, source: str) -> None:
@@ -57,9 +53,9 @@ def documents(settings: RunSettings) -> Iterator[str]:
     yield from settings.extend.text if settings.extend else ()
     for wanted in settings.data.values():
         yield from wanted.documents
-    yield from settings.eval.needle.haystack if settings.eval.needle else ()
-    for part in JUDGED_PARTS:
-        yield from getattr(getattr(settings.eval, part), "documents", ())
+    for task in tasks_of(settings.eval):
+        for names in task.reads().documents.values():
+            yield from names
 
 
 def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
@@ -71,9 +67,6 @@ def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
     templates = [("eval", settings.eval.chat_template), ("train", settings.train.chat_template)]
     templates += [(f"train.arms.{arm}", own.get("chat_template")) for arm, own in settings.train.arms.items()]
     yield from ((f"{where}.chat_template", path) for where, path in templates if path)
-    for judged in JUDGED_PARTS:
-        yield from ((f"eval.{judged}.cases", path) for path in getattr(getattr(settings.eval, judged), "cases", ()))
-    named: list[tuple[str, str]] = [(part, key) for part in JUDGED_PARTS for key in JUDGED_FILES]
-    for part, key in (*named, ("short", "rows")):
-        if path := getattr(getattr(settings.eval, part), key, None):
-            yield f"eval.{part}.{key}", path
+    for task in tasks_of(settings.eval):
+        for key, paths in task.reads().files.items():
+            yield from ((f"{key_of(task)}.{key}", path) for path in paths)

@@ -22,7 +22,7 @@ from longalign.core.model_shape import ModelShape
 from longalign.data.build_plan import plan_build
 from longalign.data.select import DocumentSummary, document_limit
 from longalign.errors import ConfigError
-from longalign.eval.evaluate import plan_eval
+from longalign.eval.cost import plan_eval
 from longalign.plan.known_models import local_file, model_shape
 from longalign.plan.lengths import fit_to_window
 from longalign.plan.recipe_lengths import (
@@ -85,11 +85,9 @@ def plan_run(settings: RunSettings, out: Path) -> RunPlan:
     arms = {arm: _plan_arm(settings, arm, source) for arm in settings.train.arms}
     models = 1 + (extend is not None) + len(arms) * len(settings.seeds)
     window = max((row.report.window for row in [*arms.values(), *([extend] if extend else [])]), default=4096)
-    evaluation = plan_eval(settings.eval, models=models, window=window)
-    prompts = evaluation.pop("prompt_lengths")
-    evaluation["accelerator_hours"] = (
-        models * sum(_reading_s(shape, found, settings) for found in prompts.values()) / 3600
-    )
+    asked = plan_eval(settings.eval, models=models, window=window)
+    reading_s = sum(_reading_s(shape, found, settings) for found in asked.prompt_tokens_N.values())
+    evaluation = asked.as_dict() | {"accelerator_hours": models * reading_s / 3600}
     found = RunPlan(
         name=settings.name,
         model=settings.model,

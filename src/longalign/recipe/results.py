@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from statistics import fmean
 from typing import Any
 
-from longalign.eval.task import EVAL_PARTS, JUDGED_PARTS
-
 MEASURES = ("accuracy", "name_accuracy", "mean", "share")
+HEADLINES = ("accuracy", "mean", "share")
 COUNTS = ("questions", "failed", "unscored")
 
 
-def over_seeds(name: str, runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Means over seeds, with each seed's value and the counts of what has no score."""
-    parts = {"needle": "by_length", "leaderboard": "tasks"}.get(name)
-    if parts:
-        rows = list(next(iter(runs.values()))[parts])
-        return {row: _mean_rows([r[parts][row] for r in runs.values()], list(runs)) for row in rows}
+def over_seeds(listed: str | None, runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Means over seeds, with each seed's value and the counts of what has no score.
+
+    `runs`: seed -> results of one task; `listed`: the key of those that is listed row by row (None: overall alone).
+    """
+    if listed:
+        rows = list(next(iter(runs.values()))[listed])
+        return {row: _mean_rows([r[listed][row] for r in runs.values()], list(runs)) for row in rows}
     return _mean_rows([r["overall"] for r in runs.values()], list(runs))
 
 
@@ -36,23 +39,25 @@ def _mean_rows(rows: list[dict[str, Any]], seeds: list[str]) -> dict[str, Any]:
 
 
 def results_table(results: dict[str, Any]) -> str:
-    """Models by lengths and scores, as plain text."""
-    needle, short = results.get("needle", {}), results.get("short", {})
-    judged = [name for name in JUDGED_PARTS if name in results]
-    labels = list(dict.fromkeys(label for name in EVAL_PARTS for label in results.get(name, {})))
-    lengths = list(next(iter(needle.values()))) if needle else []
-    heads = [*(f"{length:>8}" for length in lengths), f"{'short':>8}", *(f"{name:>10}" for name in judged)]
-    lines = [f"{'needle accuracy at':<18}" + "".join(heads)]
+    """Models by prompt lengths and tasks, as plain text. Tasks with rows of another kind are on the page only."""
+    labels = list(dict.fromkeys(label for found in results.values() for label in found))
+    columns: list[tuple[str, int, Callable[[str], float | None]]] = []
+    for name, found in results.items():
+        first: dict[str, Any] = next(iter(found.values()), {})
+        if first and all(key.isdigit() for key in first):
+            columns += [(length, 8, partial(_row_score, found, length)) for length in first]
+        elif any(measure in first for measure in MEASURES):
+            columns.append((name, max(8, len(name) + 1), partial(_row_score, found, None)))
+    lines = [f"{'needle accuracy at':<18}" + "".join(f"{name:>{width}}" for name, width, _ in columns)]
     for label in labels:
-        cells = [needle.get(label, {}).get(length, {}).get("accuracy") for length in lengths]
-        cells += [short.get(label, {}).get("accuracy")]
-        scores = [_score(results[name].get(label, {})) for name in judged]
-        shown = [f"{'-' if v is None else f'{v:.2f}':>8}" for v in cells]
-        lines.append(f"{label:<18}" + "".join([*shown, *(f"{'-' if v is None else f'{v:.2f}':>10}" for v in scores)]))
+        cells = [(value(label), width) for _, width, value in columns]
+        lines.append(f"{label:<18}" + "".join(f"{'-' if v is None else f'{v:.2f}':>{width}}" for v, width in cells))
     return "\n".join(lines)
 
 
-def _score(row: dict[str, Any]) -> float | None:
-    """The mean on the judge's scale; where scales are mixed, of 100."""
-    mean: float | None = row.get("mean")
-    return row.get("share") if mean is None else mean
+def _row_score(found: dict[str, Any], row: str | None, label: str) -> float | None:
+    """The first measure of a model that has a value: where judges' scales are mixed that is the share of 100."""
+    figures = found.get(label, {})
+    figures = figures.get(row, {}) if row else figures
+    score: float | None = next((figures[m] for m in HEADLINES if figures.get(m) is not None), None)
+    return score

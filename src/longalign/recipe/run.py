@@ -4,7 +4,7 @@
     OUT/extend/                  the extended model           OUT/throughput/    batching strategies side by side
     OUT/data/NAME/rows.jsonl     built instructions           OUT/report.html    the page
     OUT/train/ARM-seedN/         one fine-tuned model an arm and seed
-    OUT/eval/LABEL/              needle, short, chat of one model
+    OUT/eval/LABEL/              needle, short, longbench_chat, ... of one model
 
 Every stage skips what is done, so the same call again carries on after a kill, or redoes only what a changed
 setting reaches.
@@ -22,6 +22,7 @@ from longalign.base.machine import describe_machine
 from longalign.base.progress import say
 from longalign.base.stage import lock
 from longalign.config import RunSettings
+from longalign.eval.registry import tasks_of
 from longalign.recipe.arms import arm_settings, check, fit_arms, row_files, rows_file, stage_folders
 from longalign.recipe.check import check_inputs
 from longalign.recipe.launch import refuse_torchrun, run_stage
@@ -114,9 +115,9 @@ def _measure_throughput(settings: RunSettings, out: Path, model: str) -> None:
 def _evaluate(
     settings: RunSettings, out: Path, untrained: dict[str, str], trained: dict[tuple[str, int], str]
 ) -> dict[str, Any]:
-    from longalign.eval.evaluate import PARTS, evaluate
+    from longalign.eval.evaluate import evaluate
 
-    parts = [name for name in PARTS if getattr(settings.eval, name) is not None]
+    tasks = tasks_of(settings.eval)
     wanted: list[tuple[str, str, int | None, Path]] = []
     for label, model in untrained.items():
         if label == "base" or model != settings.model:
@@ -124,15 +125,16 @@ def _evaluate(
     for (arm, seed), model in trained.items():
         wanted.append((f"sft-{arm}", model, seed, out / "eval" / f"sft-{arm}-seed{seed}"))
     results: dict[str, dict[str, dict[str, Any]]] = {}
-    for label, model, trained_with, folder in wanted if parts else []:
+    for label, model, trained_with, folder in wanted if tasks else []:
         _announce(f"eval: {label}" + ("" if trained_with is None else f", seed {trained_with}"))
-        part = settings.eval.model_copy(update={"model": model, "label": label, "model_seed": trained_with})
-        measured = evaluate(part, folder)
-        for name in parts:
-            by_seed = results.setdefault(name, {}).setdefault(label, {})
-            by_seed[str(trained_with)] = measured if len(parts) == 1 else measured[name]
+        own = settings.eval.model_copy(update={"model": model, "label": label, "model_seed": trained_with})
+        measured = evaluate(own, folder)
+        for task in tasks:
+            by_seed = results.setdefault(task.name, {}).setdefault(label, {})
+            by_seed[str(trained_with)] = measured if len(tasks) == 1 else measured[task.name]
     summary = {
-        name: {label: over_seeds(name, runs) for label, runs in found.items()} for name, found in results.items()
+        task.name: {label: over_seeds(task.listed, runs) for label, runs in results[task.name].items()}
+        for task in tasks
     }
     atomic_write_json(out / "results.json", summary)
     return summary

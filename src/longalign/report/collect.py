@@ -12,6 +12,8 @@ from typing import Any, cast
 from longalign.base.files import read_jsonl
 from longalign.base.stage import MANIFEST, read_manifest
 from longalign.errors import RunError
+from longalign.eval.registry import TASKS, current_name
+from longalign.eval.results import RESULTS, SCORES, read_results
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Stage:
     @property
     def name(self) -> str:
         return str(self.manifest["stage"])
+
+    @property
+    def task(self) -> str:
+        """Today's name of the task it is, where it is an evaluation."""
+        return current_name(self.name)
 
     @property
     def done(self) -> bool:
@@ -48,11 +55,12 @@ class Stage:
 
     @cached_property
     def results(self) -> dict[str, Any] | None:
-        return read_object(self.folder / "results.json")
+        path = self.folder / RESULTS
+        return read_results(path) if path.exists() else None
 
     @cached_property
     def scores(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.folder / "scores.jsonl")
+        return read_jsonl(self.folder / SCORES)
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -70,9 +78,18 @@ class Findings:
     def named(self, name: str) -> list[Stage]:
         return [stage for stage in self.stages if stage.name == name]
 
+    def tasks(self) -> list[str]:
+        """Tasks that have results: those of this package in their order, then others."""
+        found = dict.fromkeys(s.task for s in self.stages if s.results and "label" in s.results)
+        return [*(name for name in TASKS if name in found), *(name for name in found if name not in TASKS)]
+
     def evaluated(self, task: str) -> dict[str, list[Stage]]:
         """Stages of a task that have results, by model label; several of one label are its seeds."""
-        return by_label(stage for stage in self.named(task) if stage.results)
+        return by_label(stage for stage in self.stages if stage.task == task and stage.results)
+
+    def is_judged(self, task: str) -> bool:
+        """Whether a judge has rated the answers."""
+        return any("judge" in (s.results or {}) for stages in self.evaluated(task).values() for s in stages)
 
 
 def by_label(stages: Iterable[Stage]) -> dict[str, list[Stage]]:

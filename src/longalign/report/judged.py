@@ -1,4 +1,4 @@
-"""The judged part: scores with intervals, what was missing, and which judge said so."""
+"""Judged tasks: scores with intervals, what was missing, and which judge said so."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from longalign.eval.registry import TASKS, find_task
 from longalign.report.collect import Stage
 from longalign.report.words import MISSING, decimal, interval, thousands
 
@@ -34,23 +35,26 @@ class ChatSection:
     cost: str
 
 
-TITLES = {"chat": "LongBench-Chat and its like", "longbench": "LongBench", "mt_bench": "MT-Bench's turns"}
-
-
-def chat_section(part: str, evaluated: dict[str, list[Stage]]) -> ChatSection | None:
-    """Judged part `part`; None where no model has been judged on it."""
+def chat_section(task: str, evaluated: dict[str, list[Stage]]) -> ChatSection | None:
+    """One judged task; None where no model has been judged on it."""
     if not evaluated:
         return None
     results = [stage.results for stages in evaluated.values() for stage in stages if stage.results]
     categories = tuple(dict.fromkeys(name for r in results for name in r.get("by_category", {})))
     return ChatSection(
-        TITLES[part],
+        title_of(task, results),
         tuple(_row(label, [s.results for s in stages if s.results], categories) for label, stages in evaluated.items()),
         categories,
         tuple(dict.fromkeys(str(r["cases"]) for r in results)),
         tuple(dict.fromkeys(_judge(r["judge"]) for r in results)),
         _cost(results),
     )
+
+
+def title_of(task: str, results: Sequence[dict[str, Any]]) -> str:
+    """What heads a task's part of the page: as its results say, or, where they are older than that, its own title."""
+    written = next((str(r["title"]) for r in results if "title" in r), None)
+    return written or (find_task(task).title if task in TASKS else task)
 
 
 def mean_of_known(values: Iterable[float | None]) -> float | None:

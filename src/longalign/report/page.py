@@ -15,7 +15,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longalign.base.files import atomic_write_text
-from longalign.eval.task import JUDGED_PARTS
 from longalign.report import paper_table as paper
 from longalign.report.collect import Findings, collect
 from longalign.report.judged import ChatSection, chat_section
@@ -24,6 +23,7 @@ from longalign.report.needle import NeedleGrid, NeedleSection, needle_section
 from longalign.report.paper_table import table_2_rows
 from longalign.report.samples import samples
 from longalign.report.short import ShortRow, ShortSection, leaderboard_section, short_section
+from longalign.report.table import table_sections
 from longalign.report.training import data_section, throughput_section, training_section
 from longalign.report.words import percent, percents, several, thousands
 
@@ -58,8 +58,10 @@ def build_page(findings: Findings) -> dict[str, Any]:
     trained = [stage for stage in findings.stages if stage.name in TRAINED]
     needle = needle_section(findings.evaluated("needle"))
     short = short_section(findings.evaluated("short"))
-    judged = {part: chat_section(part, findings.evaluated(part)) for part in JUDGED_PARTS}
-    chat = judged["chat"]
+    judged = {
+        task: chat_section(task, findings.evaluated(task)) for task in findings.tasks() if findings.is_judged(task)
+    }
+    chat = judged.get("longbench_chat")
     return {
         "title": ", ".join(folder.resolve().name for folder in findings.folders),
         "verdict": verdict(needle, short, chat),
@@ -67,6 +69,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
         "short": short,
         "leaderboard": leaderboard_section(findings.evaluated("leaderboard")),
         "chat": [section for section in judged.values() if section],
+        "tables": table_sections(findings),
         "judge_tests": [stage.results["text"] for stage in findings.named("judge") if stage.results],
         "training": training_section(trained),
         "data": data_section(trained),

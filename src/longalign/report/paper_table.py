@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from longalign.eval.task import EVAL_PARTS
 from longalign.report.collect import Findings
 from longalign.report.judged import mean_of_known
 from longalign.report.words import MISSING, decimal
@@ -20,14 +19,14 @@ GROUPS = ("single-document QA", "multi-document QA", "summary")
 
 def table_2_rows(findings: Findings) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(label, cells in the order of `paper.COLUMNS`) of every model that has at least one of them."""
-    by_part: dict[str, dict[str, Results]] = {
-        part: {label: [s.results for s in stages if s.results] for label, stages in findings.evaluated(part).items()}
-        for part in EVAL_PARTS
+    by_task: dict[str, dict[str, Results]] = {
+        task: {label: [s.results for s in stages if s.results] for label, stages in findings.evaluated(task).items()}
+        for task in findings.tasks()
     }
     rows = []
-    for label in dict.fromkeys(label for found in by_part.values() for label in found):
+    for label in dict.fromkeys(label for found in by_task.values() for label in found):
         chat, longbench, turns, harness = (
-            by_part[part].get(label, []) for part in ("chat", "longbench", "mt_bench", "leaderboard")
+            by_task.get(task, {}).get(label, []) for task in ("longbench_chat", "longbench", "mt_bench", "leaderboard")
         )
         cells = [
             _judged([r["by_dataset"].get("longbench-chat") for r in chat], "mean"),

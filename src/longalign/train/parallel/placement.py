@@ -8,13 +8,12 @@ from typing import Literal
 
 import torch
 
-from longalign.config import LoopSettings, TrainSettings
-from longalign.config.plan import microbatch_tokens
+from longalign.config import LoopSettings
+from longalign.config.execution import Parallel
+from longalign.config.plan import microbatch_tokens, parallel_of
 from longalign.errors import ConfigError
 from longalign.train.parallel import ranks
 from longalign.train.parallel.ulysses import SequenceParallel
-
-Mode = Literal["none", "ddp", "fsdp2", "deepspeed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class Placement:
     it). token_limit: tokens of a `balanced` microbatch. group: the ranks that share this rank's packs, once joined.
     """
 
-    mode: Mode
+    mode: Parallel
     device: torch.device
     dtype: torch.dtype
     rank: int
@@ -113,21 +112,14 @@ def place(settings: LoopSettings) -> Placement:
     )
 
 
-def _mode(settings: LoopSettings, *, on_gpu: bool) -> Mode:
-    """`settings.parallel`, or what suits the machine."""
-    several = ranks.world_size() > 1
-    how = settings.parallel
-    quantised = isinstance(settings, TrainSettings) and settings.quantize is not None
-    if how is None and (settings.cpu_offload or (several and on_gpu and not quantised)):
-        how = "fsdp2"
-    elif how is None:
-        how = "ddp" if several else "none"
-    if how == "none" and several:
-        raise ConfigError(
-            f"parallel: none, but {ranks.world_size()} processes were started; use ddp, fsdp2 or deepspeed"
-        )
-    if how == "ddp" and not several:
+def _mode(settings: LoopSettings, *, on_gpu: bool) -> Parallel:
+    """`settings.parallel`, or what suits the machine; refuses what the number of ranks excludes."""
+    count = ranks.world_size()
+    how = parallel_of(settings, ranks=count, on_gpu=on_gpu)
+    if how == "none" and count > 1:
+        raise ConfigError(f"parallel: none, but {count} processes were started; use ddp, fsdp2 or deepspeed")
+    if how == "ddp" and count == 1:
         return "none"
-    if ranks.world_size() % settings.sequence_parallel:
-        raise ConfigError(f"sequence_parallel: {settings.sequence_parallel} does not divide {ranks.world_size()} ranks")
+    if count % settings.sequence_parallel:
+        raise ConfigError(f"sequence_parallel: {settings.sequence_parallel} does not divide {count} ranks")
     return how

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from longalign.base.files import append_jsonl, read_jsonl
 from longalign.errors import ModelError
-from longalign.eval.task import Item, ask, fixed_batches, passing_failures, spend
+from longalign.eval.answers import Item, Spend, ask, fixed_batches, passing_failures, spend
 from longalign.llm.base import Failure, FailureKind, Outcome, Reply, Request
 
 
@@ -89,13 +89,7 @@ def test_a_model_that_forgets_a_question_is_an_error(tmp_path: Path) -> None:
 def test_unknown_costs_are_not_zero(tmp_path: Path) -> None:
     script: dict[str, Outcome | None] = {"a": Reply(text="A"), "b": Reply(text="B", prompt_tokens=3, cost_usd=0.5)}
     got = spend(list(ask(Scripted(script), [item("a"), item("b")], tmp_path / "a", label="t", batch_tokens=9).values()))
-    assert got == {
-        "calls": 2,
-        "prompt_tokens": 3,
-        "completion_tokens": None,
-        "cost_usd": 0.5,
-        "calls_without_token_counts": 1,
-    }
+    assert got == Spend(calls=2, prompt_tokens=3, completion_tokens=None, cost_usd=0.5, calls_without_token_counts=1)
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=30), st.randoms())

@@ -1,0 +1,55 @@
+"""What an evaluation asks, how long its prompts are, and what its judge costs: from settings, before any model runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longalign.config import EvalSettings
+from longalign.eval.registry import tasks_of
+from longalign.eval.task import JudgeCost
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """Questions and prompt tokens of one task, over all models."""
+
+    questions: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class EvalPlan:
+    """All tasks over all models. `prompt_tokens_N`: tokens of the prompts of one model, by task."""
+
+    models: int
+    parts: dict[str, TaskPlan]
+    judge: dict[str, JudgeCost]
+    notes: list[str]
+    prompt_tokens_N: dict[str, NDArray[np.int64]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a report holds it; the lengths of single prompts are left out."""
+        parts = {name: asdict(part) for name, part in self.parts.items()}
+        judge = {name: asdict(cost) for name, cost in self.judge.items()}
+        return {"models": self.models, "parts": parts, "judge": judge, "notes": self.notes}
+
+
+def plan_eval(settings: EvalSettings, *, models: int, window: int) -> EvalPlan:
+    """What the tasks that are set ask of `models` models with this window; notes say what is assumed or left out."""
+    lengths: dict[str, NDArray[np.int64]] = {}
+    judge: dict[str, JudgeCost] = {}
+    notes: list[str] = []
+    for task in tasks_of(settings):
+        cost = task.cost(window)
+        notes += cost.notes
+        if cost.prompt_tokens_N is None:
+            continue
+        lengths[task.name] = cost.prompt_tokens_N
+        if judged := task.judge_cost(len(cost.prompt_tokens_N) * models):
+            judge[task.name] = judged
+    parts = {name: TaskPlan(len(found) * models, int(found.sum()) * models) for name, found in lengths.items()}
+    return EvalPlan(models, parts, judge, notes, lengths)

@@ -1,0 +1,115 @@
+"""The evaluations there are: those of this package, of installed packages, and those named as `module:Class`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from longalign.config import EvalSettings
+from longalign.config.load import build
+from longalign.errors import ConfigError, nearest
+from longalign.eval.task import Task
+
+TASKS = {
+    "needle": "longalign.eval.needle:Needle",
+    "short": "longalign.eval.short:Short",
+    "longbench_chat": "longalign.eval.longbench_chat:LongBenchChat",
+    "longbench": "longalign.eval.longbench:LongBench",
+    "mt_bench": "longalign.eval.mt_bench:MTBench",
+    "leaderboard": "longalign.eval.leaderboard:Leaderboard",
+}
+EARLIER_NAMES = {"chat": "longbench_chat"}
+"""What results and folders of earlier versions call a task."""
+ENTRY_POINTS = "longalign.tasks"
+RESERVED = {"task", *(name for name in EvalSettings.model_fields if name not in (*TASKS, "tasks"))}
+"""Settings of every evaluation, which a task cannot use as names of its own."""
+
+
+def current_name(name: str) -> str:
+    """Today's name of a task."""
+    return EARLIER_NAMES.get(name, name)
+
+
+def first_name(name: str) -> str:
+    """The name a task began with; random draws are keyed by it, so that a new name does not change a figure."""
+    return next((old for old, new in EARLIER_NAMES.items() if new == name), name)
+
+
+def known_tasks() -> dict[str, str]:
+    """Name -> `module:Class`, of this package and of installed ones (entry points `longalign.tasks`)."""
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | TASKS
+
+
+def find_task(name: str) -> type[Task[Any]]:
+    """The task of a name or of `module:Class`; modules are looked for in the current folder as well.
+
+    Raises `ConfigError` for what is not there or no task.
+    """
+    known = known_tasks()
+    place = name if ":" in name else known.get(current_name(name))
+    if place is None:
+        raise ConfigError(
+            f"there is no task `{name}`{nearest(name, list(known))}; there are {', '.join(known)}, "
+            "and those of your own are named my_package.my_task:MyTask"
+        )
+    module, _, attribute = place.partition(":")
+    found = getattr(_import(name, module), attribute, None)
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        others = [key for key, value in vars(sys.modules[module]).items() if _is_task(value)]
+        raise ConfigError(f"task `{name}`: `{attribute}` of {module} is no Task{nearest(attribute, others)}")
+    if missing := [key for key in ("name", "title", "settings_class") if not hasattr(found, key)]:
+        raise ConfigError(f"task `{name}`: {attribute} does not set {', '.join(missing)}")
+    if not found.name.isidentifier() or known.get(found.name, place) != place:
+        raise ConfigError(f"task `{name}`: `{found.name}` is no name, or that of another task; choose another `name`")
+    if taken := RESERVED & found.settings_class.model_fields.keys():
+        raise ConfigError(f"task `{name}`: `{min(taken)}` is a setting of every evaluation; name its own another way")
+    return found
+
+
+def tasks_of(settings: EvalSettings) -> list[Task[Any]]:
+    """The tasks that are set, in the order of `TASKS` and then of the settings. Raises `ConfigError` as `find_task`
+    does, and for settings that a task does not have."""
+    built_in = {name: getattr(settings, name, None) for name in TASKS}
+    found = [find_task(name)(wanted) for name, wanted in built_in.items() if wanted is not None]
+    for name, values in settings.tasks.items():
+        if values is None:
+            continue
+        if name in EvalSettings.model_fields:
+            raise ConfigError(f"eval.tasks.{name}: write eval.{name}, without `tasks`")
+        cls = find_task(str(values.get("task", name)))
+        if cls.name != name:
+            raise ConfigError(f"eval.tasks.{name}: the task calls itself `{cls.name}`; write eval.tasks.{cls.name}")
+        own = {key: value for key, value in values.items() if key != "task"}
+        found.append(cls(build(cls.settings_class, own, f"eval.tasks.{name}")))
+    return found
+
+
+def key_of(task: Task[Any]) -> str:
+    """Where a recipe holds the settings of a task."""
+    return f"eval.{task.name}" if task.name in EvalSettings.model_fields else f"eval.tasks.{task.name}"
+
+
+def as_settings(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """What `EvalSettings` needs for one task of any name: `{"short": {...}}` or `{"tasks": {"mine": {...}}}`."""
+    cls = find_task(name)
+    if cls.name in EvalSettings.model_fields:
+        return {cls.name: values}
+    return {"tasks": {cls.name: {"task": name, **values}}}
+
+
+def _import(name: str, module: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # the `longalign` program does not look there by itself
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"task `{name}`: {module} cannot be imported ({error})") from None
+
+
+def _is_task(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Task)

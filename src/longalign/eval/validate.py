@@ -19,6 +19,7 @@ from longalign.core.stats import RankCorrelation, rank_correlation
 from longalign.errors import ConfigError, DataError
 from longalign.eval.answers import VERDICTS, Answer, ask, passing_failures
 from longalign.eval.cases import Case
+from longalign.eval.judge import BATCH_TOKENS, Judge, describe_judge, open_judge
 from longalign.eval.longbench_chat import LongBenchChat
 from longalign.eval.results import RESULTS, SCHEMA, SCORES
 from longalign.eval.task import Reads

@@ -30,7 +30,7 @@ SECTIONS: tuple[tuple[str, type[config.Settings]], ...] = (
     ("Evaluate: `longalign eval`, `eval:`", config.EvalSettings),
     ("Needles: `eval needle`, `eval.needle`", config.NeedleSettings),
     ("Short skills: `eval short`, `eval.short`", config.ShortSettings),
-    ("Judged: `eval chat`, `longbench`, `mt-bench`", config.ChatSettings),
+    ("Judged: `eval longbench-chat`, `longbench`, `mt-bench`", config.ChatSettings),
     ("Leaderboard: `eval leaderboard`, `eval.leaderboard`", config.LeaderboardSettings),
     ("Recipe: `longalign run`", config.RunSettings),
     ("What is not here yet: `assume` of a recipe", config.AssumedLengths),

@@ -39,7 +39,9 @@ def stage_files(run: Path) -> dict[str, int]:
 
 def measured(run: Path) -> dict[str, bytes]:
     """What a run measured and made, bit for bit: results, scores, rows, weights."""
-    names = [f"eval/{model}/{part}/scores.jsonl" for model in EVALUATED for part in ("needle", "short", "chat")]
+    names = [
+        f"eval/{model}/{part}/scores.jsonl" for model in EVALUATED for part in ("needle", "short", "longbench_chat")
+    ]
     names += [f"data/{name}/rows.jsonl" for name in ("short", "long")]
     names += [f"{name}/final/model.safetensors" for name in ("extend", *TRAINED)]
     return {name: (run / name).read_bytes() for name in ("results.json", *names)}
@@ -65,7 +67,7 @@ def test_one_recipe_goes_through_every_stage_and_measures_every_model(micro_plac
     for lengths in results["needle"].values():
         assert list(lengths) == ["128", "256", "512"]
         assert all(0 <= row["accuracy"] <= 1 and row["questions"] == 4 for row in lengths.values())
-    for part, measure, questions in (("short", "accuracy", 7), ("chat", "mean", 4)):
+    for part, measure, questions in (("short", "accuracy", 7), ("longbench_chat", "mean", 4)):
         assert list(results[part]) == list(MODELS)
         assert all(row[measure] is not None and row["questions"] == questions for row in results[part].values())
     assert [len(list(read_rows(micro_run / "data" / name / "rows.jsonl"))) for name in ("short", "long")] == [12, 6]
@@ -119,7 +121,11 @@ def kill_when(arguments: list[str], cwd: Path, file: Path, stage: str) -> None:
         (["--eval.needle.needles", "1"], [f"eval/{model}/needle" for model in EVALUATED]),
         (
             ["--train.arms.long.learning_rate", "1e-3"],
-            ["train/long-seed0", "throughput", *(f"eval/sft-long-seed0/{p}" for p in ("needle", "short", "chat"))],
+            [
+                "train/long-seed0",
+                "throughput",
+                *(f"eval/sft-long-seed0/{p}" for p in ("needle", "short", "longbench_chat")),
+            ],
         ),
     ],
     ids=["questions", "one arm"],
@@ -200,7 +206,7 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
     "no documents": ({"data": {"long": {"documents": ["empty"]}}}, ["empty", "no document"]),
     "documents that are not there": ({"extend": {"text": ["gone"]}}, ["gone: no such file or folder"]),
     "no haystack": ({"eval": {"needle": {"haystack": ["gone.txt"]}}}, ["gone.txt: no such file or folder"]),
-    "no cases": ({"eval": {"chat": {"cases": "gone.json"}}}, ["eval.chat.cases: gone.json: no such file"]),
+    "no cases": ({"eval": {"chat": {"cases": "gone.json"}}}, ["eval.longbench_chat.cases: gone.json: no such file"]),
     "a judge without its key": (
         {"eval": {"chat": {"judge": "openai:gpt-4o@https://api.openai.com/v1"}}},
         ["OPENAI_API_KEY is not set"],

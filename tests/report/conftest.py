@@ -57,6 +57,7 @@ def write_scores(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_needle(folder: Path, label: str, rates: tuple[float, ...], seed: int | None, failed: int = 0) -> None:
     settings = EvalSettings(model=label, label=label, needle=NEEDLE)
+    asked = needle.Needle(NEEDLE)
     rate = dict(zip(LENGTHS, rates, strict=True))
     rows = []
     for number, item in enumerate(needle_questions()):
@@ -66,7 +67,7 @@ def write_needle(folder: Path, label: str, rates: tuple[float, ...], seed: int |
         said = answer(item.item.key, item.needle.sentence if right else wrong)
         if number < failed:
             said = answer(item.item.key, None, "rejected: HTTP 400: <too long> & more")
-        rows.append(needle.score_row(item, said))
+        rows.append(asked.row(item, said))
     with open_stage(folder, "needle", settings=settings, inputs={"model": label}, version=1) as stage:
         results = {"task": "needle", "label": label, "model_seed": seed, "length_unit": "tokens"}
         results |= {"model_window_tokens": 256 if label == "base" else 2048, **asdict(summarize_needle(rows, None))}

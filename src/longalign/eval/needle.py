@@ -80,11 +80,28 @@ class Needle(ExactTask[NeedleSettings, NeedleItem]):
     def questions(self, view: TokenView) -> list[NeedleItem]:
         return needle_items(self.settings, read_texts(self.haystack), view)
 
+    def score(self, question: NeedleItem, answer: str) -> dict[str, Any]:
+        return asdict(score_needle(answer, question.needle, question.others))
+
     def readings(self, questions: Sequence[NeedleItem], subject: Subject, out: Path) -> dict[str, dict[str, float]]:
         return _forced(self.settings, subject, questions, out)
 
     def row(self, question: NeedleItem, answer: Answer, reading: dict[str, float] | None = None) -> Row:
-        return score_row(question, answer, reading)
+        return {
+            "key": question.key,
+            "length": question.length,
+            "depth": question.depth,
+            "prompt_tokens": question.prompt_tokens,
+            "reported_prompt_tokens": answer.prompt_tokens,
+            "needle_token": question.needle_token,
+            "repeats_text": question.repeats_text,
+            "question": question.needle.question,
+            "expected": question.expected,
+            "answer": answer.text,
+            "failure": answer.failure,
+            "score": None if answer.text is None else self.score(question, answer.text),
+            "forced": reading,
+        }
 
     def summarise(self, rows: Sequence[Row], model: ModelFacts) -> NeedleResults:
         return NeedleResults(
@@ -171,26 +188,6 @@ def _forced(
     questions = [(item.key, item.messages, item.needle) for item in items]
     found = forced_accuracy(subject.model, questions, out / FORCED)
     return {key: {"name": row.name, "value": row.value} for key, row in found.items()}
-
-
-def score_row(item: NeedleItem, answer: Answer, forced: dict[str, float] | None = None) -> Row:
-    """One line of `scores.jsonl`: the question, what was said, what of it is right; null where there is no answer."""
-    score = None if answer.text is None else asdict(score_needle(answer.text, item.needle, item.others))
-    return {
-        "key": item.key,
-        "length": item.length,
-        "depth": item.depth,
-        "prompt_tokens": item.prompt_tokens,
-        "reported_prompt_tokens": answer.prompt_tokens,
-        "needle_token": item.needle_token,
-        "repeats_text": item.repeats_text,
-        "question": item.needle.question,
-        "expected": item.expected,
-        "answer": answer.text,
-        "failure": answer.failure,
-        "score": score,
-        "forced": forced,
-    }
 
 
 WORD = re.compile(r"\w+")

@@ -63,6 +63,8 @@ def find_task(name: str) -> type[Task[Any]]:
         raise ConfigError(f"task `{name}`: `{attribute}` of {module} is no Task{nearest(attribute, others)}")
     if missing := [key for key in ("name", "title", "settings_class") if not hasattr(found, key)]:
         raise ConfigError(f"task `{name}`: {attribute} does not set {', '.join(missing)}")
+    if lacking := getattr(found, "__abstractmethods__", None):
+        raise ConfigError(f"task `{name}`: {attribute} does not define {', '.join(sorted(lacking))}")
     if not found.name.isidentifier() or known.get(found.name, place) != place:
         raise ConfigError(f"task `{name}`: `{found.name}` is no name, or that of another task; choose another `name`")
     if taken := RESERVED & found.settings_class.model_fields.keys():

@@ -157,9 +157,9 @@ class ExactTask(Task[S], Generic[S, Q]):
     def questions(self, view: TokenView) -> Iterable[Q]:
         """The same questions in the same order for the same settings; `view` counts tokens of the model's prompts."""
 
+    @abstractmethod
     def score(self, question: Q, answer: str) -> Any:
         """The figure of an answer, 1 for right and 0 for wrong; or several, of which `compared.figure` names one."""
-        raise NotImplementedError
 
     def measure(self, model: EvalSettings, out: Path) -> Measured:
         with open_subject(model, out) as subject:

@@ -162,17 +162,18 @@ _HOME = {name: (module, name) for module, names in _MODULES.items() for name in 
     "register_packed_attention": ("train.attention", "register"),
 }
 
+if not TYPE_CHECKING:  # a type checker would believe that every name is there
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
 
-    if name not in _HOME:
-        from longalign.errors import nearest
+        if name not in _HOME:
+            from longalign.errors import nearest
 
-        raise AttributeError(f"module `longalign` has no attribute `{name}`{nearest(name, __all__)}")
-    module, attribute = _HOME[name]
-    found = globals()[name] = getattr(import_module(f"longalign.{module}"), attribute)
-    return found
+            raise AttributeError(f"module `longalign` has no attribute `{name}`{nearest(name, __all__)}")
+        module, attribute = _HOME[name]
+        found = globals()[name] = getattr(import_module(f"longalign.{module}"), attribute)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -148,6 +148,19 @@ def test_loader_processes_and_a_real_optimizer_change_nothing(tmp_path: Path) ->
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_trainers_own_checkpoints_continue_in_the_middle_of_the_plan(tmp_path: Path) -> None:
+    sequences = data()
+    dataset = PackedDataset(sequences, make_plan(sequences, "packed", packs_per_step=3, epochs=2), dtype=torch.float64)
+    how = {"learning_rate": 1e-3, "save_strategy": "steps", "save_steps": 1}
+    whole, _ = make_trainer(dataset, tmp_path, **how)
+    whole.train()
+    resumed, noted = make_trainer(dataset, tmp_path, **how)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert len(noted.steps) == len(dataset.plan) - 2 > 0
+    for name, parameter in whole.model.named_parameters():
+        assert torch.equal(parameter, resumed.model.get_parameter(name)), name
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 
@@ -218,3 +221,14 @@ def test_the_check_itself_sees_mistakes(wrong: str) -> None:
 
     with pytest.raises(Exception, match=r"trian|windw|strategy|whole numbers|out"):
         check()
+
+
+def test_the_plan_that_the_guide_shows_is_what_the_command_prints(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(8000, 64000, 1000)
+    chats = np.clip(rng.lognormal(np.log(900), 1, 7000).astype(int), 32, 8000)
+    np.save(tmp_path / "lengths.npy", np.concatenate([rows, chats]))
+    command = [sys.executable, "-m", "longalign", "plan", "--lengths", str(tmp_path / "lengths.npy"), "--ranks", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    [shown] = re.findall(r"^```\n(strategy .*?)^```", (ROOT / "docs/guide/plan.md").read_text("utf-8"), re.M | re.S)
+    assert done.stdout.startswith(shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from longalign import TrainSettings, train_model
 from longalign.base.files import read_jsonl
+from longalign.cli.verbs import spread_lists
 from longalign.train.checkpoint import load_weights, newest_good
+from tests.test_docs import commands, settings_of, verb_of
 from tests.train.test_stages import make_model, make_rows
 from tests.train.tiny import DoubleThroughout
 
@@ -62,13 +64,33 @@ def test_the_loop_and_the_trainer_end_with_the_same_weights(inputs: tuple[Path, 
         assert float((parameter - before.get_parameter(name)).detach().abs().max()) > 1e-3, f"{name} did not train"
 
 
-def test_the_example_runs_as_a_script(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_example_runs_from_the_command_line(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     model, rows = inputs
-    command = [sys.executable, str(EXAMPLE), str(model), str(rows), str(tmp_path / "out"), "--window", "96"]
-    done = subprocess.run([*command, "--num_train_epochs", "1"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines()[0].startswith("step 1: loss ")
+    words = [str(EXAMPLE), str(model), str(rows), str(tmp_path / "out"), "--window", "96", "--num_train_epochs", "1"]
+    monkeypatch.setattr(sys, "argv", words)
+    plain_loop().main()
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [f"step {n}" for n in (1, 2, 3, 4)]
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.model_type == "llama"
+
+
+def test_the_command_it_names_is_taken_and_has_the_same_defaults() -> None:
+    """The loop's defaults are the program's, so the two commands of its docstring do the same."""
+    loop = plain_loop()
+    [words] = commands(loop.__doc__)
+    verb, command, rest = verb_of(spread_lists(words))
+    with command.make_context(verb, rest) as context:
+        settings_of(verb, context)
+    assert words[words.index("--overlong") + 1] == "drop"
+    defaults = {name: p.default for name, p in inspect.signature(loop.train).parameters.items()}
+    settings = TrainSettings()
+    assert defaults["epochs"] == settings.num_train_epochs
+    for name in ("learning_rate", "warmup_ratio", "max_grad_norm", "seed"):
+        assert defaults[name] == getattr(settings, name), name
+    assert (settings.optimizer, settings.strategy, settings.weighting) == ("adamw", "balanced", "sequence")
+    assert (settings.adam_beta1, settings.adam_beta2, settings.weight_decay) == (0.9, 0.95, 0.0)
+    assert settings.lr_scheduler_type == "cosine"
 
 
 def test_the_example_can_be_read_in_one_go() -> None:

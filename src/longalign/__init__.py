@@ -6,7 +6,7 @@ plan        `plan_steps`, `replan`, `StepPlan`, `Step`, `load_plan`, `sequence_w
 tokens      `tokenize_conversation`, `tokenize_document`, `TokenSequence`, `TokenStore`
 train       `prepare_model` and `pack` in a loop of your own; `PackedDataset`, `PackCollator`, `PlanCheck` in your own
             `transformers.Trainer`; the parts: `register_packed_attention`, `PACKED_ATTENTION`, `pack_kwargs`,
-            `attach_loss`, `weighted_nll`, `check_isolation`
+            `attach_loss`, `weighted_nll`, `check_isolation`; `model_dir` of a bundled model
 stages      `build_rows`, `extend_model`, `train_model`, `plan_run`, `evaluate`, `compare`, `write_report` with their
             settings (`TrainSettings`, ...)
 statistics  `mean_interval`, `bca_interval`, `wilson_interval`, `paired_comparison`, `paired_share_interval`,
@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from longalign.base.sources import model_dir
     from longalign.config import (
         ChatSettings,
         DataSettings,
@@ -116,6 +117,7 @@ __all__ = [
     "mcnemar_p",
     "mean_interval",
     "minimum_detectable",
+    "model_dir",
     "pack",
     "pack_kwargs",
     "paired_comparison",
@@ -137,6 +139,7 @@ __all__ = [
     "write_report",
 ]
 _MODULES = {
+    "base.sources": "model_dir",
     "config": "ChatSettings DataSettings EvalSettings ExtendSettings LeaderboardSettings NeedleSettings PlanSettings "
     "RopeSettings ShortSettings TrainSettings",
     "core.batching": "plan_steps replan",
@@ -159,17 +162,18 @@ _HOME = {name: (module, name) for module, names in _MODULES.items() for name in 
     "register_packed_attention": ("train.attention", "register"),
 }
 
+if not TYPE_CHECKING:  # a type checker would believe that every name is there
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
 
-    if name not in _HOME:
-        from longalign.errors import nearest
+        if name not in _HOME:
+            from longalign.errors import nearest
 
-        raise AttributeError(f"module `longalign` has no attribute `{name}`{nearest(name, __all__)}")
-    module, attribute = _HOME[name]
-    found = globals()[name] = getattr(import_module(f"longalign.{module}"), attribute)
-    return found
+            raise AttributeError(f"module `longalign` has no attribute `{name}`{nearest(name, __all__)}")
+        module, attribute = _HOME[name]
+        found = globals()[name] = getattr(import_module(f"longalign.{module}"), attribute)
+        return found
 
 
 def __dir__() -> list[str]:

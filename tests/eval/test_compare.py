@@ -122,8 +122,8 @@ def test_the_guides_example_says_what_the_guide_shows(
     rng = np.random.default_rng(0)
     noise = stats.zscore(rng.normal(size=50)) * 2.85
     base = 5.76 + stats.zscore(rng.normal(size=50))
-    folder(tmp_path / "packing", "chat", chat_rows(base))
-    folder(tmp_path / "packing-weighted", "chat", chat_rows(base + 0.45 + noise))
+    folder(tmp_path / "packing", "longbench_chat", chat_rows(base))
+    folder(tmp_path / "packing-weighted", "longbench_chat", chat_rows(base + 0.45 + noise))
     guide = (Path(__file__).parents[2] / "docs" / "guide" / "eval.md").read_text(encoding="utf-8")
     ((code, shown),) = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", guide, re.DOTALL)
     monkeypatch.chdir(tmp_path)

@@ -119,7 +119,7 @@ def _rank(rank: int, ranks: int, folder: str) -> None:
 
     warnings.simplefilter("error")
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29998"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29998", "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
     try:
@@ -146,6 +146,19 @@ def test_loader_processes_and_a_real_optimizer_change_nothing(tmp_path: Path) ->
         trainer.train()
         weights.append({name: p.detach().clone() for name, p in trainer.model.named_parameters()})
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_trainers_own_checkpoints_continue_in_the_middle_of_the_plan(tmp_path: Path) -> None:
+    sequences = data()
+    dataset = PackedDataset(sequences, make_plan(sequences, "packed", packs_per_step=3, epochs=2), dtype=torch.float64)
+    how = {"learning_rate": 1e-3, "save_strategy": "steps", "save_steps": 1}
+    whole, _ = make_trainer(dataset, tmp_path, **how)
+    whole.train()
+    resumed, noted = make_trainer(dataset, tmp_path, **how)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert len(noted.steps) == len(dataset.plan) - 2 > 0
+    for name, parameter in whole.model.named_parameters():
+        assert torch.equal(parameter, resumed.model.get_parameter(name)), name
 
 
 @pytest.mark.parametrize(
@@ -224,6 +237,7 @@ def test_a_pack_in_a_bare_loop_has_the_loss_of_equation_2() -> None:
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert relative_error(found, gradients) < EQUAL
     assert pack(sequences)["loss_weights"].unique().tolist() == [0.0, 1.0]
+    assert model(**pack([])).loss.item() == 0.0, "what a rank without work runs"
     with pytest.raises(DataError, match="one weight a sequence"):
         pack(sequences, weights[:3])
 
@@ -237,6 +251,29 @@ def test_a_prepared_model_is_still_the_model_it_was(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     assert type(AutoModelForCausalLM.from_pretrained(tmp_path)).__name__ == "LlamaForCausalLM"
     assert prepare_model(model) is model, "twice is as good as once"
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks by the older name
+def test_adapters_on_a_prepared_model_train_with_the_same_gradients(tmp_path: Path) -> None:
+    """LoRA on every layer: the gradient of its factors follows from that of the merged weights, B being zero."""
+    peft = pytest.importorskip("peft")
+    sequences = data()
+    plan = make_plan(sequences, "packed", packs_per_step=3)
+    lora = peft.LoraConfig(r=2, lora_alpha=2, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+    dataset = PackedDataset(sequences, plan, dtype=torch.float64)
+    with DoubleThroughout():
+        model = peft.get_peft_model(prepare_model(stock_model()), lora)
+        for parameter in model.parameters():  # PEFT makes its factors float32; rotary tables stay as they are
+            parameter.data = parameter.data.double()
+        factors = {n: p.detach().clone() for n, p in model.named_parameters() if "lora_A" in n}
+        trainer, noted = make_trainer(dataset, tmp_path, model=model)
+        trainer.train()
+        whole = expected_gradients(sequences, plan, 0, "sequence")[1]
+    for name, a_RD in factors.items():
+        layer = name.removeprefix("base_model.model.").replace(".lora_A.default", "")
+        expected = whole[layer] @ a_RD.T  # d loss / d B, with W = W_0 + B A
+        found = noted.steps[0][name.replace("lora_A", "lora_B")]
+        assert float((found - expected).norm() / expected.norm()) < EQUAL, name
 
 
 @pytest.mark.filterwarnings("default")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from longalign.base.sources import BUNDLED, PREFIX
+from longalign.base.sources import BUNDLED, PREFIX, Named
 from longalign.errors import ConfigError, nearest
 
 HELDOUT_SHARE = 0.2
@@ -28,7 +28,7 @@ CORPORA = ("python-docs", "python-docs-heldout", "chinese", "chinese-heldout")
 
 def corpus(name: str) -> Iterator[tuple[str, str]]:
     """(title, text) of every document of a bundled corpus."""
-    short = name.removeprefix(PREFIX)
+    short = Named(name).short
     if short not in CORPORA:
         valid = [PREFIX + known for known in CORPORA]
         raise ConfigError(f"`{name}`: no such bundled corpus{nearest(name, valid)}; there are {', '.join(valid)}")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from longalign.base.files import random_for
-from longalign.base.sources import PREFIX
+from longalign.base.sources import Named
 from longalign.bundled.corpora import corpus
 from longalign.bundled.register import Fact, Language, draw_facts, insert_facts
 from longalign.bundled.skills import short_rows
@@ -34,7 +34,7 @@ SHORTEST_SHARE = 0.35
 
 def rows(name: str) -> Iterator[dict[str, Any]]:
     """The rows of a bundled set. Raises `ConfigError` for a name of another form."""
-    kind, *numbers = name.removeprefix(PREFIX).split("-")
+    kind, *numbers = Named(name).short.split("-")
     if kind not in KINDS or len(numbers) != 2 or not all(n.isdigit() for n in numbers):
         raise ConfigError(f"`{name}`: no such bundled rows; a name looks like builtin:recall-256-800")
     tokens, count = map(int, numbers)

@@ -19,7 +19,7 @@ from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request
 ANSWERS = "answers.jsonl"
 VERDICTS = "verdicts.jsonl"
 N = TypeVar("N", int, float)
-CHARACTERS_PER_TOKEN = 3  # only to group items; a local model divides groups further by its own limit
+GROUPED_CHARACTERS_PER_TOKEN = 3  # cautious, only to group items; a local model divides groups further by its limit
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def fixed_batches(items: Sequence[Item], batch_tokens: int) -> list[list[Item]]:
     groups: list[list[Item]] = []
     characters = 0
     for item in sorted(items, key=lambda item: (-item.characters, item.key)):
-        if not groups or characters + item.characters > CHARACTERS_PER_TOKEN * batch_tokens:
+        if not groups or characters + item.characters > GROUPED_CHARACTERS_PER_TOKEN * batch_tokens:
             groups.append([])
             characters = 0
         groups[-1].append(item)

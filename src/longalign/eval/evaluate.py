@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import create_model
 
-from longalign.base.files import atomic_write_json, atomic_write_text
+from longalign.base.files import atomic_write_json, write_jsonl
 from longalign.base.stage import StageRun, open_stage, read_manifest
 from longalign.config import EvalSettings
 from longalign.errors import ConfigError
 from longalign.eval.registry import EARLIER_NAMES, TASKS, current_name, find_task, tasks_of
-from longalign.eval.results import RESULTS, SCORES, Row, TaskResults
+from longalign.eval.results import RESULTS, SCORES, TaskResults
 from longalign.eval.subject import model_fingerprint
 from longalign.eval.task import Task
 
@@ -55,7 +54,7 @@ def run_task(task: Task[Any], settings: EvalSettings, out: Path) -> dict[str, An
             compared=task.compared,
             measured=measured,
         ).to_file()
-        write_rows(out / SCORES, measured.rows)
+        write_jsonl(out / SCORES, measured.rows)
         atomic_write_json(out / RESULTS, results)
         return results if measured.waiting else stage.finish(results)
 
@@ -85,12 +84,6 @@ def stage_name(out: Path, name: str) -> str:
     manifest = read_manifest(out)
     written = str(manifest["stage"]) if manifest else name
     return written if current_name(written) == name else name
-
-
-def write_rows(path: Path, rows: Any) -> None:
-    """One line of JSON a row."""
-    lines: list[Row] = list(rows)
-    atomic_write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines))
 
 
 def readable(results: dict[str, Any]) -> str:

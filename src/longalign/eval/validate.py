@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from longalign.base.files import atomic_write_json, read_jsonl
+from longalign.base.files import atomic_write_json, read_jsonl, write_jsonl
 from longalign.base.stage import open_stage
 from longalign.config import ChatSettings
 from longalign.core.stats import RankCorrelation, rank_correlation
 from longalign.errors import ConfigError, DataError
 from longalign.eval.answers import VERDICTS, Answer, ask, passing_failures
 from longalign.eval.cases import Case
-from longalign.eval.evaluate import write_rows
 from longalign.eval.judge import BATCH_TOKENS, Judge, describe_judge, open_judge
 from longalign.eval.longbench_chat import LongBenchChat
 from longalign.eval.results import RESULTS, SCHEMA, SCORES
@@ -56,7 +55,7 @@ def validate_judge(settings: ChatSettings, out: Path) -> dict[str, Any]:
             "judge": asdict(describe_judge(judge, list(verdicts.values()), scores)),
             "text": sentence(found),
         }
-        write_rows(out / SCORES, scores)
+        write_jsonl(out / SCORES, scores)
         atomic_write_json(out / RESULTS, results)
         return results if passing_failures(verdicts) else stage.finish(results)
 

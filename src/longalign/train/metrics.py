@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longalign.base.files import append_jsonl, atomic_path, read_jsonl
+from longalign.base.files import append_jsonl, read_jsonl, write_jsonl
 from longalign.core.length_bands import bands_present
 from longalign.core.step_plan import Step, StepPlan
 from longalign.data.store import TokenStore
@@ -197,13 +197,10 @@ class StepMeter:
 
 def forget_after(path: Path, step: int) -> None:
     """Drop rows later than `step`, which a resumed run will measure again."""
-    import json
-
     rows = read_jsonl(path)
     kept = [row for row in rows if row["step"] <= step]
     if len(kept) < len(rows):
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        write_jsonl(path, kept)
 
 
 def rank_flops(plan: StepPlan, step: Step) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ Why the optimizer then sees the gradient of Eq. 2 (`core/weighting.py`), with R 
 - Trainer divides the loss of each microbatch by A, and ranks average their gradients, so weights carry A * R. Nothing
   else may scale the loss: `prepare_model` tells Trainer that the model does not take `num_items_in_batch`.
 
-Sequence parallelism and held-out losses need our own trainer (`longalign train`).
+Trainer's own checkpoints continue in the middle of a plan. Sequence parallelism, held-out losses and another number of
+ranks on resume need our trainer (`longalign train`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 HEIGHT = {room: -number for number, rooms in enumerate(LAYERS) for room in rooms}
 BESIDE = {"config": {"core", "base"}, "base": {"core"}}  # in the lowest layer but one, who may use whom
-DOORS = {"__init__", "__main__", "stages"}  # the package's own front: they may name any room
+DOORS = {"__init__", "__main__"}  # the package's own front: they may name any room
 HEAVY = {"torch", "transformers", "accelerate", "peft", "openai", "datasets"}
 MOST_LINES = 300
 

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         RunError,
         UnreadableError,
     )
-    from longalign.stages import build_rows, compare, evaluate, extend_model, plan_run, train_model, write_report
+    from longalign.recipe.stages import build_rows, compare, evaluate, extend_model, plan_run, train_model, write_report
     from longalign.train.attention import NAME as PACKED_ATTENTION
     from longalign.train.attention import pack_kwargs
     from longalign.train.attention import register as register_packed_attention
@@ -151,7 +151,7 @@ _MODULES = {
     "data.store": "TokenStore",
     "data.tokenize": "TokenSequence tokenize_conversation tokenize_document",
     "errors": "ConfigError DataError EndpointError LongAlignError ModelError PlanError RunError UnreadableError",
-    "stages": "build_rows compare evaluate extend_model plan_run train_model write_report",
+    "recipe.stages": "build_rows compare evaluate extend_model plan_run train_model write_report",
     "train.attention": "pack_kwargs",
     "train.check_isolation": "check_isolation",
     "train.loss": "attach_loss weighted_nll",

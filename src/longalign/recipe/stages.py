@@ -26,26 +26,32 @@ def build_rows(settings: DataSettings, out: Path | str, *, plan_only: bool = Fal
     return build(settings, Path(out), plan_only=plan_only)
 
 
-def extend_model(settings: ExtendSettings, out: Path | str, *, plan_only: bool = False) -> dict[str, Any]:
+def extend_model(
+    settings: ExtendSettings, out: Path | str, *, plan_only: bool = False, restart: bool = False
+) -> dict[str, Any]:
     """Stretch RoPE and train on long text (`longalign extend`); the model lies in `out/final`.
 
-    Returns the summary; with `plan_only` the plan's report, and nothing is trained. Under torchrun every rank calls it.
+    `restart` allows checkpoints of other settings to be set aside. Returns the summary; with `plan_only` the plan's
+    report, and nothing is trained. Under torchrun every rank calls it.
     Raises `ModelError` for a model that cannot be trained exactly, `DataError` naming the document that cannot be used.
     """
     from longalign.train.extend import extend
 
-    return extend(settings, Path(out), plan_only=plan_only)
+    return extend(settings, Path(out), plan_only=plan_only, restart=restart)
 
 
-def train_model(settings: TrainSettings, out: Path | str, *, plan_only: bool = False) -> dict[str, Any]:
+def train_model(
+    settings: TrainSettings, out: Path | str, *, plan_only: bool = False, restart: bool = False
+) -> dict[str, Any]:
     """Fine-tune on conversations (`longalign train`); the model lies in `out/final`.
 
-    Returns the summary; with `plan_only` the plan's report, and nothing is trained. Under torchrun every rank calls it.
+    `restart` allows checkpoints of other settings to be set aside. Returns the summary; with `plan_only` the plan's
+    report, and nothing is trained. Under torchrun every rank calls it.
     Raises `ModelError` for a model that cannot be trained exactly, `DataError` naming the row that cannot be used.
     """
     from longalign.train.sft import train
 
-    return train(settings, Path(out), plan_only=plan_only)
+    return train(settings, Path(out), plan_only=plan_only, restart=restart)
 
 
 def plan_run(settings: PlanSettings, out: Path | str | None = None) -> PlanReport:

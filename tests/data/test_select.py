@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from longalign.config import DataSettings
 from longalign.data.select import (
+    DocumentLengths,
     DocumentSummary,
     candidates,
     cut,
-    document_limit,
     draw_order,
     histogram,
     language_quotas,
@@ -96,9 +96,9 @@ def test_the_histogram_counts_every_length_once() -> None:
 
 
 def test_rows_leave_room_for_questions_and_answers() -> None:
-    assert document_limit(DataSettings(max_length_tokens=65536)) == 61440
-    assert document_limit(DataSettings(max_length_tokens=65536, turns=200)) == 65536 - 8000
-    assert document_limit(DataSettings(max_length_tokens=256, turns=3, register_entries=4)) == 128
-    assert document_limit(DataSettings(max_length_tokens=256, reserve_tokens=100)) == 156
+    assert DocumentLengths.of(DataSettings(max_length_tokens=65536)).max == 61440
+    assert DocumentLengths.of(DataSettings(max_length_tokens=65536, turns=200)).max == 65536 - 8000
+    assert DocumentLengths.of(DataSettings(max_length_tokens=256, turns=3, register_entries=4)).max == 128
+    assert DocumentLengths.of(DataSettings(max_length_tokens=256, reserve_tokens=100)).max == 156
     with pytest.raises(ConfigError, match="leaves no room"):
-        document_limit(DataSettings(max_length_tokens=256, reserve_tokens=256))
+        DocumentLengths.of(DataSettings(max_length_tokens=256, reserve_tokens=256)).max

@@ -11,9 +11,9 @@ from typing import Any
 
 from longalign.config import DataSettings
 from longalign.data.build_plan import BuildPlan, shortage
-from longalign.data.corpus import DEFAULT_MIN_TOKENS, Corpus, CorpusReport
+from longalign.data.corpus import Corpus, CorpusReport
 from longalign.data.instruct import Attempt
-from longalign.data.select import DocumentSummary, histogram
+from longalign.data.select import DEFAULT_MIN_TOKENS, DocumentSummary, histogram
 from longalign.data.verify import position_balance
 from longalign.errors import RunError
 from longalign.llm.ledger import Spend

@@ -23,11 +23,10 @@ from longalign.config import DataSettings
 from longalign.core.shingles import Contamination, Hashes, repeated_share, sample, shingles
 from longalign.data.documents import Document, Skipped, make_document
 from longalign.data.file_text import parsed_lines
-from longalign.data.select import SHORTEST_TOKENS, DocumentSummary, cut, document_limit, histogram
+from longalign.data.select import DEFAULT_MIN_TOKENS, DocumentLengths, DocumentSummary, cut, histogram
 from longalign.data.source import read_documents
 from longalign.errors import DataError
 
-DEFAULT_MIN_TOKENS = 8192
 VERSION = 1
 BATCH_CHARS = 4_000_000
 SHINGLES_KEPT = 20_000_000
@@ -112,12 +111,13 @@ class Corpus:
 
 def open_corpus(path: Path, settings: DataSettings, counter: TokenCounter, documents_hash: str) -> Corpus:
     """The corpus of these documents and settings, built when it is not there yet."""
+    lengths = DocumentLengths.of(settings)
     fields = "min_length_tokens max_length_tokens longer_documents duplicate_share contaminated_share seed"
-    chosen = {name: getattr(settings, name) for name in fields.split()} | {"limit": document_limit(settings)}
+    chosen = {name: getattr(settings, name) for name in fields.split()} | {"limit": lengths.max}
     key = fingerprint(documents_hash, counter.fingerprint, chosen, VERSION)
     if not (path.exists() and _key_of(path) == key):
         with atomic_path(path) as temporary:
-            _build(temporary, settings, counter, key)
+            _build(temporary, settings, lengths, counter, key)
     return Corpus(path)
 
 
@@ -158,7 +158,7 @@ def _key_of(path: Path) -> str | None:
     return row[0] if row else None
 
 
-def _build(path: Path, settings: DataSettings, counter: TokenCounter, key: str) -> None:
+def _build(path: Path, settings: DataSettings, wanted: DocumentLengths, counter: TokenCounter, key: str) -> None:
     db = sqlite3.connect(path)
     db.executescript(
         "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + TABLES
@@ -170,11 +170,11 @@ def _build(path: Path, settings: DataSettings, counter: TokenCounter, key: str) 
     lengths: dict[str, int] = {}
     said_s = time.monotonic()
     for batch in _batches(read_documents(settings.documents, skipped=skipped), counts):
-        for document, length in _pieces(batch, settings, counter, counts):
+        for document, length in _pieces(batch, settings, wanted, counter, counts):
             if document.id in lengths:
                 counts["repeated exactly"] += 1
                 continue
-            reason = _dropped(document, length, settings)
+            reason = _dropped(length, wanted)
             hashes = shingles(document.text)
             if reason is None and forbidden.share(hashes) >= settings.contaminated_share:
                 reason = "holds text of an evaluation"
@@ -228,17 +228,21 @@ def _batches(documents: Iterator[Document], counts: Counter[str]) -> Iterator[li
 
 
 def _pieces(
-    batch: list[Document], settings: DataSettings, counter: TokenCounter, counts: Counter[str]
+    batch: list[Document],
+    settings: DataSettings,
+    wanted: DocumentLengths,
+    counter: TokenCounter,
+    counts: Counter[str],
 ) -> Iterator[tuple[Document, int]]:
-    limit = document_limit(settings)
-    shortest = min(settings.min_length_tokens or min(DEFAULT_MIN_TOKENS, limit // 2), limit)
     for document, length in zip(batch, counter.counts([document.text for document in batch]), strict=True):
-        if length <= limit or settings.longer_documents == "skip":
+        if length <= wanted.max or settings.longer_documents == "skip":
             yield document, length
             continue
         counts["cut"] += 1
         ends_T = counter.ends(document.text)
-        parts = cut(document.text, ends_T, shortest=shortest, limit=limit, seed=settings.seed, key=document.id)
+        parts = cut(
+            document.text, ends_T, shortest=wanted.min_part, limit=wanted.max, seed=settings.seed, key=document.id
+        )
         for number, part in enumerate(parts, 1):
             counts["parts"] += 1
             made = make_document(document.text[part.start : part.end], origin=f"{document.origin}#{part.start}")
@@ -246,10 +250,10 @@ def _pieces(
             yield replace(made, source=document.source, title=title, language=document.language), part.length_tokens
 
 
-def _dropped(document: Document, length: int, settings: DataSettings) -> str | None:
-    if length > document_limit(settings):
+def _dropped(length: int, wanted: DocumentLengths) -> str | None:
+    if length > wanted.max:
         return "too long"
-    if length < (settings.min_length_tokens or SHORTEST_TOKENS):
+    if length < wanted.min:
         return "too short"
     return None
 

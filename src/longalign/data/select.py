@@ -24,6 +24,7 @@ RESERVE_SHARE = 1 / 16
 TOKENS_PER_TURN = 40
 TOKENS_PER_ENTRY = 12
 SHORTEST_TOKENS = 24
+DEFAULT_MIN_TOKENS = 8192
 SEARCH_SHARE = 0.1
 BANDS = (0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)
 
@@ -47,14 +48,28 @@ class Part:
     length_tokens: int
 
 
-def document_limit(settings: DataSettings) -> int:
-    """Tokens a document may have, so that question and answer fit its row (4,096 of 65,536 are kept for them)."""
-    longest = settings.max_length_tokens
-    needed = TOKENS_PER_TURN * settings.turns + TOKENS_PER_ENTRY * settings.register_entries
-    reserve = settings.reserve_tokens or min(max(int(longest * RESERVE_SHARE), needed), longest // 2)
-    if reserve >= longest:
-        raise ConfigError(f"reserve_tokens {reserve} leaves no room in rows of {longest} tokens; lower it")
-    return longest - reserve
+@dataclass(frozen=True)
+class DocumentLengths:
+    """Tokens that a document may have, resolved from the settings once. `min_part`: the shortest part of a longer one.
+
+    max: so that question and answer fit its row (4,096 of 65,536 are kept for them).
+    """
+
+    min: int
+    min_part: int
+    max: int
+
+    @classmethod
+    def of(cls, settings: DataSettings) -> DocumentLengths:
+        """Raises `ConfigError` when `reserve_tokens` leaves a document no room."""
+        row = settings.max_length_tokens
+        needed = TOKENS_PER_TURN * settings.turns + TOKENS_PER_ENTRY * settings.register_entries
+        reserve = settings.reserve_tokens or min(max(int(row * RESERVE_SHARE), needed), row // 2)
+        if reserve >= row:
+            raise ConfigError(f"reserve_tokens {reserve} leaves no room in rows of {row} tokens; lower it")
+        longest = row - reserve
+        part = min(settings.min_length_tokens or min(DEFAULT_MIN_TOKENS, longest // 2), longest)
+        return cls(settings.min_length_tokens or SHORTEST_TOKENS, part, longest)
 
 
 def cut(text: str, ends_T: NDArray[np.int64], *, shortest: int, limit: int, seed: int, key: str) -> list[Part]:

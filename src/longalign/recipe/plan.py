@@ -20,7 +20,7 @@ from longalign.config.plan import plan_settings
 from longalign.core.hardware import MACHINES
 from longalign.core.model_shape import ModelShape
 from longalign.data.build_plan import plan_build
-from longalign.data.select import DocumentSummary, document_limit
+from longalign.data.select import DocumentLengths, DocumentSummary
 from longalign.errors import ConfigError
 from longalign.eval.cost import plan_eval
 from longalign.plan.known_models import local_file, model_shape
@@ -151,7 +151,7 @@ def _plan_data(settings: DataSettings, out: Path, name: str) -> PlannedData:
 
         found = build(settings, out / "data" / name, plan_only=True)
         return _spend(settings, "documents counted", found["plan"])
-    band = _band(settings, document_limit(settings))
+    band = _band(settings, DocumentLengths.of(settings).max)
     lengths = simulated_rows(name, rows=settings.rows, lengths=band, why="").lengths_N
     documents = [DocumentSummary(str(number), "en", int(length)) for number, length in enumerate(lengths)]
     basis = f"documents or tokenizer not here yet: taken to lie evenly in {band[0]:,}-{band[1]:,} tokens"

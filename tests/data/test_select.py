@@ -101,4 +101,4 @@ def test_rows_leave_room_for_questions_and_answers() -> None:
     assert DocumentLengths.of(DataSettings(max_length_tokens=256, turns=3, register_entries=4)).max == 128
     assert DocumentLengths.of(DataSettings(max_length_tokens=256, reserve_tokens=100)).max == 156
     with pytest.raises(ConfigError, match="leaves no room"):
-        DocumentLengths.of(DataSettings(max_length_tokens=256, reserve_tokens=256)).max
+        DocumentLengths.of(DataSettings(max_length_tokens=256, reserve_tokens=256))

@@ -12,12 +12,19 @@ from hypothesis import strategies as st
 from longalign.config import LoopSettings, TrainSettings
 from longalign.config.plan import plan_settings
 from longalign.core.model_shape import SequenceCost
-from longalign.core.step_plan import load_plan
+from longalign.core.step_plan import StepPlan, load_plan
+from longalign.data.store import TokenStore
 from longalign.plan.report import plan
+from longalign.train.parallel.placement import place
 from longalign.train.run_plan import step_plan
 from tests.train.runs import SETTINGS, tiny_store
 
 COST = SequenceCost(linear=3.0, quadratic=0.5)
+
+
+def plan_of(store: TokenStore, settings: LoopSettings, folder: Path, **more: Any) -> StepPlan:
+    """`step_plan` where this process takes part alone."""
+    return step_plan(store, settings, place(settings), folder, **more)
 
 
 def changed(start: LoopSettings = SETTINGS, **changes: Any) -> LoopSettings:
@@ -27,7 +34,7 @@ def changed(start: LoopSettings = SETTINGS, **changes: Any) -> LoopSettings:
 def test_packing_and_packs_per_step_reach_the_plan_of_a_run(tmp_path: Path) -> None:
     store = tiny_store(tmp_path)
     packed = changed(strategy="packed", packing="next_fit", packs_per_step=3)
-    made = step_plan(store, packed, tmp_path, cost=COST)
+    made = plan_of(store, packed, tmp_path, cost=COST)
     assert (made.rules.packing, made.rules.packs_per_step) == ("next_fit", 3)
     sizes = [sum(len(rank.packs) for rank in step.ranks) for step in made]
     assert max(sizes) <= 3
@@ -55,10 +62,10 @@ def test_a_run_goes_on_with_the_same_sequences_in_every_step(
 ) -> None:
     folder = tmp_path_factory.mktemp("run")
     store = tiny_store(folder)
-    before = step_plan(store, changed(strategy=strategy), folder, cost=COST)
+    before = plan_of(store, changed(strategy=strategy), folder, cost=COST)
     present = changed(strategy=strategy, **changes)
-    after = step_plan(store, present, folder, cost=COST, from_step=min(at, len(before)))
-    fresh = step_plan(store, present, folder / "fresh", cost=COST)
+    after = plan_of(store, present, folder, cost=COST, from_step=min(at, len(before)))
+    fresh = plan_of(store, present, folder / "fresh", cost=COST)
     assert after.sampling_hash == before.sampling_hash == fresh.sampling_hash
     assert after.rules == fresh.rules
     for old, now, new in zip(before, after, fresh, strict=True):
@@ -68,8 +75,8 @@ def test_a_run_goes_on_with_the_same_sequences_in_every_step(
 
 def test_the_same_settings_go_on_with_the_very_plan(tmp_path: Path) -> None:
     store = tiny_store(tmp_path)
-    before = step_plan(store, SETTINGS, tmp_path, cost=COST)
-    after = step_plan(store, changed(save_steps=1, report_to=("wandb",)), tmp_path, cost=COST, from_step=4)
+    before = plan_of(store, SETTINGS, tmp_path, cost=COST)
+    after = plan_of(store, changed(save_steps=1, report_to=("wandb",)), tmp_path, cost=COST, from_step=4)
     assert after.hash == before.hash
 
 
@@ -77,6 +84,6 @@ def test_what_plan_says_of_a_run_is_the_plan_that_the_run_follows(tmp_path: Path
     store = tiny_store(tmp_path)
     asked = TrainSettings(window=64, sequences_per_step=6, num_train_epochs=3, packing="next_fit", seed=5)
     planned = plan(plan_settings(asked, model="tiny", machine="cpu", ranks=1, data=(str(store.folder),)))
-    followed = step_plan(store, asked, tmp_path, cost=COST)
+    followed = plan_of(store, asked, tmp_path, cost=COST)
     assert planned.sampling_hash == followed.sampling_hash
     assert planned.packs.packs == followed.pack_count

@@ -21,6 +21,7 @@ from longalign.report.judged import ChatSection, chat_section
 from longalign.report.manifest import manifest_section
 from longalign.report.needle import NeedleGrid, NeedleSection, needle_section
 from longalign.report.paper_table import table_2_rows
+from longalign.report.rows import built_rows
 from longalign.report.samples import samples
 from longalign.report.short import ShortRow, ShortSection, leaderboard_section, short_section
 from longalign.report.table import table_sections
@@ -72,6 +73,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
         "tables": table_sections(findings),
         "judge_tests": [stage.results["text"] for stage in findings.named("judge") if stage.results],
         "training": training_section(trained),
+        "rows": built_rows(findings),
         "data": data_section(trained),
         "throughput": throughput_section(findings),
         "samples": samples(findings),

@@ -1,4 +1,4 @@
-"""The verbs of `longalign eval`. Other keys of a task and of `EvalSettings` may follow each as `--key value`."""
+"""The verbs of `longalign eval`. Each also takes any other key of its task or of `EvalSettings` as `--key value`."""
 
 from __future__ import annotations
 

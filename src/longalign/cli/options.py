@@ -1,4 +1,4 @@
-"""What verbs share: their common options, settings made from options, and what they print."""
+"""Shared by all verbs: common options, settings built from options, and printing a summary."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a step trains on and how it is carried out: declared once, for `extend`, `train` and `plan`.
+"""What a step trains on and how it is executed: declared once, for `extend`, `train` and `plan`.
 
-Settings that exclude each other are refused here, so what can be planned can be trained and the other way round.
+Settings that exclude each other are rejected here, so whatever can be planned can be trained, and vice versa.
 """
 
 from __future__ import annotations

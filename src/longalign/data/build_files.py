@@ -1,4 +1,4 @@
-"""The files of one build: where they lie, whose they are, and whether they are what is asked for."""
+"""The files of one build: where they are, which settings they belong to, and whether they hold the requested rows."""
 
 from __future__ import annotations
 

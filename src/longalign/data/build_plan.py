@@ -1,4 +1,4 @@
-"""What a build will ask and cost, said before anything is spent."""
+"""`data build --plan-only`: how many calls a build will make and what they cost, before any money is spent."""
 
 from __future__ import annotations
 

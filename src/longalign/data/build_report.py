@@ -1,4 +1,4 @@
-"""What came of a build, accounted for: tried = accepted + rejected, by reason; where evidence stands; what it cost."""
+"""The report of a build: tried = accepted + rejected by reason, where evidence lies in documents, and the cost."""
 
 from __future__ import annotations
 

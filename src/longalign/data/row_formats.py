@@ -1,6 +1,6 @@
-"""The forms that people keep conversations in, each read into `messages`.
+"""The formats that people keep conversations in, each read into `messages`.
 
-| form | fields | known from |
+| format | fields | known from |
 |---|---|---|
 | messages | `messages`: [{`role`, `content`}], optional `length` | THUDM/LongAlign-10k, our own |
 | ShareGPT | `conversations`: [{`from`, `value`}] | ShareGPT_Vicuna_unfiltered |

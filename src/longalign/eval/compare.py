@@ -1,4 +1,4 @@
-"""Two evaluations of the same questions, compared question by question, and what may be said about them.
+"""Compares two evaluations of the same questions, question by question, and says what the difference supports.
 
 Means of separate runs are never compared: a pair shares the question, and most of the noise is the question's.
 """

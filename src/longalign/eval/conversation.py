@@ -1,4 +1,4 @@
-"""Conversations of several turns: the next question is put with the model's own answers before it (MT-Bench)."""
+"""Conversations of several turns: each question is asked with the model's own earlier answers in context (MT-Bench)."""
 
 from __future__ import annotations
 

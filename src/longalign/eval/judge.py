@@ -1,4 +1,7 @@
-"""Having answers judged: the judge that settings name, its verdicts on disk, and what they cost."""
+"""The judge named in the settings: opening it, rating answers with it, its verdicts on disk, and their cost.
+
+The prompt is filled in, and the verdict read, in rubric.py.
+"""
 
 from __future__ import annotations
 

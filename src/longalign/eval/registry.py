@@ -1,4 +1,4 @@
-"""The evaluations there are: those of this package, of installed packages, and those named as `module:Class`."""
+"""Finds a task by name: those of this package (`TASKS`), of installed packages, or your own as `module:Class`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What an evaluation leaves behind, as types: figures with their intervals, the model, and how rows are compared.
+"""The types of `results.json`: figures with their intervals, the model, and how rows are compared.
 
-`results.json` carries a `schema`. Files without one were written before there was any; they are read as well. Names
-without a unit are counts of questions or shares of right answers (0-1).
+`results.json` carries a `schema`; older files without one are read as well. Names without a unit are counts of
+questions or shares of right answers (0-1).
 """
 
 from __future__ import annotations

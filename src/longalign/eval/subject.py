@@ -1,4 +1,4 @@
-"""The model under test: how it is opened, how its prompts are counted, and what names it in a fingerprint."""
+"""The model under test: opening it, counting its prompts, and how fingerprints identify it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What an evaluation is: `Task`, and `ExactTask` for answers that a rule scores.
+"""`Task`, the type of every evaluation, and `ExactTask`, for answers that a rule scores.
 
-A task is a frozen object that holds its settings. Everything that runs evaluations (`longalign eval`, a recipe, its
-plan), compares them or shows them asks the task and knows none by name; `registry.py` lists those of this package.
-docs/guide/extend-it.md adds one.
+A task is a frozen object that holds its settings. The code that runs, plans, compares or reports evaluations uses this
+interface and knows no task by name; `registry.py` lists those of this package. docs/guide/extend-it.md adds one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a spec (`offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, a directory) to a model.
+"""Opens a model by its spec: `offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL` or a directory.
 
 A new provider is a function and a line in `PROVIDERS`.
 """

@@ -1,4 +1,4 @@
-"""What a plan needs of a rank's memory, and what could be set to fit a longer window."""
+"""A rank's memory under a plan, and which settings would make a longer window fit."""
 
 from __future__ import annotations
 

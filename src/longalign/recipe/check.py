@@ -1,4 +1,4 @@
-"""What a recipe reads, looked for before anything runs: hours of training must not end at a file that is missing."""
+"""Looks for everything a recipe reads before anything runs, so that a missing file cannot end hours of training."""
 
 from __future__ import annotations
 

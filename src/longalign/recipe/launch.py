@@ -1,6 +1,6 @@
-"""Training stages in processes of their own, one an accelerator, which torchrun starts and watches.
+"""Runs a training stage in several processes, one an accelerator, which torchrun starts and watches.
 
-The stage gets its settings as a file, so that it is the very stage, with the very fingerprint, of a run in one process.
+The processes read the stage's settings from a file, so stage and fingerprint equal those of a run in one process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Judged tasks: scores with intervals, what was missing, and which judge said so."""
+"""Judged tasks on the page: scores with intervals, what was missing, and the judge."""
 
 from __future__ import annotations
 

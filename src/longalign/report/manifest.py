@@ -1,4 +1,4 @@
-"""How the page came about: machine, versions, commit, and each stage with its settings and duration."""
+"""How the page's results were made: machine, versions, commit, and each stage with its settings and duration."""
 
 from __future__ import annotations
 

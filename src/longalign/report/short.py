@@ -1,6 +1,6 @@
-"""The short-skill part: each model's share, and whether it dropped against the reference model, in pairs.
+"""Short skills on the page: each model's share, and a paired test of whether it dropped against the reference model.
 
-Short tasks of lm-evaluation-harness: each model's figure with its interval, seeds averaged.
+`leaderboard_section` shows the tasks of lm-evaluation-harness: figures with intervals, averaged over seeds.
 """
 
 from __future__ import annotations

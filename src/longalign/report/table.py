@@ -1,4 +1,4 @@
-"""Tasks without a part of their own: a table by group, with intervals, from what every task's results hold."""
+"""The default section of a task on the page: a table by group with intervals, from what every task's results hold."""
 
 from __future__ import annotations
 

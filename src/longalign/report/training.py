@@ -1,6 +1,6 @@
-"""The training part: losses by step, held-out losses by length band and source, and what each run took.
+"""Training on the page: losses by step, held-out losses by length band and source, and what each run took.
 
-The data part: lengths of what was trained on, packs as they ran, and throughput by batching strategy.
+`data_section` shows the lengths that were trained on and the packs; `throughput_section` compares strategies.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run will do, before it spends anything: the report of `longalign plan` on the very sequences it will train."""
+"""Before training: prints the report of `longalign plan` for the very sequences that the run will train on."""
 
 from __future__ import annotations
 

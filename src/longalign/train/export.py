@@ -1,6 +1,6 @@
-"""The result of training as a plain Hugging Face directory that transformers, vLLM and others load without us.
+"""Exports a trained model as a plain Hugging Face directory that transformers, vLLM and others load without LongAlign.
 
-The model card of a trained model: recipe, data and what was measured, as Markdown for the hub.
+`model_card` writes its README for the hub: recipe, data and measurements.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a model, sequences and settings to a trained model: what SFT and continued pretraining share."""
+"""Trains a model on sequences by a step plan: what fine-tuning and continued pretraining share."""
 
 from __future__ import annotations
 

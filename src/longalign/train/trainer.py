@@ -1,10 +1,10 @@
 """The training loop: transformers' Trainer around our plan, batches, loss, checkpoints and metrics.
 
 Trainer keeps what people come for: accelerate (DDP, FSDP2, DeepSpeed), PEFT, trackers, callbacks. Four of its
-organs are replaced:
+parts are replaced:
 
-- data: the loader yields one *step* at a time, a list of microbatches of this rank, so accumulation is the plan's
-  affair and `gradient_accumulation_steps` is 1;
+- data: the loader yields one *step* at a time, a list of this rank's microbatches. The plan decides accumulation, and
+  `gradient_accumulation_steps` is 1;
 - loss: weights carry every denominator (`core/weighting.py`), so nothing is divided here;
 - checkpoints: `train/checkpoint.py`; a resumed run starts at the plan's step, without replaying the loader;
 - metrics: `train/metrics.py`.

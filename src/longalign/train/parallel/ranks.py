@@ -1,6 +1,6 @@
-"""Which process this is among those that torchrun started, and the few collectives that plain objects need.
+"""Ranks under torchrun: which process this is, and the few collectives that plain objects need.
 
-Random draws that do not depend on what was drawn before, and leave no trace.
+`seeded` makes random draws that do not depend on earlier draws and do not affect later ones.
 """
 
 from __future__ import annotations

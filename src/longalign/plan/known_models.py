@@ -1,4 +1,4 @@
-"""The shape of a model by its name: named shapes, local configs, files fetched earlier; the network only as a last resort."""
+"""The shape of a model by its name: named shapes, local configs, files fetched earlier, and last the network."""
 
 from __future__ import annotations
 

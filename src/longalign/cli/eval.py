@@ -99,9 +99,7 @@ def eval_judge(
     context: typer.Context,
     out: Annotated[Path | None, typer.Option("--out", help="folder to write to")] = None,
     scored: Annotated[Path | None, typer.Option("--scored", help="folder of a finished judged task")] = None,
-    human: Annotated[
-        Path | None, typer.Option("--human", help="human scores of its answers: .jsonl of key, score")
-    ] = None,
+    human: Annotated[Path | None, typer.Option("--human", help="human scores of it: .jsonl of key, score")] = None,
     cases: Annotated[str | None, typer.Option("--cases", help="cases with human-scored examples")] = None,
     few_shots: FewShots = None,
     judge: Judge = None,

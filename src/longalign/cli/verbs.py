@@ -41,9 +41,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(
-    help="Build long instruction data, show rows, export the ledger of paid calls.", no_args_is_help=True
-)
+data_app = typer.Typer(help="Build long instruction data, show it, export paid calls.", no_args_is_help=True)
 config_app = typer.Typer(help="Show the settings that a recipe resolves to.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
@@ -79,9 +77,7 @@ def extend(
 @data_app.command("build", **EXTRA)
 def data_build(
     context: typer.Context,
-    out: Annotated[
-        Path, typer.Option("--out", help="FILE.jsonl to write, with its other files next to it; or a folder")
-    ],
+    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl, its other files go beside it; or a folder")],
     documents: Annotated[list[str] | None, typer.Option("--documents", help="files or folders")] = None,
     llm: Annotated[
         str | None, typer.Option("--llm", help="offline | openai:MODEL@BASE_URL | anthropic:MODEL | model directory")
@@ -128,12 +124,8 @@ def plan(
     context: typer.Context,
     lengths: Annotated[str | None, typer.Option("--lengths", help=".npy of sequence lengths in tokens")] = None,
     targets: Annotated[str | None, typer.Option("--targets", help=".npy of target tokens per sequence")] = None,
-    data: Annotated[
-        list[str] | None, typer.Option("--data", help="row files to tokenise, instead of --lengths")
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", help="tokenizer for --data; default: length_tokens of the rows")
-    ] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="row files, in place of --lengths")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="for --data; default: the rows' length_tokens")] = None,
     window: Window = None,
     ranks: Annotated[int | None, typer.Option("--ranks", help="number of accelerators")] = None,
     sequences_per_step: Annotated[int | None, typer.Option(help="sequences in one optimizer step")] = None,
@@ -215,8 +207,7 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="recipe YAML")],
     out: Annotated[Path | None, typer.Option("--out", help="run folder; default runs/NAME")] = None,
     documents: Annotated[
-        list[str] | None,
-        typer.Option("--documents", help="documents for every data set of the recipe, in place of its own"),
+        list[str] | None, typer.Option("--documents", help="your documents, for all data sets and `extend`")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="apply the recipe's `full` settings")] = False,
     plan_only: PlanOnly = False,

@@ -23,7 +23,7 @@ class NeedleSettings(Settings):
     max_new_tokens: int = Field(32, gt=0, description="longest answer in tokens")
     forced_tokens: bool = Field(
         False,
-        description="also score token by token with the right answer fed in (local models; reads each prompt once more)",
+        description="also score token by token with the right answer fed in (local models; reads prompts once more)",
     )
     seed: int = Field(0, ge=0, description="random seed of the stage")
 

@@ -36,9 +36,7 @@ class OptimizerSettings(Settings):
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps spent warming up")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
     adam_beta2: float = Field(0.95, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")
-    weight_decay: float = Field(
-        0.0, ge=0, description="weight decay of matrices; norms, biases and embeddings have none"
-    )
+    weight_decay: float = Field(0.0, ge=0, description="of matrices; none on norms, biases, embeddings")
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0 turns it off")
 
 

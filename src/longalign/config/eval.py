@@ -12,7 +12,7 @@ from longalign.config.base import Alias, Settings
 
 
 class NeedleSettings(Settings):
-    """Needle retrieval over lengths x depths (paper section 4.2)."""
+    """Needle retrieval by length and depth (paper section 4.2)."""
 
     lengths: tuple[int, ...] = Field((1024, 4096, 16384, 32768, 65536), description="prompt lengths in tokens")
     depths: int = Field(10, gt=0, description="depths from the start (0) to the end (1) of the haystack")
@@ -29,7 +29,7 @@ class NeedleSettings(Settings):
 
 
 class ShortSettings(Settings):
-    """Short skills: held-out short instructions, scored exactly, so that a loss of skill shows."""
+    """Short skills: held-out short instructions, scored exactly, to detect a loss of skill."""
 
     rows: str | None = Field(None, description="held-out short rows (.jsonl); default: the bundled generator")
     questions: int = Field(140, gt=0, description="questions asked; the generator's kinds take turns")
@@ -39,7 +39,7 @@ class ShortSettings(Settings):
 
 
 class ChatSettings(Settings):
-    """Judged answers, LongBench-Chat's way: open questions, each answer judged twice (paper section 4.2)."""
+    """Judged answers to open questions, as in LongBench-Chat: each answer is judged twice (paper section 4.2)."""
 
     cases: tuple[str, ...] = Field(
         (), description="LongBench-Chat, LongCite, LongBench or MT-Bench files; `longbench_chat` has built-in ones"

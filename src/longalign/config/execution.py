@@ -41,7 +41,7 @@ class OptimizerSettings(Settings):
 
 
 class BatchingSettings(Settings):
-    """Which sequences every step trains on, and what counts once."""
+    """Which sequences every step trains on, and what counts the same in the loss."""
 
     window: int = Field(65536, gt=1, description="maximum context in tokens")
     strategy: Strategy = Field(

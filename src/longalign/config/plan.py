@@ -1,4 +1,4 @@
-"""Settings of verb `plan`, the question a training run would ask it, and how that run is carried out.
+"""Settings of verb `plan`, the same settings taken from a training run, and how that run would be executed.
 
 One place knows what follows from the machine.
 """

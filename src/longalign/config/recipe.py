@@ -21,7 +21,7 @@ class RunTrainSettings(TrainSettings):
 
 
 class AssumedLengths(Settings):
-    """What a file that is not here yet is taken to hold, for `--plan-only`: a count, and how long its rows are."""
+    """Assumed contents of a file that does not exist yet, for `--plan-only`: number and lengths of rows."""
 
     rows: int | None = Field(None, gt=0, description="rows or documents it holds; give this or `tokens`")
     tokens: int | None = Field(None, gt=0, description="tokens it holds")

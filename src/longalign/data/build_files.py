@@ -57,7 +57,7 @@ class Paths:
 
     @property
     def rows_with_report(self) -> tuple[Path, ...]:
-        """The rows and what is said of them."""
+        """The rows and their report."""
         return self.rows, self.rejected, self.report
 
 

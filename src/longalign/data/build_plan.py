@@ -80,7 +80,7 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
 
 
 def shortage(rows: int, plan: BuildPlan, settings: DataSettings) -> str:
-    """Why there are fewer rows than asked for, and what helps."""
+    """Why there will be fewer rows than requested, and what helps."""
     return (
         f"only {rows:,} of {settings.rows:,} rows: {plan.documents:,} usable documents x at most "
         f"{settings.max_rows_per_document} rows each; add documents, raise --max-rows-per-document, "

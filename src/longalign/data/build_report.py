@@ -155,7 +155,7 @@ def build_report(
 
 
 def _notice(settings: DataSettings, corpus: Corpus, plan: BuildPlan, tally: Tally) -> str:
-    """Why there are fewer rows than asked for, or shorter ones; empty where neither is so."""
+    """Why there are fewer or shorter rows than requested; empty if there are not."""
     rows = len(tally.accepted)
     if tally.over_budget:
         return f"only {rows:,} of {settings.rows:,} rows: {tally.over_budget}; raise --max-cost-usd to go on"

@@ -94,7 +94,7 @@ ROW_FORMATS: dict[str, RowFormat] = {
     "completion": RowFormat(("prompt", "completion"), read_completion),
     "response": RowFormat(("prompt", "response"), read_completion),
 }
-"""By name, in order: the first whose fields a row has reads it. A new form is a function and a line here."""
+"""By name, in order: the first whose fields a row has reads it. A new format is a function and a line here."""
 
 
 def format_of(row: Mapping[str, Any], where: str) -> RowFormat:

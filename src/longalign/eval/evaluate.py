@@ -92,7 +92,7 @@ def readable(results: dict[str, Any]) -> str:
 
 
 def _named_anew(stage: StageRun, settings: EvalSettings) -> dict[str, Any]:
-    """The results of a finished stage under the label and seed that are asked for now; nothing is asked again."""
+    """The results of a finished stage under the label and seed of these settings; calls no model."""
     results = stage.summary
     label = settings.label or results.get("model", results["label"])
     if (label, settings.model_seed) == (results["label"], results["model_seed"]):

@@ -57,7 +57,7 @@ class Judge:
 
 
 def check_judge(settings: ChatSettings) -> None:
-    """Raise what `open_judge` would, before any answer is asked for: a prompt without slots, no key, no such model."""
+    """Raise what `open_judge` would, before any question is asked: a prompt without slots, no key, no such model."""
     _rubrics(settings)
     check_model(settings.judge)
 

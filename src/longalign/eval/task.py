@@ -87,12 +87,12 @@ class Task(ABC, Generic[S]):
         return Reads()
 
     def check(self) -> None:
-        """Raise what would fail later for want of a key, a package or a usable file; nothing is asked."""
+        """Raise early what would fail later: a missing key or package, an unusable file. Calls no model."""
         return
 
     @abstractmethod
     def measure(self, model: EvalSettings, out: Path) -> Measured:
-        """Ask the model and score its answers; whatever is in `out` already is not asked again."""
+        """Ask the model and score its answers; questions answered in `out` are not asked again."""
 
     def cost(self, window: int) -> Cost:
         """What it asks of a model with this window, from the settings alone."""

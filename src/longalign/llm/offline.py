@@ -265,7 +265,7 @@ def judge(request: Request) -> Outcome:
 
 
 def agreement(answer: str, reference: str) -> float:
-    """0 to 1: 1 when the whole reference stands in the answer, else token F1."""
+    """0 to 1: 1 when the answer contains the whole reference, otherwise token F1."""
     wanted, given = words(reference), words(answer)
     if wanted and _contains(given, wanted):
         return 1.0

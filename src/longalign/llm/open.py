@@ -93,7 +93,7 @@ PROVIDERS: dict[str, Provider] = {
     "anthropic:": Provider("`anthropic:MODEL`", open_anthropic, endpoint=True),
     "hf:": LOCAL,
 }
-"""By the whole spec, or by its beginning up to and with the first colon. What stands nowhere here is local."""
+"""Keyed by the whole spec, or by its prefix including the first colon. Any other spec is a local model."""
 
 
 def provider_of(spec: str) -> Provider:

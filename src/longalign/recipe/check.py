@@ -1,4 +1,4 @@
-"""Looks for everything a recipe reads before anything runs, so that a missing file cannot end hours of training."""
+"""Checks that everything a recipe reads exists, before anything runs: no missing file should end hours of training."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def short_section(evaluated: dict[str, list[Stage]], reference: str | None = Non
 
 
 def judge_drop(got: PairedComparison, p: float) -> tuple[str, bool | None]:
-    """What may be said of a model against its reference. True: dropped; False: no drop worth naming; None: open."""
+    """The conclusion about a model against its reference. True: dropped; False: no relevant drop; None: undecided."""
     change = _change(got, p)
     if p < ALPHA and got.difference < 0:
         return f"dropped ({change})", True
@@ -95,7 +95,7 @@ def judge_drop(got: PairedComparison, p: float) -> tuple[str, bool | None]:
 
 
 def judge_distance(got: PairedComparison, p: float) -> tuple[str, None]:
-    """How far a model that came before the reference stands from it."""
+    """The difference between the reference and an earlier model."""
     word = "not distinguishable" if p >= ALPHA else "higher" if got.difference > 0 else "lower"
     return f"{word} ({_change(got, p)})", None
 

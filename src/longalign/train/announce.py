@@ -48,7 +48,7 @@ def headline(report: PlanReport) -> str:
 
 
 def machine_name() -> str:
-    """The planner's name of this machine's accelerator; of one it does not know, the paper's stands in."""
+    """The planner's name of this machine's accelerator, or the paper's if it is unknown."""
     return known_accelerator() or ("a100-80g" if torch.cuda.is_available() else "cpu")
 
 

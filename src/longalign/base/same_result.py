@@ -28,7 +28,7 @@ def stamp_of(name: str, settings: BaseModel, inputs: Mapping[str, str], version:
 def changed(
     manifest: Mapping[str, Any], name: str, settings: BaseModel, inputs: Mapping[str, str], version: int
 ) -> list[str]:
-    """What has changed since `manifest` was written, a phrase each; nothing where the result is the same.
+    """The changes since `manifest` was written, a phrase each; empty if the result is the same.
 
     A setting that the manifest does not know has its default there: it was added later and does not change a thing.
     """

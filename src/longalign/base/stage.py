@@ -47,7 +47,7 @@ class StageRun:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the finished stage returned."""
+        """The summary of the finished stage."""
         return cast(dict[str, Any], self.manifest["summary"])
 
     def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:

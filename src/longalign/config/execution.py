@@ -122,7 +122,7 @@ class ExecutionSettings(Settings):
 
 
 class StepSettings(OptimizerSettings, BatchingSettings, ExecutionSettings):
-    """What `extend`, `train` and `plan` share, and what excludes each other in it."""
+    """Settings that `extend`, `train` and `plan` share, with checks of combinations."""
 
     @model_validator(mode="after")
     def _packs_are_filled_by_packed_only(self) -> Self:
@@ -186,7 +186,7 @@ class RowSettings(Settings):
 
 
 class FineTuningSettings(StepSettings, AdapterSettings, RowSettings):
-    """What `train` and `plan` share besides."""
+    """Further settings that `train` and `plan` share."""
 
     @model_validator(mode="after")
     def _check_quantised(self) -> Self:

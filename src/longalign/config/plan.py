@@ -74,7 +74,7 @@ def plan_settings(
     parallel: str | None = None,
     data: tuple[str, ...] = (),
 ) -> PlanSettings:
-    """What `longalign plan` would be asked about this run on `ranks` ranks of `machine` (see core/hardware.py).
+    """The settings of `longalign plan` for this run on `ranks` ranks of `machine` (see core/hardware.py).
 
     parallel: how ranks share the work, where a stage has settled it; by default the settings', or what training would
     choose.

@@ -52,7 +52,7 @@ class Paths:
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """What belongs to the settings. The ledger and the documents that were read serve any settings."""
+        """Files that belong to these settings. The ledger and the documents that were read serve any settings."""
         return self.folder / MANIFEST, *self.rows_with_report
 
     @property

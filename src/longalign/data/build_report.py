@@ -24,7 +24,7 @@ SCHEMA = 2
 
 @dataclass
 class Tally:
-    """What has come of the candidates so far; texts of documents are not kept."""
+    """The outcomes of candidates so far, without the texts of documents."""
 
     accepted: list[Attempt] = field(default_factory=list)
     asked: set[tuple[str, ...]] = field(default_factory=set)
@@ -113,7 +113,7 @@ class BuildReport:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildFacts:
-    """What a report says of a build besides its rows."""
+    """The part of a report that describes the build and not its rows."""
 
     model: str
     prompts: dict[str, str]

@@ -31,7 +31,7 @@ BANDS = (0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 26214
 
 @dataclass(frozen=True)
 class DocumentSummary:
-    """What selection knows of a document. `in_band`: it reaches the minimum length that was asked for."""
+    """A document as selection sees it. `in_band`: it reaches the requested minimum length."""
 
     id: str
     language: str

@@ -5,9 +5,9 @@
     offsets.npy  int64 [sequences + 1]                                                        names of the sources
 
 Opening one costs the same for a thousand sequences and for ten million: names of sequences are read from
-rows.jsonl only when needed. `build_store` tokenises chunks of rows, in this process or in several, with a few chunks in
-memory. Each finished chunk is a file of its own, so a killed build resumes where it stopped. The same rows give the same
-bytes with any number of processes.
+rows.jsonl only when needed. `build_store` tokenises chunks of rows, in this process or in several, with a few chunks
+in memory. Each finished chunk is a file of its own, so a killed build resumes where it stopped. The same rows give
+the same bytes with any number of processes.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class Spend:
 
 
 def spend(answers: Sequence[Answer]) -> Spend:
-    """What the answers cost."""
+    """The cost of the answers."""
     return Spend(
         calls=len(answers),
         prompt_tokens=_sum([answer.prompt_tokens for answer in answers]),

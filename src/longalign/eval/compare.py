@@ -102,7 +102,7 @@ def value_of(how: Compared, row: Row, mixed_scales: bool = False) -> float:
 
 
 def statement(got: PairedComparison, p: float) -> str:
-    """What the figures allow to say, in one line."""
+    """The conclusion that the figures support, in one line."""
     figures = f"{got.mean_a:.2f} vs {got.mean_b:.2f} on {got.n} question{'' if got.n == 1 else 's'}"
     if p < ALPHA:
         word = "higher" if got.difference > 0 else "lower"

@@ -80,7 +80,7 @@ def task_folder(out: Path, name: str) -> Path:
 
 
 def stage_name(out: Path, name: str) -> str:
-    """What the stage in a folder is called: the task's name, or the earlier one that the folder has already."""
+    """The name of the stage in a folder: the task's name, or the earlier one that the folder already has."""
     manifest = read_manifest(out)
     written = str(manifest["stage"]) if manifest else name
     return written if current_name(written) == name else name

@@ -22,7 +22,7 @@ FIT_ROUNDS = 12
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one question puts before the model. Positions are in tokens of the whole prompt."""
+    """The prompt of one question. Positions are in tokens of the whole prompt."""
 
     content: str
     length_tokens: int

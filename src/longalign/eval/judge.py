@@ -97,7 +97,7 @@ def judge_answers(judge: Judge, cases: Sequence[Case], answers: Mapping[str, Ans
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeFacts:
-    """What a score depends on besides the answer: judge, wording, examples, and what it cost.
+    """What a score depends on besides the answer (judge, wording, examples), and its cost.
 
     `temperature` is None where an endpoint takes none but its own. `unreadable` counts verdicts with a text that says
     no rating, `failed` those without a text.

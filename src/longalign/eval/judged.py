@@ -38,7 +38,7 @@ JUDGE_NEW_TOKENS = 100
 
 @dataclass(frozen=True)
 class AssumedCases:
-    """What a file that is not here yet is taken to hold, to plan with: questions, and tokens of their prompts."""
+    """Assumed contents of a missing file, for planning: number of questions, and tokens of their prompts."""
 
     questions: int
     tokens: tuple[int, int]

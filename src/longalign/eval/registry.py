@@ -25,7 +25,7 @@ TASKS = {
     "leaderboard": "longalign.eval.leaderboard:Leaderboard",
 }
 EARLIER_NAMES = {"chat": "longbench_chat"}
-"""What results and folders of earlier versions call a task."""
+"""Names of tasks in results and folders of earlier versions."""
 ENTRY_POINTS = "longalign.tasks"
 RESERVED = {"task", *(name for name in EvalSettings.model_fields if name not in (*TASKS, "tasks"))}
 """Settings of every evaluation, which a task cannot use as names of its own."""

@@ -108,7 +108,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What results say about the model under test."""
+    """The entry of the model under test."""
 
     model: str
     length_unit: str | None = None
@@ -117,7 +117,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a task has found. `figures`: a frozen dataclass of the task's own; `waiting`: failures that may pass."""
+    """The results of a task. `figures`: the task's own frozen dataclass; `waiting`: temporary failures."""
 
     rows: Sequence[Row]
     figures: Any

@@ -33,7 +33,7 @@ class Subject:
 
     @property
     def facts(self) -> ModelFacts:
-        """What results say about the model."""
+        """The model's entry in the results."""
         return ModelFacts(self.model.name, self.view.unit, self.window)
 
 

@@ -97,7 +97,7 @@ PROVIDERS: dict[str, Provider] = {
 
 
 def provider_of(spec: str) -> Provider:
-    """What opens the model of a spec. Raises `ConfigError` for one that has no known form."""
+    """The provider that opens the model of a spec. Raises `ConfigError` for a spec of unknown form."""
     word, colon, _ = spec.partition(":")
     if known := PROVIDERS.get(spec) or PROVIDERS.get(word + colon if colon else ""):
         return known

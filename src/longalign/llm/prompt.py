@@ -87,7 +87,7 @@ def closed_book_request(question: str, language: PromptLanguage) -> str:
 
 
 def read_request(message: str) -> QuestionsAsked | AnswerAsked:
-    """What a message asks; a message in none of our forms is read as document, blank line, question."""
+    """Parses a message; one that matches no template is read as document, blank line, question."""
     for language in LANGUAGES:
         for task in TASKS:
             before, after = _questions(task, "\0", language).split("\0")

@@ -49,7 +49,7 @@ def run_stage(
 
 
 def command(verb: str, file: Path, out: Path, processes: int, *, restart: bool = False) -> list[str]:
-    """What starts the processes; `file` holds the settings."""
+    """The command that starts the processes; `file` holds the settings."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return [
         *start,

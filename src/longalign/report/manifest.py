@@ -25,7 +25,7 @@ class StageRow:
 
 @dataclass(frozen=True)
 class ManifestSection:
-    """What the template shows. `machines` has several entries where stages ran on different ones."""
+    """The values that the template shows. `machines` has several entries where stages ran on different ones."""
 
     machines: tuple[tuple[tuple[str, str], ...], ...]
     stages: tuple[StageRow, ...]

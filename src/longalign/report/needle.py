@@ -20,7 +20,7 @@ from longalign.report.words import MISSING, percent, percents, several, span
 
 @dataclass(frozen=True)
 class NeedleSection:
-    """What the template shows."""
+    """The values that the template shows."""
 
     grids: tuple[NeedleGrid, ...]
     heatmaps: tuple[tuple[str, str, Markup], ...]
@@ -96,7 +96,7 @@ def _parts(grid: NeedleGrid, lengths: Sequence[int]) -> tuple[tuple[str, tuple[s
 
 
 def _notes(grids: Sequence[NeedleGrid]) -> tuple[str, ...]:
-    """What limits the figures; a note that several models share is said once."""
+    """Limitations of the figures; a note that several models share appears once."""
     owners: dict[str, list[str]] = {}
     for grid in grids:
         for note in grid.notes:

@@ -41,7 +41,7 @@ class ShortRow:
 
 @dataclass(frozen=True)
 class ShortSection:
-    """What the template shows."""
+    """The values that the template shows."""
 
     reference: str | None
     kinds: tuple[str, ...]
@@ -136,7 +136,7 @@ def _text(share: Share) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class LeaderboardSection:
-    """What the template shows: `rows` hold (share, what stands below it) for each task."""
+    """The values that the template shows: `rows` hold (share, text below it) for each task."""
 
     tasks: tuple[str, ...]
     rows: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]

@@ -38,7 +38,7 @@ SEED_PART = re.compile(r"[-/_]?seed-?\d+\b")
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """What the template shows: charts as (heading, drawing, legend), and a line for each run.
+    """The values that the template shows: charts as (heading, drawing, legend), and a line for each run.
 
     Of held-out losses: (heading, what its lines are, drawing, legend).
     """
@@ -146,7 +146,7 @@ ORDER = tuple(STRATEGIES)
 
 @dataclass(frozen=True)
 class DataSection:
-    """What the template shows: drawings with a heading and a line of figures each."""
+    """The values that the template shows: drawings with a heading and a line of figures each."""
 
     lengths: tuple[tuple[str, str, Markup], ...]
     packs: tuple[tuple[str, str, Markup], ...]

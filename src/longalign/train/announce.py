@@ -73,7 +73,7 @@ def announce(settings: LoopSettings, placement: Placement, store: TokenStore, so
 
 
 def describe(store: TokenStore) -> str:
-    """What is about to be trained on, in one line."""
+    """The training data in one line."""
     lengths = store.lengths
     notes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in store.counts.items() if name != "rows")
     return (

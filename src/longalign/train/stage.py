@@ -29,7 +29,7 @@ from longalign.train.parallel.placement import Placement, join
 
 @dataclass
 class SharedStage:
-    """What every rank knows of the stage, `inputs` by content; only the first rank has `run`."""
+    """A stage as every rank sees it, with `inputs` by content; only the first rank has `run`."""
 
     folder: Path
     placement: Placement

@@ -123,7 +123,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         return self.placement.autocast()
 
     def floating_point_ops(self, inputs: Any) -> int:
-        return 0  # `core/cost.py` knows them from the plan
+        return 0  # `train/metrics.py` knows them from the plan
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -167,7 +167,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def begin(self) -> None:
-        """What is measured before the first step; its time and that of building are no part of it."""
+        """Measurements before the first step; their time and that of building do not count as training time."""
         if self.state.global_step == 0:
             self.before(self.model)
             self.evaluate()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 LONGEST_WORK = timedelta(days=7)
-"""What a rank waits for the first one to prepare."""
+"""The longest time that ranks wait for the first one to prepare."""
 
 
 def world_size() -> int:
@@ -77,8 +77,11 @@ def broadcast(value: Any) -> Any:
 
 
 def on_first_rank(work: Callable[[], T]) -> T:
-    """What `work()` returns on the first rank, everywhere. The others wait as long as it takes: hashing and tokenising
-    a corpus, reading and writing weights take hours, while collectives of training should fail after minutes."""
+    """Run `work()` on the first rank and return its result on every rank.
+
+    The others wait as long as it takes: hashing and tokenising a corpus, reading and writing weights take hours, while
+    collectives of training should fail after minutes.
+    """
     if not _running():
         return work()
     patient = dist.new_group(backend="gloo", timeout=LONGEST_WORK)

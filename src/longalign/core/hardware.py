@@ -1,4 +1,4 @@
-"""The machines that a plan can be timed on, and the memory that one rank of a training run needs.
+"""The machines of a plan (`MACHINES`), how training is executed on one (`Execution`), and the memory a rank needs.
 
 `rank_memory` is an estimate, part by part; `largest_microbatch` is the largest one that fits. Both follow the training
 code. Trained weights are float32, each with a float32 gradient and the optimizer's moments. Sharded layers are gathered

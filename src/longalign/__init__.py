@@ -13,7 +13,7 @@ statistics  `mean_interval`, `bca_interval`, `wilson_interval`, `paired_comparis
             `sign_flip_p`, `mcnemar_p`, `holm`, `rank_correlation`, `minimum_detectable`, `questions_needed`
 errors      `LongAlignError` and its subclasses, drawn as a tree in `longalign.errors`
 
-`longalign.train`, `longalign.plan` and `longalign.report` are packages; what the verbs do is in the functions above.
+`longalign.train`, `longalign.plan` and `longalign.report` are packages; call the functions above instead.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every error a user can cause or meet, as one tree.
 
-    LongAlignError            base of all: `except LongAlignError` catches what is the user's to fix
+    LongAlignError            base of all: `except LongAlignError` catches what the user can fix
     ├── ConfigError           a setting is unknown, malformed or contradicts another
     ├── DataError             a document, row or token store cannot be used as it is
     │   └── UnreadableError   a file that holds no text we can read
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 
 class LongAlignError(Exception):
-    """Base of all errors that are the user's to fix."""
+    """Base of all errors that the user can fix."""
 
 
 class ConfigError(LongAlignError):
@@ -36,11 +36,11 @@ class UnreadableError(DataError):
 
 
 class ModelError(LongAlignError):
-    """A model or tokenizer cannot be loaded, or asks for what we cannot compute exactly."""
+    """A model or tokenizer cannot be loaded, or needs something that we cannot compute exactly."""
 
 
 class PlanError(LongAlignError):
-    """No step plan satisfies the lengths, window, ranks and batch that were asked for."""
+    """No step plan satisfies the given lengths, window, ranks and batch."""
 
 
 class EndpointError(LongAlignError):

@@ -1,6 +1,6 @@
-"""What a setting decides: a stage's result, how it is computed, or what is reported. Only the first restarts a stage.
+"""Marks on settings: does one decide a stage's result, its execution or its reporting? Only the first restarts a stage.
 
-    concurrency: int = Field(8, description="calls under way at once", json_schema_extra=EXECUTION)
+    concurrency: int = Field(8, description="calls in flight at once", json_schema_extra=EXECUTION)
 
 A setting without a mark decides the result.
 """

@@ -1,4 +1,4 @@
-"""What a figure was measured on: hardware, versions, commit."""
+"""The hardware, package versions and commit that a result was measured with."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(text: str) -> None:
-    """One line to the person, on stderr, so that stdout stays for results."""
+    """Print one line to stderr; stdout is for results."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,8 +1,8 @@
-"""Whether a stage's folder holds the result that is asked for, and if not, what has changed.
+"""Does a stage's folder already hold the requested result, and if not, what has changed?
 
-What decides a result: the stage, its code's version, the settings that are marked so (base/decides.py) and what it
-reads. Inputs count by name and content, not by where they lie, so a run folder may be moved or named from another
-directory.
+A result is decided by the stage, the version of its code, its inputs, and the settings that decide results
+(base/decides.py). Inputs count by name and content and not by location, so a run folder may be moved, or named from
+another directory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def stamp_of(name: str, settings: BaseModel, inputs: Mapping[str, str], version:
 def changed(
     manifest: Mapping[str, Any], name: str, settings: BaseModel, inputs: Mapping[str, str], version: int
 ) -> list[str]:
-    """What has changed since `manifest` was written, a phrase each; nothing where the result is the same.
+    """The changes since `manifest` was written, a phrase each; empty if the result is the same.
 
     A setting that the manifest does not know has its default there: it was added later and does not change a thing.
     """

@@ -1,6 +1,6 @@
-"""What a name means: something bundled (`builtin:NAME`), a file or folder, or what lies elsewhere (a hub id).
+"""Resolves the name of an input: something bundled (`builtin:NAME`), a file or folder, or something remote (a hub id).
 
-The one place that reads the prefix. `longalign.data.source.Source` adds what is read through a name.
+Only this module parses the prefix. `longalign.data.source.Source` adds reading documents and rows.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A stage's folder: fingerprint, lock, manifest, atomic writes, resume.
 
 Every stage is `with open_stage(...) as stage: if stage.done: return stage.summary ... stage.finish(summary)`.
-A finished folder is skipped and an unfinished one continued, unless something that decides the result has changed
-(base/same_result.py): then its outputs are set aside under `superseded/`, never deleted, and a line says what changed.
-Checkpoints are set aside only with `--restart`; without it the change is an error.
+A finished folder is skipped and an unfinished one is resumed, unless something that decides the result has changed
+(base/same_result.py). Then its outputs move to `superseded/`, nothing is deleted, and a line says what changed.
+Checkpoints move only with `--restart`; without it such a change is an error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class StageRun:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the finished stage returned."""
+        """The summary of the finished stage."""
         return cast(dict[str, Any], self.manifest["summary"])
 
     def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:

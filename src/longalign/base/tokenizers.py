@@ -1,4 +1,4 @@
-"""Tokenizers: opening one, counting with one (fast, without torch), and chat templates for those without one."""
+"""Tokenizers: opening one, counting tokens fast (without torch), and chat templates for tokenizers that have none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What needs no download: the demo's base model, and text that every machine has.
+"""Bundled corpora and the demo's base model: texts and weights that need no download.
 
 English documents are Python's own: the language reference's topics and the standard library's docstrings.
 Chinese documents ship with the package. A fifth of all documents is held out by title: haystacks and

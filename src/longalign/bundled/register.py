@@ -1,6 +1,6 @@
-"""Register entries: small facts that can be planted in a text and asked for.
+"""Register entries: small facts that can be hidden in a text and asked about.
 
-A name is two words, a value is two words, all of one pool, the value directly after the name: the form in
+A name is two words, a value is two words, all from one pool, with the value directly after the name: the form in
 which retrieval emerges in small models. A quarter of all word pairs is held out: such a pair is never a name
 or a value in training rows, so a right answer in an evaluation cannot be remembered.
 """

@@ -1,4 +1,4 @@
-"""The verbs of `longalign eval`. Other keys of a task and of `EvalSettings` may follow each as `--key value`."""
+"""The verbs of `longalign eval`. Each also takes any other key of its task or of `EvalSettings` as `--key value`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from longalign.cli.options import EXTRA, Json, Out, Seed, given, settings, show
 from longalign.cli.options import Model as LocalModel
 from longalign.errors import ConfigError
 
-app = typer.Typer(help="Measure a model, compare two, test the judge.", no_args_is_help=True)
+app = typer.Typer(help="Evaluate a model, compare two models, test a judge.", no_args_is_help=True)
 Model = Annotated[
     str | None, typer.Option("--model", help="directory, hub id, openai:MODEL@BASE_URL or anthropic:MODEL")
 ]
@@ -25,13 +25,13 @@ def eval_needle(
     out: Out,
     model: Model = None,
     lengths: Annotated[str | None, typer.Option("--lengths", help="prompt lengths in tokens: 512,1024")] = None,
-    depths: Annotated[int | None, typer.Option("--depths", help="depths from start to end")] = None,
+    depths: Annotated[int | None, typer.Option("--depths", help="number of depths, from start to end")] = None,
     needles: Annotated[int | None, typer.Option("--needles", help="needles per length and depth")] = None,
     haystack: Annotated[list[str] | None, typer.Option("--haystack", help="documents to hide needles in")] = None,
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
-    """Needle retrieval over lengths x depths."""
+    """Find a sentence in long text, by length and depth."""
     own = {"lengths": lengths and whole_numbers(lengths), "depths": depths, "needles": needles}
     run_eval(context, "needle", model, own | {"haystack": haystack, "seed": seed}, out, as_json)
 
@@ -39,19 +39,19 @@ def eval_needle(
 @app.command("run", **EXTRA)
 def eval_run(
     context: typer.Context,
-    task: Annotated[str, typer.Option("--task", help="name of a task, or my_package.my_task:MyTask")],
+    task: Annotated[str, typer.Option("--task", help="name of a task, or my_package.my_task:MyTask for your own")],
     out: Out,
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Any task: of this package, of an installed one, or your own (docs/guide/extend-it.md)."""
+    """Run any task by name, also one of your own (docs/guide/extend-it.md)."""
     run_eval(context, task, model, {}, out, as_json)
 
 
-@app.command("longbench-chat", **EXTRA, help="LongBench-Chat: answers over long documents, judged twice.")
+@app.command("longbench-chat", **EXTRA, help="LongBench-Chat: open questions about long documents, scored by a judge.")
 @app.command("chat", **EXTRA, help="Earlier name of longbench-chat.", hidden=True)
-@app.command("longbench", **EXTRA, help="LongBench: questions and summaries, judged twice.")
-@app.command("mt-bench", **EXTRA, help="MT-Bench: short questions of two turns, judged twice.")
+@app.command("longbench", **EXTRA, help="LongBench: questions and summaries, scored by a judge.")
+@app.command("mt-bench", **EXTRA, help="MT-Bench: short conversations of two turns, scored by a judge.")
 def eval_judged(
     context: typer.Context,
     out: Out,
@@ -74,11 +74,11 @@ def eval_short(
     out: Out,
     model: Model = None,
     rows: Annotated[str | None, typer.Option("--rows", help="held-out short rows (.jsonl)")] = None,
-    questions: Annotated[int | None, typer.Option("--questions", help="questions asked")] = None,
+    questions: Annotated[int | None, typer.Option("--questions", help="number of questions")] = None,
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
-    """Short skills, scored exactly."""
+    """Short skills with one right answer, which long training may damage."""
     run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json)
 
 
@@ -87,10 +87,10 @@ def eval_leaderboard(
     context: typer.Context,
     out: Out,
     model: LocalModel = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="only so many questions a task, for trials")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="questions per task, for trial runs")] = None,
     as_json: Json = False,
 ) -> None:
-    """ARC, HellaSwag, TruthfulQA, MMLU through lm-evaluation-harness (extra `leaderboard`)."""
+    """ARC, HellaSwag, TruthfulQA and MMLU by lm-evaluation-harness (extra `leaderboard`)."""
     run_eval(context, "leaderboard", model, {"limit": limit}, out, as_json)
 
 
@@ -99,13 +99,13 @@ def eval_judge(
     context: typer.Context,
     out: Annotated[Path | None, typer.Option("--out", help="folder to write to")] = None,
     scored: Annotated[Path | None, typer.Option("--scored", help="folder of a finished judged task")] = None,
-    human: Annotated[Path | None, typer.Option("--human", help="people's scores of it: .jsonl of key, score")] = None,
+    human: Annotated[Path | None, typer.Option("--human", help="human scores of it: .jsonl of key, score")] = None,
     cases: Annotated[str | None, typer.Option("--cases", help="cases with human-scored examples")] = None,
     few_shots: FewShots = None,
     judge: Judge = None,
     as_json: Json = False,
 ) -> None:
-    """Test the judge against people: on the cases' scored examples, or (--scored, --human) on answers of yours."""
+    """Test a judge against human scores: of the cases' examples, or of your answers (--scored, --human)."""
     from longalign.config import ChatSettings
     from longalign.eval.validate import against_people, validate_judge
 
@@ -125,7 +125,7 @@ def eval_compare(
     out: Annotated[Path | None, typer.Option("--out", help="FILE.json to write")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two models question by question, and say what the figures allow to say."""
+    """Compare two models question by question, with intervals and p-values."""
     from longalign.eval.compare import compare
 
     show(compare(first, second, out), as_json)

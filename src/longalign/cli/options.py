@@ -1,4 +1,4 @@
-"""What verbs share: their common options, settings made from options, and what they print."""
+"""Shared by all verbs: common options, settings built from options, and printing a summary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from longalign.config import Settings
 
 
-EXTRA: dict[str, Any] = {  # what a command that takes every setting is declared with
+EXTRA: dict[str, Any] = {  # for commands that take every setting
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
     "epilog": "Any other setting: --key value (docs/reference/settings.md)",
 }
@@ -24,10 +24,10 @@ Window = Annotated[int | None, typer.Option("--window", help="maximum context in
 Strategy = Annotated[str | None, typer.Option("--strategy", help="padded, sorted, packed or balanced")]
 Weighting = Annotated[str | None, typer.Option("--weighting", help="sequence (the paper), token, sqrt, plain_packing")]
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="stop after this many optimizer steps")]
-Seed = Annotated[int | None, typer.Option("--seed", help="seed of every random choice")]
+Seed = Annotated[int | None, typer.Option("--seed", help="random seed")]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", hidden=True)]  # JSON, from `longalign run`
-Restart = Annotated[bool, typer.Option("--restart", help="begin anew where a setting changed; keeps the old outputs")]
-PlanOnly = Annotated[bool, typer.Option("--plan-only", help="print what would be done and what it costs, then stop")]
+Restart = Annotated[bool, typer.Option("--restart", help="start over where a setting changed; old outputs are kept")]
+PlanOnly = Annotated[bool, typer.Option("--plan-only", help="print what would run and what it costs, then stop")]
 
 
 def settings(
@@ -42,7 +42,7 @@ def settings(
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that the person gave."""
+    """The options that were given."""
     return {key: value for key, value in options.items() if value is not None}
 
 

@@ -41,8 +41,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Build long instruction data, look at it, export its paid calls.", no_args_is_help=True)
-config_app = typer.Typer(help="Show what a recipe resolves to.", no_args_is_help=True)
+data_app = typer.Typer(help="Build long instruction data, show it, export paid calls.", no_args_is_help=True)
+config_app = typer.Typer(help="Show the settings that a recipe resolves to.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
 app.add_typer(config_app, name="config")
@@ -63,7 +63,7 @@ def extend(
     as_json: Json = False,
     file: SettingsFile = None,
 ) -> None:
-    """Stretch a model's context (RoPE), then continue pretraining on long text."""
+    """Extend a model's context: stretch RoPE, then train on long text; run again to resume."""
     from longalign.config import ExtendSettings
 
     short = {"model": model, "text": text, "window": window, "max_steps": max_steps, "seed": seed}
@@ -77,17 +77,17 @@ def extend(
 @data_app.command("build", **EXTRA)
 def data_build(
     context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write, its records beside it; or a folder")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.jsonl, its other files go beside it; or a folder")],
     documents: Annotated[list[str] | None, typer.Option("--documents", help="files or folders")] = None,
     llm: Annotated[
         str | None, typer.Option("--llm", help="offline | openai:MODEL@BASE_URL | anthropic:MODEL | model directory")
     ] = None,
-    rows: Annotated[int | None, typer.Option("--rows", help="accepted rows wanted")] = None,
+    rows: Annotated[int | None, typer.Option("--rows", help="rows to build (accepted ones)")] = None,
     seed: Seed = None,
     plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Self-Instruct: long documents -> questions -> answers -> rows of messages."""
+    """Build long instruction rows from documents: a model writes questions and answers."""
     from longalign.config import DataSettings
     from longalign.data.build import build as stage
 
@@ -101,7 +101,7 @@ def data_show(
     rows: Annotated[int, typer.Option("--rows", help="rows to show")] = 3,
     tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="also mark which tokens are targets")] = None,
 ) -> None:
-    """Print rows as conversations, with the tokens that carry loss marked."""
+    """Print rows as conversations and mark the tokens that carry loss."""
     from longalign.data.show import show_rows
 
     show_rows(file, rows=rows, tokenizer=tokenizer)
@@ -113,7 +113,7 @@ def data_ledger(
     out: Annotated[Path, typer.Option("--out", help="FILE.jsonl to write")],
     as_json: Json = False,
 ) -> None:
-    """Every paid call as one JSON line: reply, tokens, money."""
+    """Export paid calls as JSON lines: reply, tokens, cost."""
     from longalign.llm.ledger_export import export_calls
 
     show(export_calls(place, out), as_json)
@@ -124,18 +124,18 @@ def plan(
     context: typer.Context,
     lengths: Annotated[str | None, typer.Option("--lengths", help=".npy of sequence lengths in tokens")] = None,
     targets: Annotated[str | None, typer.Option("--targets", help=".npy of target tokens per sequence")] = None,
-    data: Annotated[list[str] | None, typer.Option("--data", help="row files to tokenise instead")] = None,
-    tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="of --data; default: length_tokens")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="row files, in place of --lengths")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="for --data; default: the rows' length_tokens")] = None,
     window: Window = None,
-    ranks: Annotated[int | None, typer.Option("--ranks", help="accelerators")] = None,
+    ranks: Annotated[int | None, typer.Option("--ranks", help="number of accelerators")] = None,
     sequences_per_step: Annotated[int | None, typer.Option(help="sequences in one optimizer step")] = None,
     strategy: Strategy = None,
     model_shape: Annotated[str | None, typer.Option(help="a named shape (7b) or a model directory")] = None,
     seed: Seed = None,
-    out: Annotated[Path | None, typer.Option("--out", help="folder for plan, report and picture")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="folder to write plan, report and picture to")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a training run would do, how busy its ranks would be and how long it would take."""
+    """Predict a training run from lengths: steps, idle time, memory, hours."""
     from longalign.config import PlanSettings
     from longalign.plan.report import plan as stage
     from longalign.plan.text import plan_summary
@@ -171,7 +171,7 @@ def train(
     as_json: Json = False,
     file: SettingsFile = None,
 ) -> None:
-    """Supervised fine-tuning with exact per-sequence weighting; the same command again resumes."""
+    """Fine-tune on conversations, each counting once; run again to resume."""
     from longalign.config import TrainSettings
 
     short = {
@@ -192,10 +192,10 @@ def train(
 @app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="run folders or stage folders")],
-    out: Annotated[Path, typer.Option("--out", help="FILE.html")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.html to write")],
     as_json: Json = False,
 ) -> None:
-    """One self-contained page from result files."""
+    """Write one self-contained HTML page from result files."""
     from longalign.report.page import report as stage
 
     show(stage(folders, out), as_json)
@@ -207,14 +207,14 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="recipe YAML")],
     out: Annotated[Path | None, typer.Option("--out", help="run folder; default runs/NAME")] = None,
     documents: Annotated[
-        list[str] | None, typer.Option("--documents", help="your own documents, for every data set of the recipe")
+        list[str] | None, typer.Option("--documents", help="your documents, for all data sets and `extend`")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="apply the recipe's `full` settings")] = False,
     plan_only: PlanOnly = False,
     restart: Restart = False,
     as_json: Json = False,
 ) -> None:
-    """The whole recipe from one file; the same command again carries on."""
+    """Run a whole recipe from one YAML file; run again to resume."""
     from longalign.config.load import load_run, parse_overrides
     from longalign.recipe.run import run as pipeline
 
@@ -226,9 +226,9 @@ def run(
 @app.command()
 def ask(
     question: str,
-    document: Annotated[Path, typer.Option("--document", help="file the question is about")],
+    document: Annotated[Path, typer.Option("--document", help="file to ask about")],
     model: Annotated[str, typer.Option("--model", help="directory, hub id, openai:MODEL@BASE_URL or anthropic:MODEL")],
-    max_new_tokens: Annotated[int, typer.Option(help="cap of the answer")] = 512,
+    max_new_tokens: Annotated[int, typer.Option(help="longest answer in tokens")] = 512,
     window: Window = None,
     as_json: Json = False,
 ) -> None:
@@ -248,7 +248,7 @@ def config_show(
     full: Annotated[bool, typer.Option("--full", help="apply the recipe's `full` settings")] = False,
     as_json: Json = False,
 ) -> None:
-    """Every setting of a recipe, with defaults, and where its value comes from."""
+    """Print every setting of a recipe and where its value comes from, defaults included."""
     from longalign.config.load import load_run, parse_overrides
 
     _, sources = load_run(recipe, parse_overrides(context.args), full=full)
@@ -274,7 +274,7 @@ def spread_lists(arguments: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: mistakes of the user end with one or two lines on stderr and exit code 2."""
+    """Entry point: user errors end with one or two lines on stderr and exit code 2."""
     try:
         code = app(spread_lists(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
         if code == INTERRUPTED:  # typer catches Ctrl-C and returns this

@@ -1,4 +1,4 @@
-"""What all settings have in common."""
+"""The base class of all settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NameIn:
 
 @dataclass(frozen=True)
 class Alias:
-    """What an earlier name of a setting became, and what its values mean under the new name."""
+    """An earlier name of a setting: its new name, and the meaning of its values under that name."""
 
     new: str
     value: Callable[[Any], Any] = lambda value: value

@@ -12,7 +12,7 @@ from longalign.config.base import Alias, Settings
 
 
 class NeedleSettings(Settings):
-    """Needle retrieval over lengths x depths (paper section 4.2)."""
+    """Needle retrieval by length and depth (paper section 4.2)."""
 
     lengths: tuple[int, ...] = Field((1024, 4096, 16384, 32768, 65536), description="prompt lengths in tokens")
     depths: int = Field(10, gt=0, description="depths from the start (0) to the end (1) of the haystack")
@@ -20,25 +20,26 @@ class NeedleSettings(Settings):
     distractors: int = Field(3, ge=0, description="other register entries in the same haystack")
     haystack: tuple[str, ...] = Field((), description="documents to hide needles in; default: bundled text")
     language: Literal["en", "zh"] = Field("en", description="language of entries, question and bundled text")
-    max_new_tokens: int = Field(32, gt=0, description="cap of one answer")
+    max_new_tokens: int = Field(32, gt=0, description="longest answer in tokens")
     forced_tokens: bool = Field(
-        False, description="also token accuracy with the right answer fed in (local models; one more reading a prompt)"
+        False,
+        description="also score token by token with the right answer fed in (local models; reads prompts once more)",
     )
-    seed: int = Field(0, ge=0, description="of every random choice of the stage")
+    seed: int = Field(0, ge=0, description="random seed of the stage")
 
 
 class ShortSettings(Settings):
-    """Short skills: held-out short instructions, scored exactly, so that a loss of skill shows."""
+    """Short skills: held-out short instructions, scored exactly, to detect a loss of skill."""
 
     rows: str | None = Field(None, description="held-out short rows (.jsonl); default: the bundled generator")
     questions: int = Field(140, gt=0, description="questions asked; the generator's kinds take turns")
     language: Literal["en", "zh"] = Field("en", description="language of the bundled generator")
-    max_new_tokens: int = Field(48, gt=0, description="cap of one answer")
-    seed: int = Field(0, ge=0, description="of every random choice of the stage")
+    max_new_tokens: int = Field(48, gt=0, description="longest answer in tokens")
+    seed: int = Field(0, ge=0, description="random seed of the stage")
 
 
 class ChatSettings(Settings):
-    """Judged answers, LongBench-Chat's way: open questions, each answer judged twice (paper section 4.2)."""
+    """Judged answers to open questions, as in LongBench-Chat: each answer is judged twice (paper section 4.2)."""
 
     cases: tuple[str, ...] = Field(
         (), description="LongBench-Chat, LongCite, LongBench or MT-Bench files; `longbench_chat` has built-in ones"
@@ -53,8 +54,8 @@ class ChatSettings(Settings):
     documents: tuple[str, ...] = Field((), description="held-out documents for built-in cases; default: bundled text")
     judge: str = Field("offline", description="`offline`, `openai:MODEL@BASE_URL`, or `anthropic:MODEL`")
     judge_prompt: str | None = Field(None, description="judge prompt of your own, or LongBench-Chat's prompt_fs.txt")
-    judge_max_new_tokens: int = Field(512, gt=0, description="cap of one verdict")
-    judge_concurrency: int = Field(8, gt=0, description="verdicts asked for at once", json_schema_extra=EXECUTION)
+    judge_max_new_tokens: int = Field(512, gt=0, description="longest verdict in tokens")
+    judge_concurrency: int = Field(8, gt=0, description="verdicts in flight at once", json_schema_extra=EXECUTION)
     judge_price_usd_per_million: tuple[float, float] | None = Field(
         None, description="price of input, output tokens", json_schema_extra=EXECUTION
     )
@@ -62,11 +63,11 @@ class ChatSettings(Settings):
         None, ge=0, description="stop judging before spending more", json_schema_extra=EXECUTION
     )
     scorings: int = Field(2, gt=0, description="times each answer is judged; examples are shuffled each time")
-    max_new_tokens: int = Field(1024, gt=0, description="cap of one answer")
+    max_new_tokens: int = Field(1024, gt=0, description="longest answer in tokens")
     window: int | None = Field(
         None, gt=1, description="longer inputs are cut in the middle, with room for the answer; default: the model's"
     )
-    seed: int = Field(0, ge=0, description="of every random choice of the stage")
+    seed: int = Field(0, ge=0, description="random seed of the stage")
 
 
 class LeaderboardSettings(Settings):
@@ -76,13 +77,11 @@ class LeaderboardSettings(Settings):
         {"arc_challenge": 25, "hellaswag": 10, "truthfulqa_mc2": 0, "mmlu": 5},
         description="task -> examples shown (Open LLM Leaderboard, as in the paper)",
     )
-    limit: int | None = Field(
-        None, gt=0, description="only so many questions of each task: for trials, not for results"
-    )
+    limit: int | None = Field(None, gt=0, description="questions per task: for trial runs, not for results")
     batch_size: int = Field(8, gt=0, description="sequences a batch", json_schema_extra=EXECUTION)
     dtype: str = Field("auto", description="precision the model is loaded in")
     include_path: str | None = Field(None, description="folder of task files of your own")
-    seed: int = Field(0, ge=0, description="of every random choice of the stage")
+    seed: int = Field(0, ge=0, description="random seed of the stage")
 
 
 class EvalSettings(Settings):
@@ -108,7 +107,7 @@ class EvalSettings(Settings):
     batch_tokens: int = Field(
         16384, gt=0, description="prompt tokens a local model takes at once", json_schema_extra=EXECUTION
     )
-    concurrency: int = Field(8, gt=0, description="calls under way at once (endpoints)", json_schema_extra=EXECUTION)
+    concurrency: int = Field(8, gt=0, description="calls in flight at once (endpoints)", json_schema_extra=EXECUTION)
     price_usd_per_million: tuple[float, float] | None = Field(
         None, description="price of input, output tokens", json_schema_extra=EXECUTION
     )

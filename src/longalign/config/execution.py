@@ -1,6 +1,6 @@
-"""What a step trains on and how it is carried out: declared once, for `extend`, `train` and `plan`.
+"""What a step trains on and how it is executed: declared once, for `extend`, `train` and `plan`.
 
-Settings that exclude each other are refused here, so what can be planned can be trained and the other way round.
+Settings that exclude each other are rejected here, so whatever can be planned can be trained, and vice versa.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class OptimizerSettings(Settings):
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps spent warming up")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
     adam_beta2: float = Field(0.95, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")
-    weight_decay: float = Field(0.0, ge=0, description="of matrices; norms, biases and embeddings have none")
+    weight_decay: float = Field(0.0, ge=0, description="of matrices; none on norms, biases, embeddings")
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0 turns it off")
 
 
 class BatchingSettings(Settings):
-    """Which sequences every step trains on, and what counts once."""
+    """Which sequences every step trains on, and what counts the same in the loss."""
 
     window: int = Field(65536, gt=1, description="maximum context in tokens")
     strategy: Strategy = Field(
@@ -50,7 +50,7 @@ class BatchingSettings(Settings):
     )
     weighting: Weighting = Field(
         "sequence",
-        description="what counts once: a sequence (Eq. 2), a token, or between; plain_packing is Eq. 3, to compare",
+        description="what counts the same: every sequence (Eq. 2), every token, or in between; plain_packing: Eq. 3",
     )
     sequences_per_step: int = Field(96, gt=0, description="sequences in one optimizer step over all ranks")
     packing: Packing | None = Field(
@@ -63,14 +63,14 @@ class BatchingSettings(Settings):
         None,
         gt=1,
         description="`balanced`: tokens of a microbatch on one rank; default: the window (on CPU at least 4096), "
-        "in `longalign plan` less where memory asks for it",
+        "in `longalign plan` less if memory requires it",
         json_schema_extra=EXECUTION,
     )
     rows_per_microbatch: int = Field(
-        1, gt=0, description="rows a padded or sorted microbatch holds", json_schema_extra=EXECUTION
+        1, gt=0, description="rows in a `padded` or `sorted` microbatch", json_schema_extra=EXECUTION
     )
     num_train_epochs: int = Field(1, gt=0, description="times every sequence is trained on")
-    seed: int = Field(0, ge=0, description="of every random choice of the stage")
+    seed: int = Field(0, ge=0, description="random seed of the stage")
 
     @model_validator(mode="before")
     @classmethod
@@ -85,7 +85,7 @@ class ExecutionSettings(Settings):
     """How the computation is carried out: precision, memory, and how ranks share the work."""
 
     dtype: Literal["float32", "bfloat16", "float64"] = Field(
-        "bfloat16", description="precision of compute; on CPU float32 is used unless float64 is asked for"
+        "bfloat16", description="precision of compute; on CPU always float32, unless this is float64"
     )
     gradient_checkpointing: bool | None = Field(
         None, description="recompute activations in the backward pass; default: on a GPU", json_schema_extra=EXECUTION
@@ -122,7 +122,7 @@ class ExecutionSettings(Settings):
 
 
 class StepSettings(OptimizerSettings, BatchingSettings, ExecutionSettings):
-    """What `extend`, `train` and `plan` share, and what excludes each other in it."""
+    """Settings that `extend`, `train` and `plan` share, with checks of combinations."""
 
     @model_validator(mode="after")
     def _packs_are_filled_by_packed_only(self) -> Self:
@@ -186,7 +186,7 @@ class RowSettings(Settings):
 
 
 class FineTuningSettings(StepSettings, AdapterSettings, RowSettings):
-    """What `train` and `plan` share besides."""
+    """Further settings that `train` and `plan` share."""
 
     @model_validator(mode="after")
     def _check_quantised(self) -> Self:

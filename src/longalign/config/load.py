@@ -120,7 +120,7 @@ def _present(key: str) -> str:
 
 
 def _own_documents(recipe: Mapping[str, Any], documents: Sequence[str]) -> dict[str, Any]:
-    """The person's documents in the place of the recipe's, in every data set, and added to the text of `extend`."""
+    """The user's documents: they replace those of every data set and are added to the text of `extend`."""
     own: dict[str, Any] = {"data": {name: {"documents": list(documents)} for name in recipe.get("data") or {}}}
     if extend := recipe.get("extend"):
         text = extend.get("text") or []

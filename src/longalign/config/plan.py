@@ -1,4 +1,4 @@
-"""Settings of verb `plan`, the question a training run would ask it, and how that run is carried out.
+"""Settings of verb `plan`, the same settings taken from a training run, and how that run would be executed.
 
 One place knows what follows from the machine.
 """
@@ -74,7 +74,7 @@ def plan_settings(
     parallel: str | None = None,
     data: tuple[str, ...] = (),
 ) -> PlanSettings:
-    """What `longalign plan` would be asked about this run on `ranks` ranks of `machine` (see core/hardware.py).
+    """The settings of `longalign plan` for this run on `ranks` ranks of `machine` (see core/hardware.py).
 
     parallel: how ranks share the work, where a stage has settled it; by default the settings', or what training would
     choose.

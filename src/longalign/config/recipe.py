@@ -21,7 +21,7 @@ class RunTrainSettings(TrainSettings):
 
 
 class AssumedLengths(Settings):
-    """What a file that is not here yet is taken to hold, for `--plan-only`: a count, and how long its rows are."""
+    """Assumed contents of a file that does not exist yet, for `--plan-only`: number and lengths of rows."""
 
     rows: int | None = Field(None, gt=0, description="rows or documents it holds; give this or `tokens`")
     tokens: int | None = Field(None, gt=0, description="tokens it holds")
@@ -34,7 +34,7 @@ class RunSettings(Settings):
     """One recipe: the five stages over one model."""
 
     name: str = Field(description="name of the run; default folder is runs/NAME")
-    model: str = Field("builtin:tiny-base", description="the short-context model everything starts from")
+    model: str = Field("builtin:tiny-base", description="the short-context model to start from")
     seeds: tuple[int, ...] = Field((0,), description="every arm is trained and evaluated once per seed")
     extend: ExtendSettings | None = Field(None, description="leave out when the model already has the window")
     data: dict[str, DataSettings] = Field({}, description="row sets to build, by name")
@@ -47,10 +47,10 @@ class RunSettings(Settings):
         "a100-80g", description="what `--plan-only` times: a100-80g (the paper's), h100-80g, h200 or cpu"
     )
     ranks: int | None = Field(
-        None, gt=0, description="accelerators over all nodes that `--plan-only` counts on; default: processes_per_node"
+        None, gt=0, description="for `--plan-only`: accelerators over all nodes; default: processes_per_node"
     )
     assume: dict[str, AssumedLengths] = Field(
-        {}, description="for `--plan-only`: what files and folders hold that are not here yet"
+        {}, description="for `--plan-only`: contents of files and folders that do not exist yet"
     )
     throughput_rows: int = Field(
         0, ge=0, description="rows of the last arm to time every batching strategy on; 0: do not"

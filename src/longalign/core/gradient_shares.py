@@ -1,4 +1,4 @@
-"""What a plan does to learning: whose gradient it is, and whether steps are fair samples of the data."""
+"""How a plan affects learning: each group's share of the gradient, and whether steps are fair samples of the data."""
 
 from __future__ import annotations
 

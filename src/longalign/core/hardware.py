@@ -1,11 +1,10 @@
-"""The machine a plan is timed on, and how the training is carried out on it.
+"""The machines of a plan (`MACHINES`), how training is executed on one (`Execution`), and the memory a rank needs.
 
-Memory of a rank, part by part, and the largest window that fits: an estimate, with its parts shown.
-
-It follows what the training code does. Weights that train are float32 with a float32 gradient and the optimizer's
-moments. Sharded layers are gathered in the precision of compute, two at a time; of whole weights autocast makes copies
-as they are used, and then the residual stream stays float32. Frozen weights under LoRA are stored in it, or in 4 bits.
-tests/train/test_memory.py compares the activation part with the live tensors of a real step.
+`rank_memory` is an estimate, part by part; `largest_microbatch` is the largest one that fits. Both follow the training
+code. Trained weights are float32, each with a float32 gradient and the optimizer's moments. Sharded layers are gathered
+in compute precision, two at a time. Unsharded weights are copied by autocast as they are used, and the residual stream
+then stays float32. Weights that LoRA freezes are stored in compute precision, or in 4 bits.
+tests/train/test_memory.py compares the activations with the live tensors of a real step.
 """
 
 from __future__ import annotations

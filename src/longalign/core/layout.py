@@ -1,19 +1,19 @@
-"""Dealing the rows or packs of each step to data ranks in order; all steps at once, in numpy.
+"""Layout: which rank and which microbatch each sequence of a step goes to. Three ways, all in numpy.
 
-Spreading the sequences of one step so that no rank waits: the layout of the `balanced` strategy.
+`deal_rows` (padded, sorted) and `deal_packs` (packed) hand out rows or packs to the data ranks in order. `balance`
+(balanced) spreads the sequences of a step so that no rank waits. It may place them freely, because the gradient of a
+step does not depend on where its sequences run (Eq. 4). Work is linear plus quadratic in length and memory is linear,
+so microbatches are limited in tokens and evened out in FLOPs.
 
-The gradient of a step does not depend on where its sequences run (Eq. 4), so the place of each is free. Work is
-linear plus quadratic in length, memory is linear: microbatches are bounded in tokens and evened in FLOPs.
+Ranks wait at one of two points. With sharded parameters (FSDP2, ZeRO-3) all ranks gather every layer in every
+microbatch, so they wait for each other in each round of microbatches (`sync="microbatch"`). With whole parameters on
+each rank they meet once a step (`sync="step"`). Placement is greedy in both cases, costliest sequence first:
 
-Two kinds of waiting exist. With sharded parameters (FSDP2, ZeRO-3) every layer is gathered by all ranks in every
-microbatch, so ranks wait for each other in each round of microbatches (`sync="microbatch"`); with whole parameters
-on each rank they meet once a step (`sync="step"`). Greedy placing, dearest sequence first, serves both:
+- per round: each round has a target, the largest sequence or an even share; a sequence goes to the microbatch that
+  is furthest below its target. Large sequences thereby share rounds, and short ones fill the gaps.
+- per step: a sequence goes to the rank with the least work so far, into the fullest microbatch that has room.
 
-- per round: a round has a target, the largest sequence or an even share; a sequence goes to the microbatch that
-  lacks most of its target. Large sequences thereby share rounds and short ones fill up beside them.
-- per step: to the rank with the least work so far, there to the fullest microbatch that still takes it.
-
-Placing by targets may leave a sequence without room; then the step is placed per step, which packs tighter, and if
+Per-round placement may leave a sequence without room. The step is then placed per step, which packs tighter, and if
 that fails too it gets one more round.
 """
 

@@ -1,6 +1,7 @@
-"""Shapes of decoder models: what planning needs to know of a config, and the parameter counts that follow.
+"""The shape of a decoder model: its sizes and parameter counts, read from a config, and the FLOPs of a sequence.
 
-Work of a sequence: what one training token costs, and what attention adds with length.
+`SHAPES` holds the named shapes (`--model-shape 7b`). `SequenceCost` is what a training token costs, plus what attention
+adds with length.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sorts, shuffles and index ranges over many items, equal on every machine and numpy version."""
+"""Sorts, shuffles and index ranges over many items, with the same result on every machine and numpy version."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Putting sequences into as few packs of a fixed token capacity as possible.
 
-`best_fit_decreasing` is ours. It works on *counts of equal lengths*, so the work follows the number of distinct
-(length, free space) meetings instead of the number of sequences. `next_fit` is the rule of the paper's code, with
-its last open pack kept.
+`best_fit_decreasing` works on *counts of equal lengths*, so its cost depends on how many distinct (length, free space)
+pairs meet and not on the number of sequences. `next_fit` is the rule of the paper's code, except that its last open
+pack is kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How large a difference a number of questions can show, and how many questions a difference needs."""
+"""Statistical power: the smallest difference a number of questions can detect, and the questions a difference needs."""
 
 from __future__ import annotations
 

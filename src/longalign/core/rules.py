@@ -1,4 +1,4 @@
-"""What decides a plan besides lengths and targets, and the JSON that plan files and plan hashes hold of it."""
+"""The settings that decide a plan, besides lengths and targets, and their JSON form in plan files and plan hashes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What every optimizer step trains on: a `StepPlan` is a few flat arrays, a `Step` a view of one slice of them.
+"""The step plan: what every optimizer step trains on, on which rank and in which microbatch.
 
-A step plan as one file: arrays and settings in an uncompressed .npz, no pickle, written whole or not at all.
+A `StepPlan` is a few flat arrays; a `Step` is a view of one slice of them. `save_plan` and `load_plan` keep a plan as
+one uncompressed .npz of arrays and settings, without pickle, written atomically.
 """
 
 from __future__ import annotations

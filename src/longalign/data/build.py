@@ -1,13 +1,13 @@
-"""Stage `data`: documents -> questions -> answers -> rows, to a quota of accepted rows (paper section 3.1).
+"""Stage `data`: documents -> questions -> answers -> rows, until enough rows are accepted (paper section 3.1).
 
     FILE.jsonl            the rows, written whole at the end, in an order drawn by seed
-    FILE.rejected.jsonl   every question and candidate that gave no row, with its reason
+    FILE.rejected.jsonl   every question and document that gave no row, with its reason
     FILE.report.json      counts, histograms, evidence positions, tokens, money
-    FILE.ledger.sqlite    every paid reply; what makes a killed build carry on without paying twice
+    FILE.ledger.sqlite    every paid reply; with it a killed build resumes without paying twice
     FILE.work/            stage.json; the documents, read and counted once; rows of earlier settings, `superseded/`
 
-With a folder for `--out`, FILE is FOLDER/rows and stage.json and `superseded/` lie in the folder itself. The ledger
-stays when settings change: a reply is found by what was asked.
+With a folder for `--out`, FILE is FOLDER/rows, and stage.json and `superseded/` are in the folder itself. The ledger
+stays when settings change: a reply is found by its request.
 
 A build is a pure function of settings, documents and replies. Killed at any moment, the same command replays the
 ledger and writes byte for byte the file of an uninterrupted build.

@@ -1,4 +1,4 @@
-"""The files of one build: where they lie, whose they are, and whether they are what is asked for."""
+"""The files of one build: where they are, which settings they belong to, and whether they hold the requested rows."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Paths:
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """What belongs to the settings. The ledger and the documents that were read serve any settings."""
+        """Files that belong to these settings. The ledger and the documents that were read serve any settings."""
         return self.folder / MANIFEST, *self.rows_with_report
 
     @property
     def rows_with_report(self) -> tuple[Path, ...]:
-        """The rows and what is said of them."""
+        """The rows and their report."""
         return self.rows, self.rejected, self.report
 
 

@@ -1,4 +1,4 @@
-"""What a build will ask and cost, said before anything is spent."""
+"""`data build --plan-only`: how many calls a build will make and what they cost, before any money is spent."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
 
 
 def shortage(rows: int, plan: BuildPlan, settings: DataSettings) -> str:
-    """Why there are fewer rows than asked for, and what helps."""
+    """Why there will be fewer rows than requested, and what helps."""
     return (
         f"only {rows:,} of {settings.rows:,} rows: {plan.documents:,} usable documents x at most "
         f"{settings.max_rows_per_document} rows each; add documents, raise --max-rows-per-document, "

@@ -1,4 +1,4 @@
-"""What came of a build, accounted for: tried = accepted + rejected, by reason; where evidence stands; what it cost."""
+"""The report of a build: tried = accepted + rejected by reason, where evidence lies in documents, and the cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEMA = 2
 
 @dataclass
 class Tally:
-    """What has come of the candidates so far; texts of documents are not kept."""
+    """The outcomes of candidates so far, without the texts of documents."""
 
     accepted: list[Attempt] = field(default_factory=list)
     asked: set[tuple[str, ...]] = field(default_factory=set)
@@ -113,7 +113,7 @@ class BuildReport:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildFacts:
-    """What a report says of a build besides its rows."""
+    """The part of a report that describes the build and not its rows."""
 
     model: str
     prompts: dict[str, str]
@@ -155,7 +155,7 @@ def build_report(
 
 
 def _notice(settings: DataSettings, corpus: Corpus, plan: BuildPlan, tally: Tally) -> str:
-    """Why there are fewer rows than asked for, or shorter ones; empty where neither is so."""
+    """Why there are fewer or shorter rows than requested; empty if there are not."""
     rows = len(tally.accepted)
     if tally.over_budget:
         return f"only {rows:,} of {settings.rows:,} rows: {tally.over_budget}; raise --max-cost-usd to go on"

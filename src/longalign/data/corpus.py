@@ -1,4 +1,4 @@
-"""The documents of one build, read once, on disk: counted, cut, freed of repeats and of evaluation texts.
+"""The documents of one build, read once and kept on disk: counted, cut, without duplicates and contaminated texts.
 
 One SQLite file beside the rows holds each usable text once (compressed) with its metadata; rows are made from it in
 any order without keeping texts in memory. It is a cache: it is rebuilt when documents or settings change.

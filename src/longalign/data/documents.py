@@ -1,6 +1,6 @@
-"""What a document is, the documents of a file or folder, and the paper's nine source kinds.
+"""`Document`, the documents in a file or folder, and `source_kind`, which recognises the paper's nine sources.
 
-`longalign.data.source.read_documents` reads them by name, bundled corpora included.
+`longalign.data.source.read_documents` reads documents by name, bundled corpora included.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One document becomes one row: questions are asked for, some are drawn, each is answered and checked (section 3.1).
+"""One row from one document: the model writes questions, some are drawn, each is answered and checked (section 3.1).
 
 `make_row` is a dialogue (`longalign.llm.dialogue`): it yields requests and is sent outcomes, and knows nothing of
 endpoints, money or files. Every draw is keyed by document and pass, so order and concurrency change nothing.

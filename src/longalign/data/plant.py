@@ -1,7 +1,7 @@
-"""Register entries planted in a document before questions are asked about it.
+"""Hides register entries in a document before questions are asked about it.
 
-An answer about a planted entry can be checked exactly and cannot be known without reading, at any length. The demo
-teaches and measures with them; on real data they are an ablation (`register_entries: 0` is the default).
+An answer about such an entry can be checked exactly and cannot be known without reading, at any length. The demo
+trains and measures with them; on real data they are an ablation (`register_entries: 0` is the default).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The forms that people keep conversations in, each read into `messages`.
+"""The formats that people keep conversations in, each read into `messages`.
 
-| form | fields | known from |
+| format | fields | known from |
 |---|---|---|
 | messages | `messages`: [{`role`, `content`}], optional `length` | THUDM/LongAlign-10k, our own |
 | ShareGPT | `conversations`: [{`from`, `value`}] | ShareGPT_Vicuna_unfiltered |
@@ -94,7 +94,7 @@ ROW_FORMATS: dict[str, RowFormat] = {
     "completion": RowFormat(("prompt", "completion"), read_completion),
     "response": RowFormat(("prompt", "response"), read_completion),
 }
-"""By name, in order: the first whose fields a row has reads it. A new form is a function and a line here."""
+"""By name, in order: the first whose fields a row has reads it. A new format is a function and a line here."""
 
 
 def format_of(row: Mapping[str, Any], where: str) -> RowFormat:

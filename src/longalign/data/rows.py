@@ -1,7 +1,7 @@
-"""Rows of a file as `messages`: read, brought into one form, cut at the first answer that is missing.
+"""Reads the rows of a file as `messages`, cut at the first missing answer.
 
-A field of the wrong shape is an error with file, line and field. A conversation without a usable answer is no error:
-it is left out and counted (the paper leaves ShareGPT rows with empty assistant turns out).
+A field of the wrong shape is an error with file, line and field. A conversation without a usable answer is not an
+error: it is left out and counted (the paper leaves out ShareGPT rows with empty assistant turns).
 """
 
 from __future__ import annotations

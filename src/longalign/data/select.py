@@ -1,9 +1,9 @@
 """Which documents are used, in which order: cutting, upsampling of long ones, language shares.
 
-The law of lengths is stated, not implied. Documents longer than the limit are cut into consecutive parts whose
+The distribution of lengths is explicit. Documents longer than the limit are cut into consecutive parts whose
 lengths are drawn evenly between the minimum and the limit (the paper's long rows lie "evenly" in 8k-64k). Then
-documents enter in a random order in which, at every draw, a remaining document has a chance proportional to
-length ** exponent. The realised histogram stands in the report beside the corpus' own.
+documents are drawn in random order, each remaining one with a chance proportional to length ** exponent. The
+report shows the resulting histogram beside that of the corpus.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BANDS = (0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 26214
 
 @dataclass(frozen=True)
 class DocumentSummary:
-    """What selection knows of a document. `in_band`: it reaches the minimum length that was asked for."""
+    """A document as selection sees it. `in_band`: it reaches the requested minimum length."""
 
     id: str
     language: str

@@ -1,8 +1,8 @@
-"""A name that a setting gives, as what it holds: documents or rows, with its content's fingerprint.
+"""`Source`: the documents or rows behind a name that a setting gives, and the fingerprint of their content.
 
     Source("books/").documents()    Source("long.jsonl").rows()    Source("builtin:chat-0-300").rows()
 
-`here` and `fingerprint()` come from `Named`, which knows what a name means without reading anything.
+`here` and `fingerprint()` come from `Named` (base/sources.py), which resolves a name without reading anything.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
     targets.npy  bool  [all tokens]       sources.npy        int32 [sequences]    store.json  key, counts, fingerprint,
     offsets.npy  int64 [sequences + 1]                                                        names of the sources
 
-Opening one costs the same for a thousand sequences and for ten million: what a sequence is called stays in rows.jsonl
-until someone asks. `build_store` tokenises chunks of rows, in this process or in several, with a few chunks in memory.
-Each finished chunk is a file of its own, so a killed build goes on where it stopped, and two builds with the same rows
-give the same bytes in any process count.
+Opening one costs the same for a thousand sequences and for ten million: names of sequences are read from
+rows.jsonl only when needed. `build_store` tokenises chunks of rows, in this process or in several, with a few chunks
+in memory. Each finished chunk is a file of its own, so a killed build resumes where it stopped. The same rows give
+the same bytes with any number of processes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""From row files to a token store: which rows are drawn, how each becomes sequences, and what is counted.
+"""Rows or plain texts to a token store: which are drawn, how each becomes sequences, and what is counted.
 
-From texts to two token stores, one to train on and one held out, without ever holding the texts.
-
-The texts are read twice: once for their lengths, from which the held-out ones are chosen, and once to tokenise. In
-memory are eight bytes a document and the chunks that the workers have; a single document must fit as a whole.
+`tokenize_rows` makes the store of a fine-tuning run. `tokenize_texts` makes the two stores of continued pretraining,
+one to train on and one held out. It reads the texts twice: for their lengths, from which the held-out ones are chosen,
+and to tokenise. Memory holds eight bytes a document and the chunks that the workers have; a single document must fit
+as a whole.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _by_difference(render: Renderer, messages: Sequence[Message], number: int, t
 
 
 def _header(render: Renderer, messages: Sequence[Message], number: int) -> str:
-    """What the template puts before an assistant's turn, without a thinking block that it opens itself."""
+    """The template's text before an assistant's turn, without a thinking block that it opens itself."""
     try:
         before, prompted = render(messages[:number]), render(messages[:number], prompt=True)
     except Exception:

@@ -1,7 +1,7 @@
-"""Which questions and answers become data: language, refusals, copies, and evidence in the document.
+"""Checks of questions and answers: language, refusals, copies, and evidence in the document.
 
-The checks are lexical: they find what is plainly wrong (a refusal, a truncated or foreign answer, an answer whose
-words the document does not have) and where in the document the support of an answer stands. They do not judge
+The checks are lexical. They find what is plainly wrong (a refusal, an answer that is truncated or in another language,
+words that the document does not have) and where in the document the evidence for an answer is. They do not judge
 whether a well-supported answer is right.
 """
 

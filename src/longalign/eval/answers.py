@@ -1,7 +1,7 @@
-"""Items are answered once each, survive a kill, and are counted when they fail.
+"""Asks every question once, keeps answers across a kill, and counts failures.
 
-Answers are appended to `answers.jsonl` one by one and never asked for again; scores and `results.json` are computed
-from the items and that file alone, so an interrupted evaluation ends with the same results as an uninterrupted one.
+Answers are appended to `answers.jsonl` one by one and never requested again. Scores and `results.json` are computed
+from the questions and that file alone, so an interrupted evaluation ends with the same results as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Spend:
 
 
 def spend(answers: Sequence[Answer]) -> Spend:
-    """What the answers cost."""
+    """The cost of the answers."""
     return Spend(
         calls=len(answers),
         prompt_tokens=_sum([answer.prompt_tokens for answer in answers]),

@@ -1,7 +1,7 @@
 """Cases without a download: the offline stand-in's questions over held-out text, with its answers as reference.
 
-They exercise the whole judged path and compare models trained on such rows. They are not LongBench-Chat: the
-questions are extractive and made by rule, and results say so.
+They exercise all of judged evaluation and compare models trained on such rows. They are not LongBench-Chat: the
+questions are extractive and made by rules, and results say so.
 """
 
 from __future__ import annotations

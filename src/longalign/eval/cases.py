@@ -1,12 +1,12 @@
-"""Judged questions: what a case is, and those about a document: LongBench-Chat, its LongCite variant, LongBench, ours.
+"""`Case`, a judged question, and the files of cases about documents: LongBench-Chat, LongCite, LongBench, our own.
 
-Users fetch the public files themselves; nothing of them ships here. Read forms, by the fields of a row (turns of a
-conversation are read in mt_bench.py):
+Users fetch the public files themselves; none of them ships here. The fields of a row tell its format (questions of
+several turns are read in mt_bench.py):
 
     LongBench-Chat   idx, prompt (document and question), query, answer          few_shots.json by idx - 1
     LongCite         idx, dataset, query, context, answer [list], few_shot_scores [{answer, score}]
     LongBench        input, context, answers [list], dataset, language, _id
-    ours             key, prompt, query, reference, and optionally dataset, language, rubric, document, examples
+    our own          key, prompt, query, reference, and optionally dataset, language, rubric, document, examples
 """
 
 from __future__ import annotations

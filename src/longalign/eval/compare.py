@@ -1,4 +1,4 @@
-"""Two evaluations of the same questions, compared question by question, and what may be said about them.
+"""Compares two evaluations of the same questions, question by question, and says what the difference supports.
 
 Means of separate runs are never compared: a pair shares the question, and most of the noise is the question's.
 """
@@ -102,7 +102,7 @@ def value_of(how: Compared, row: Row, mixed_scales: bool = False) -> float:
 
 
 def statement(got: PairedComparison, p: float) -> str:
-    """What the figures allow to say, in one line."""
+    """The conclusion that the figures support, in one line."""
     figures = f"{got.mean_a:.2f} vs {got.mean_b:.2f} on {got.n} question{'' if got.n == 1 else 's'}"
     if p < ALPHA:
         word = "higher" if got.difference > 0 else "lower"

@@ -1,4 +1,4 @@
-"""Conversations of several turns: the next question is put with the model's own answers before it (MT-Bench)."""
+"""Conversations of several turns: each question is asked with the model's own earlier answers in context (MT-Bench)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def transcript(case: Case, by_key: Mapping[str, Case], answers: Mapping[str, Ans
 def _before(
     case: Case, asked: Mapping[str, tuple[Message, ...]], answers: Mapping[str, Answer]
 ) -> tuple[Message, ...] | None:
-    """What was said before this turn; None where the turn before has no answer."""
+    """The messages before this turn; None if the previous turn has no answer."""
     if case.follows is None:
         return ()
     said = answers[case.follows].text

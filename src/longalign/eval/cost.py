@@ -1,4 +1,4 @@
-"""What an evaluation asks, how long its prompts are, and what its judge costs: from settings, before any model runs."""
+"""The cost of an evaluation before any model runs: number of prompts, their lengths, and calls to the judge."""
 
 from __future__ import annotations
 

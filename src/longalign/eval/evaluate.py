@@ -80,7 +80,7 @@ def task_folder(out: Path, name: str) -> Path:
 
 
 def stage_name(out: Path, name: str) -> str:
-    """What the stage in a folder is called: the task's name, or the earlier one that the folder has already."""
+    """The name of the stage in a folder: the task's name, or the earlier one that the folder already has."""
     manifest = read_manifest(out)
     written = str(manifest["stage"]) if manifest else name
     return written if current_name(written) == name else name
@@ -92,7 +92,7 @@ def readable(results: dict[str, Any]) -> str:
 
 
 def _named_anew(stage: StageRun, settings: EvalSettings) -> dict[str, Any]:
-    """The results of a finished stage under the label and seed that are asked for now; nothing is asked again."""
+    """The results of a finished stage under the label and seed of these settings; calls no model."""
     results = stage.summary
     label = settings.label or results.get("model", results["label"])
     if (label, settings.model_seed) == (results["label"], results["model_seed"]):

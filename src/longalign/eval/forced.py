@@ -1,8 +1,8 @@
 """Token accuracy with the right answer fed in: which of its tokens a local model would have chosen itself.
 
 Greedy answers mix two losses: once the name goes wrong, the value that follows it has nothing to go by. With the
-right answer as context each token is judged given a right beginning, so restating the name and retrieving the value
-show apart, token by token. Needs logits, hence a local model; one more reading of each prompt.
+right answer as context every token follows a right beginning, so restating the name and retrieving the value are
+measured separately. Needs logits, hence a local model; one more reading of each prompt.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A prompt is `haystack with register entries`, a blank line, a question. Its length counts everything the model
 reads (chat template, question, entries). The haystack is verbatim text of the documents: it ends at the end of a
-sentence and its beginning is trimmed to the length; entries stand between sentences, nearest to the depth asked for.
+sentence and its beginning is trimmed to the length; entries stand between sentences, nearest to the requested depth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIT_ROUNDS = 12
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one question puts before the model. Positions are in tokens of the whole prompt."""
+    """The prompt of one question. Positions are in tokens of the whole prompt."""
 
     content: str
     length_tokens: int

@@ -1,4 +1,7 @@
-"""Having answers judged: the judge that settings name, its verdicts on disk, and what they cost."""
+"""The judge named in the settings: opening it, rating answers with it, its verdicts on disk, and their cost.
+
+The prompt is filled in, and the verdict read, in rubric.py.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ class Judge:
 
 
 def check_judge(settings: ChatSettings) -> None:
-    """Raise what `open_judge` would, before any answer is asked for: a prompt without slots, no key, no such model."""
+    """Raise what `open_judge` would, before any question is asked: a prompt without slots, no key, no such model."""
     _rubrics(settings)
     check_model(settings.judge)
 
@@ -94,7 +97,7 @@ def judge_answers(judge: Judge, cases: Sequence[Case], answers: Mapping[str, Ans
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeFacts:
-    """What a score depends on besides the answer: judge, wording, examples, and what it cost.
+    """What a score depends on besides the answer (judge, wording, examples), and its cost.
 
     `temperature` is None where an endpoint takes none but its own. `unreadable` counts verdicts with a text that says
     no rating, `failed` those without a text.

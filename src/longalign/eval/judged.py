@@ -1,4 +1,4 @@
-"""Judged tasks: a model answers, a judge rates (paper section 4.2). LongBench-Chat, LongBench and MT-Bench are such.
+"""`JudgedTask`: a model answers and a judge rates (paper section 4.2). Base of LongBench-Chat, LongBench and MT-Bench.
 
 The model gets document and question; what its window cannot hold is cut out of the middle, with room left for the
 answer. The judge scores each answer several times, its examples in another order each time; ratings are averaged.
@@ -38,7 +38,7 @@ JUDGE_NEW_TOKENS = 100
 
 @dataclass(frozen=True)
 class AssumedCases:
-    """What a file that is not here yet is taken to hold, to plan with: questions, and tokens of their prompts."""
+    """Assumed contents of a missing file, for planning: number of questions, and tokens of their prompts."""
 
     questions: int
     tokens: tuple[int, int]

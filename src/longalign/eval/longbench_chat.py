@@ -27,7 +27,7 @@ class LongBenchChat(JudgedTask):
 
     @property
     def documents(self) -> Sequence[str]:
-        """What built-in cases are made over."""
+        """The documents of built-in cases."""
         return self.settings.documents or (DEFAULT_HAYSTACK["en"],)
 
     def cases(self) -> list[Case]:

@@ -1,12 +1,9 @@
 """Needle retrieval over lengths x depths (paper section 4.2, Figure 4), for any local model or endpoint.
 
-A register entry that no training row can hold (held-out words) is hidden in real text among others like it, and
-asked for. Prompts have the asked length with everything counted. Scoring is exact; intervals are Wilson's.
-
-Scoring a needle answer exactly, name and value apart.
-
-A model tuned on short rows only may still find the value but no longer restate the name beyond the lengths it
-was tuned on; one number would hide which of the two was lost.
+A register entry whose words never occur in training rows is hidden in real text among others like it, and the model is
+asked for its value. Every prompt has the requested length, everything counted. Scoring is exact; intervals are
+Wilson's. Name and value are scored apart: a model tuned on short rows may still find the value but no longer restate
+the name beyond the lengths it was tuned on, and one number would hide which of the two was lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The evaluations there are: those of this package, of installed packages, and those named as `module:Class`."""
+"""Finds a task by name: those of this package (`TASKS`), of installed packages, or your own as `module:Class`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TASKS = {
     "leaderboard": "longalign.eval.leaderboard:Leaderboard",
 }
 EARLIER_NAMES = {"chat": "longbench_chat"}
-"""What results and folders of earlier versions call a task."""
+"""Names of tasks in results and folders of earlier versions."""
 ENTRY_POINTS = "longalign.tasks"
 RESERVED = {"task", *(name for name in EvalSettings.model_fields if name not in (*TASKS, "tasks"))}
 """Settings of every evaluation, which a task cannot use as names of its own."""

@@ -1,7 +1,7 @@
-"""What an evaluation leaves behind, as types: figures with their intervals, the model, and how rows are compared.
+"""The types of `results.json`: figures with their intervals, the model, and how rows are compared.
 
-`results.json` carries a `schema`. Files without one were written before there was any; they are read as well. Names
-without a unit are counts of questions or shares of right answers (0-1).
+`results.json` carries a `schema`; older files without one are read as well. Names without a unit are counts of
+questions or shares of right answers (0-1).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What results say about the model under test."""
+    """The entry of the model under test."""
 
     model: str
     length_unit: str | None = None
@@ -117,7 +117,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a task has found. `figures`: a frozen dataclass of the task's own; `waiting`: failures that may pass."""
+    """The results of a task. `figures`: the task's own frozen dataclass; `waiting`: temporary failures."""
 
     rows: Sequence[Row]
     figures: Any

@@ -1,4 +1,4 @@
-"""Judging an answer against a reference on a scale: the prompt, its examples, and the verdict read back.
+"""The judge's prompt: filling in question, reference, examples and answer, and reading the verdict.
 
 A judge is any `LanguageModel`. It sees the question, the reference, answers to that question which people have
 scored (in an order drawn anew for every scoring: in 38 of LongBench-Chat's 50 questions the last example is

@@ -1,4 +1,4 @@
-"""Short skills, scored exactly: whether long training cost anything (paper section 4.4, Table 3's question).
+"""Short skills, scored exactly: did long training damage them? (paper section 4.4, the question behind Table 3)
 
 Questions with one right answer come from the bundled generator's held-out split, or from the user's own rows (the
 last assistant turn is the reference). Same questions for every model, so differences can be tested in pairs.

@@ -1,4 +1,4 @@
-"""The model under test: how it is opened, how its prompts are counted, and what names it in a fingerprint."""
+"""The model under test: opening it, counting its prompts, and how fingerprints identify it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Subject:
 
     @property
     def facts(self) -> ModelFacts:
-        """What results say about the model."""
+        """The model's entry in the results."""
         return ModelFacts(self.model.name, self.view.unit, self.window)
 
 

@@ -1,8 +1,7 @@
-"""What an evaluation is: `Task`, and `ExactTask` for answers that a rule scores.
+"""`Task`, the type of every evaluation, and `ExactTask`, for answers that a rule scores.
 
-A task is a frozen object that holds its settings. Everything that runs evaluations (`longalign eval`, a recipe, its
-plan), compares them or shows them asks the task and knows none by name; `registry.py` lists those of this package.
-docs/guide/extend-it.md adds one.
+A task is a frozen object that holds its settings. The code that runs, plans, compares or reports evaluations uses this
+interface and knows no task by name; `registry.py` lists those of this package. docs/guide/extend-it.md adds one.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class Reads:
-    """What a task reads, by the setting that names it: files, and names of documents (files, folders, `builtin:`)."""
+    """The inputs of a task by the setting that names them: files, and documents (files, folders, `builtin:` names)."""
 
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
     documents: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -48,7 +47,7 @@ def files_fingerprint(paths: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class JudgeCost:
-    """What judging costs; `cost_usd` is None without a price."""
+    """The cost of judging; `cost_usd` is None without a price."""
 
     judge: str
     calls: int
@@ -59,7 +58,7 @@ class JudgeCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a task asks of one model: tokens of each prompt (None: not known), and notes on what is not counted."""
+    """The prompts a task sends to one model: tokens of each (None: unknown), and notes on what is not counted."""
 
     prompt_tokens_N: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
@@ -84,23 +83,23 @@ class Task(ABC, Generic[S]):
     listed: ClassVar[str | None] = None
 
     def reads(self) -> Reads:
-        """What the results depend on besides settings and model; looked for before anything runs."""
+        """Inputs that results depend on besides settings and model; checked before anything runs."""
         return Reads()
 
     def check(self) -> None:
-        """Raise what would fail later for want of a key, a package or a usable file; nothing is asked."""
+        """Raise early what would fail later: a missing key or package, an unusable file. Calls no model."""
         return
 
     @abstractmethod
     def measure(self, model: EvalSettings, out: Path) -> Measured:
-        """Ask the model and score its answers; whatever is in `out` already is not asked again."""
+        """Ask the model and score its answers; questions answered in `out` are not asked again."""
 
     def cost(self, window: int) -> Cost:
-        """What it asks of a model with this window, from the settings alone."""
+        """Its prompts to a model with this window, from the settings alone."""
         return Cost(notes=(f"eval.{self.name}: not counted here",))
 
     def judge_cost(self, answers: int) -> JudgeCost | None:
-        """What judging that many answers costs; None where no judge is asked."""
+        """The cost of judging that many answers; None without a judge."""
         return None
 
     @classmethod
@@ -176,7 +175,7 @@ class ExactTask(Task[S], Generic[S, Q]):
         )
 
     def readings(self, questions: Sequence[Q], subject: Subject, out: Path) -> Mapping[str, Any]:
-        """What else is read from the open model, by key; nothing by default."""
+        """Other measurements on the open model, by key; none by default."""
         return {}
 
     def row(self, question: Q, answer: Answer, reading: Any = None) -> Row:

@@ -1,7 +1,7 @@
-"""How long a prompt is and where its tokens begin, for any tokenizer, or by estimate where there is none.
+"""How long a prompt is and where its tokens begin, with any tokenizer, or estimated without one.
 
-Needles and cuts are placed in *text*; a tokenizer only tells at which characters its tokens begin. So nothing
-here depends on what a full stop is called in one vocabulary (the paper's script looked for ChatGLM's id of it,
+Needles and cuts are placed in *text*; a tokenizer only says at which characters its tokens begin. So nothing
+here depends on the id of a full stop in one vocabulary (the paper's script looked for ChatGLM's id of it,
 which put every needle of every other model at the very start).
 """
 

@@ -1,8 +1,8 @@
-"""Is the judge any good? Agreement of its ratings with people's (paper appendix: 300 answers, two experts).
+"""How good is the judge? Agreement of its ratings with people's (paper appendix: 300 answers, two experts).
 
 Self-test: each question comes with answers that a person has scored. Leave one out, let the judge score it with the
-others as examples, and compare: LongBench-Chat's 50 questions give 150 such scores for nothing. The paper's figures
-to compare with, on its own 300 answers: Spearman between experts 0.817, judge with examples 0.844, without 0.788.
+others as examples, and compare. LongBench-Chat's 50 questions give 150 such scores without new human work. The paper's
+figures on its own 300 answers: Spearman between experts 0.817, judge with examples 0.844, without 0.788.
 """
 
 from __future__ import annotations

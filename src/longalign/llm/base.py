@@ -1,7 +1,7 @@
-"""The one seam to language models: requests in, replies or failures out.
+"""The one interface to language models: requests in, replies or failures out.
 
-Everything that asks a model (data construction, answers under test, judges, `longalign ask`) speaks this
-protocol, so that an endpoint, a local model directory and the offline stand-in are exchangeable, and so that
+Everything that calls a model (data construction, answers under test, judges, `longalign ask`) uses this
+protocol. An endpoint, a local model directory and the offline stand-in are therefore interchangeable, and
 one ledger caches and meters all of them.
 """
 

@@ -1,4 +1,4 @@
-"""Runs many multi-call exchanges against one model, keeping it busy.
+"""Runs many dialogues (exchanges of several calls) against one model and keeps it busy.
 
 A *dialogue* is a generator that yields a request, is sent the outcome, and returns its result: the code reads
 as if there were one document and one model, while concurrency (endpoints) or batching (local models) stays here.

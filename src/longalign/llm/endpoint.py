@@ -1,6 +1,6 @@
-"""What every HTTP endpoint shares: concurrency, attempts, the circuit breaker, and which errors mean what.
+"""Shared by all HTTP endpoints: concurrency, retries, the circuit breaker, and what each error means.
 
-The SDKs do the transport; retries are ours, so that every attempt is seen by the breaker and a `Retry-After` is
+The SDKs do the transport. Retries are done here, so that the breaker sees every attempt and `Retry-After` is
 honoured. Both SDKs (openai, anthropic) name their errors alike. Keys appear in no message, row or file.
 """
 

@@ -1,9 +1,9 @@
-"""What was asked and paid, in one SQLite file: replies replay for nothing, spend is metered over resumes.
+"""The ledger: every paid call in one SQLite file. Stored replies cost nothing, and spending adds up over resumes.
 
-A reply is found by the content of its request (model, messages, cap, temperature, seed, stop), not by run, row
-or position: changed settings, another order or a killed process never pay twice for the same call. A call is
-written down *before* it is sent; one whose process dies under way stays open and counts at its worst case, so
-the money cap holds over kills too.
+A reply is found by the content of its request (model, messages, token limit, temperature, seed, stop), not by run, row
+or position. Changed settings, another order or a killed process therefore never pay twice for the same call. A call is
+recorded *before* it is sent; one whose process dies in flight stays open and counts at its worst case, so
+the cost limit holds across kills too.
 """
 
 from __future__ import annotations

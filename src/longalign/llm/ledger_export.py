@@ -1,4 +1,4 @@
-"""Ledgers of paid calls as JSON lines, for people and spreadsheets. Reads only; a run may go on meanwhile."""
+"""Exports ledgers of paid calls as JSON lines, for people and spreadsheets. Read-only; a run may continue meanwhile."""
 
 from __future__ import annotations
 

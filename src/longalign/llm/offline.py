@@ -1,14 +1,12 @@
-"""A stand-in for a language model: extractive, deterministic, without weights, key or network.
+"""Offline stand-ins for a language model and for a judge: deterministic, without weights, key or network.
 
-It gets exactly the prompts that an endpoint gets and answers in the same forms: numbered questions about the
-document, then verbatim sentences of the document as the answer. It makes the recipe runnable anywhere; it does
-not make data of an LLM's quality, and its name marks every row that it made.
+`OfflineModel` gets exactly the prompts that an endpoint gets and replies in the same form: numbered questions about the
+document, then verbatim sentences of the document as the answer. It makes the recipe runnable anywhere. Its rows do not
+have the quality of a real model's, and each carries its name.
 
-A stand-in for a judge: compares words with the reference, and is labelled so wherever its ratings appear.
-
-It gets the judge prompt that an endpoint gets (`longalign.eval.judge`) and answers `[[n]]` on the prompt's scale.
-The place on the scale is the token F1 of answer and reference, or the top when the whole reference stands in the
-answer. It measures agreement of wording, not quality: it serves to exercise the path and to compare extractive answers.
+`OfflineJudge` gets the prompt of a judge (eval/rubric.py) and replies `[[n]]` on the prompt's scale. Its rating follows
+the token F1 of answer and reference, with the top of the scale when the answer contains the whole reference. It
+measures overlap of wording, not quality, and is named wherever its ratings appear.
 """
 
 from __future__ import annotations
@@ -267,7 +265,7 @@ def judge(request: Request) -> Outcome:
 
 
 def agreement(answer: str, reference: str) -> float:
-    """0 to 1: 1 when the whole reference stands in the answer, else token F1."""
+    """0 to 1: 1 when the answer contains the whole reference, otherwise token F1."""
     wanted, given = words(reference), words(answer)
     if wanted and _contains(given, wanted):
         return 1.0

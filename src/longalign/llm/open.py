@@ -1,4 +1,4 @@
-"""From a spec (`offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, a directory) to a model.
+"""Opens a model by its spec: `offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL` or a directory.
 
 A new provider is a function and a line in `PROVIDERS`.
 """
@@ -93,11 +93,11 @@ PROVIDERS: dict[str, Provider] = {
     "anthropic:": Provider("`anthropic:MODEL`", open_anthropic, endpoint=True),
     "hf:": LOCAL,
 }
-"""By the whole spec, or by its beginning up to and with the first colon. What stands nowhere here is local."""
+"""Keyed by the whole spec, or by its prefix including the first colon. Any other spec is a local model."""
 
 
 def provider_of(spec: str) -> Provider:
-    """What opens the model of a spec. Raises `ConfigError` for one that has no known form."""
+    """The provider that opens the model of a spec. Raises `ConfigError` for a spec of unknown form."""
     word, colon, _ = spec.partition(":")
     if known := PROVIDERS.get(spec) or PROVIDERS.get(word + colon if colon else ""):
         return known

@@ -1,10 +1,9 @@
-"""The requests of data construction: written from the templates in `prompts/`, and read back.
+"""The prompts of data construction: written from the templates in `prompts/`, and parsed again.
 
-A message is the document, a blank line, then what is asked. The document comes first and byte for byte the same in
-every call about it, so that a server's prefix cache reads it once. `read_request` is the exact inverse of writing:
-the offline stand-in gets the same prompts as a paid endpoint and finds document and question by it.
-
-Reads the numbered questions out of a model's reply.
+A message is the document, a blank line, then the request. The document comes first and is byte for byte the same in
+every call about it, so that a server's prefix cache reads it once. `read_request` is the exact inverse of writing: the
+offline stand-in gets the same prompts as a paid endpoint and finds document and question this way. `numbered_items`
+takes the questions out of a model's reply.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ def closed_book_request(question: str, language: PromptLanguage) -> str:
 
 
 def read_request(message: str) -> QuestionsAsked | AnswerAsked:
-    """What a message asks; a message in none of our forms is read as document, blank line, question."""
+    """Parses a message; one that matches no template is read as document, blank line, question."""
     for language in LANGUAGES:
         for task in TASKS:
             before, after = _questions(task, "\0", language).split("\0")

@@ -1,7 +1,7 @@
-"""What `longalign plan` finds out, as types. `PlanReport.as_dict` is the JSON of plan.json and `--json`.
+"""The types of a plan report. `PlanReport.as_dict` is the JSON of plan.json and `--json`.
 
-Its keys are described in docs/guide/plan.md. `schema` counts versions of them: files without it are version 1, whose
-keys are the same.
+docs/guide/plan.md describes its keys. `schema` is their version: files without it are version 1, whose keys are the
+same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What this machine knows of a model without fetching it: its shape, and files that were fetched before."""
+"""The shape of a model by its name: named shapes, local configs, files fetched earlier, and last the network."""
 
 from __future__ import annotations
 

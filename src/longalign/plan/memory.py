@@ -1,4 +1,4 @@
-"""What a plan needs of a rank's memory, and what could be set to fit a longer window."""
+"""A rank's memory under a plan, and which settings would make a longer window fit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _largest(shape: ModelShape, machine: Machine, execution: Execution, ranks: i
 
 
 def _savings(execution: Execution) -> dict[str, Execution]:
-    """What could be set to fit a longer window, by name; the cheapest first."""
+    """Settings that would fit a longer window, by name; the cheapest first."""
     tiles = {"mlp_tile_tokens": execution.mlp_tile_tokens or 4096}
     activations = tiles | {"activation_offload": True, "gradient_checkpointing": True}
     # 4-bit weights can be neither split nor offloaded: what is asked without them returns to the usual layout

@@ -1,4 +1,4 @@
-"""A picture of packs: what every rank holds in a few steps, and when it waits. Inline SVG from a step plan."""
+"""A picture of packs as inline SVG: what every rank holds in a few steps, and when it waits."""
 
 from __future__ import annotations
 

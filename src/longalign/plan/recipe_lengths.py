@@ -1,4 +1,4 @@
-"""How long rows are before training reads them: measured where files are here, simulated and called so where not.
+"""The row lengths of a recipe before it has run: measured where files exist, otherwise simulated and labelled so.
 
 Simulated chats are log-normal (median 900 tokens) and long rows lie evenly over their band, as in the paper's Figure 2
 and in benchmarks/idle_time.py. With 78,000 chats and 10,000 long rows of 8k-48k tokens the next-fit run then has 1,837

@@ -1,7 +1,7 @@
 """The verb `plan`: everything about a training run that is known before its first step.
 
-Lengths go in; the steps, how full packs are, how busy ranks are, what it costs in time and memory and whose gradient
-it is come out.
+Lengths go in. Out come the steps, how full packs are, how busy ranks are, time and memory, and each length's share of
+the gradient.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from longalign.plan.figures import GroupShare, MemoryNeed, PlanReport
 
 
 def plan_summary(report: PlanReport) -> dict[str, Any]:
-    """What a verb prints: the report's JSON, and `text` for people."""
+    """The summary that the verb prints: the report's JSON, and `text` for people."""
     return {**report.as_dict(), "text": plan_text(report)}
 
 

@@ -1,4 +1,4 @@
-"""What a recipe reads, looked for before anything runs: hours of training must not end at a file that is missing."""
+"""Checks that everything a recipe reads exists, before anything runs: no missing file should end hours of training."""
 
 from __future__ import annotations
 

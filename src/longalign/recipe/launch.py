@@ -1,6 +1,6 @@
-"""Training stages in processes of their own, one an accelerator, which torchrun starts and watches.
+"""Runs a training stage in several processes, one an accelerator, which torchrun starts and watches.
 
-The stage gets its settings as a file, so that it is the very stage, with the very fingerprint, of a run in one process.
+The processes read the stage's settings from a file, so stage and fingerprint equal those of a run in one process.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run_stage(
 
 
 def command(verb: str, file: Path, out: Path, processes: int, *, restart: bool = False) -> list[str]:
-    """What starts the processes; `file` holds the settings."""
+    """The command that starts the processes; `file` holds the settings."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return [
         *start,

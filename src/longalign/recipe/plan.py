@@ -1,8 +1,8 @@
 """`longalign run --plan-only`: what every stage of a recipe would do, from the recipe alone.
 
-No weights, no network, and no files are needed: rows and documents that are here are measured, the others simulated
+Needs no weights, no network and no files. Rows and documents that exist are measured; the others are simulated
 as the recipe's `assume` describes them, and the report says which. Nothing is written but the list of counted
-documents that `data` would make anyway.
+documents, which `data` would make anyway.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from longalign.recipe.planned import PlannedData, PlannedTraining, RunPlan
 
 
 def run_plan_summary(plan: RunPlan) -> dict[str, Any]:
-    """What `longalign run --plan-only` prints: the plan's JSON, and `text` for people."""
+    """The summary that `longalign run --plan-only` prints: the plan's JSON, and `text` for people."""
     return {**plan.as_dict(), "text": run_plan_text(plan)}
 
 

@@ -1,4 +1,4 @@
-"""What `longalign run --plan-only` finds out about a recipe, as types; `as_dict` is its JSON."""
+"""The types of a recipe's plan (`longalign run --plan-only`); `as_dict` is its JSON."""
 
 from __future__ import annotations
 

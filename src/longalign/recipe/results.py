@@ -1,4 +1,4 @@
-"""results.json of a run: what was measured, by task, model and length, with means over seeds."""
+"""The results.json of a run: what was measured, by task, model and length, with means over seeds."""
 
 from __future__ import annotations
 

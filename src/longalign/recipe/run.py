@@ -6,8 +6,8 @@
     OUT/train/ARM-seedN/         one fine-tuned model an arm and seed
     OUT/eval/LABEL/              needle, short, longbench_chat, ... of one model
 
-Every stage skips what is done, so the same call again carries on after a kill, or redoes only what a changed
-setting reaches.
+Every stage skips finished work, so the same call resumes after a kill, or redoes only the stages that a changed
+setting affects.
 """
 
 from __future__ import annotations

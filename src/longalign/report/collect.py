@@ -18,7 +18,7 @@ from longalign.eval.results import RESULTS, SCORES, read_results
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage folder. `place` is its path below the folder that the report was asked for."""
+    """One stage folder. `place` is its path below the folder given to `report`."""
 
     folder: Path
     place: str
@@ -43,7 +43,7 @@ class Stage:
 
     @property
     def label(self) -> str:
-        """What tables call it: the evaluated model, or where the stage lies."""
+        """Its name in tables: the evaluated model, or the path of the stage."""
         if self.results and "label" in self.results:
             return str(self.results["label"])
         return self.place

@@ -1,8 +1,6 @@
-"""Line charts: several named series over one axis, optionally with limits around each point.
+"""Charts as inline SVG: line charts of named series, horizontal bars, and histograms of lengths.
 
-Bars: horizontal ones to compare a few named amounts, upright ones for a histogram of lengths.
-
-Small pure pieces of SVG. Every text and attribute passes through `tag`, which escapes it.
+Everything is built from small pure functions. `tag` escapes every text and attribute.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Judged tasks: scores with intervals, what was missing, and which judge said so."""
+"""Judged tasks on the page: scores with intervals, what was missing, and the judge."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ChatRow:
 
 @dataclass(frozen=True)
 class ChatSection:
-    """What the template shows. `judges` has more than one entry where scores are not comparable."""
+    """The values that the template shows. `judges` has more than one entry where scores are not comparable."""
 
     title: str
     rows: tuple[ChatRow, ...]
@@ -52,7 +52,7 @@ def chat_section(task: str, evaluated: dict[str, list[Stage]]) -> ChatSection | 
 
 
 def title_of(task: str, results: Sequence[dict[str, Any]]) -> str:
-    """What heads a task's part of the page: as its results say, or, where they are older than that, its own title."""
+    """The heading of a task's section: the title in its results, or the task's own title for older results."""
     written = next((str(r["title"]) for r in results if "title" in r), None)
     return written or (find_task(task).title if task in TASKS else task)
 

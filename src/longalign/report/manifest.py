@@ -1,4 +1,4 @@
-"""How the page came about: machine, versions, commit, and each stage with its settings and duration."""
+"""How the page's results were made: machine, versions, commit, and each stage with its settings and duration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StageRow:
 
 @dataclass(frozen=True)
 class ManifestSection:
-    """What the template shows. `machines` has several entries where stages ran on different ones."""
+    """The values that the template shows. `machines` has several entries where stages ran on different ones."""
 
     machines: tuple[tuple[tuple[str, str], ...], ...]
     stages: tuple[StageRow, ...]

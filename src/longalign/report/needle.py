@@ -1,8 +1,7 @@
-"""The needle part of the page: heatmaps side by side, accuracy by length, name and value apart.
+"""Needle results on the page: heatmaps side by side, accuracy by length, name and value apart.
 
-Needle results of one model, its seeds pooled: cells and lengths with counts, intervals and the range of seeds.
-
-A needle heatmap: lengths from left to right, depths from top to bottom, darker for more right answers.
+`needle_grid` pools the seeds of a model: counts, intervals and the range of seeds by cell and by length. `heatmap`
+draws them: lengths from left to right, depths from top to bottom, darker for more right answers.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from longalign.report.words import MISSING, percent, percents, several, span
 
 @dataclass(frozen=True)
 class NeedleSection:
-    """What the template shows."""
+    """The values that the template shows."""
 
     grids: tuple[NeedleGrid, ...]
     heatmaps: tuple[tuple[str, str, Markup], ...]
@@ -97,7 +96,7 @@ def _parts(grid: NeedleGrid, lengths: Sequence[int]) -> tuple[tuple[str, tuple[s
 
 
 def _notes(grids: Sequence[NeedleGrid]) -> tuple[str, ...]:
-    """What limits the figures; a note that several models share is said once."""
+    """Limitations of the figures; a note that several models share appears once."""
     owners: dict[str, list[str]] = {}
     for grid in grids:
         for note in grid.notes:

@@ -1,6 +1,6 @@
-"""One self-contained page from result files: no server, no outside requests, every foreign text escaped.
+"""One self-contained page from result files: no server, no outside requests, all foreign text escaped.
 
-The page's first sentence, computed from the results: what was found, against what, and how sure that is.
+`verdict` is the page's first sentence, computed from the results: what was found, compared with what, how certain.
 """
 
 from __future__ import annotations

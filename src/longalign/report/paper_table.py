@@ -1,6 +1,7 @@
-"""Our models in the columns of the paper's Table 2: only what was measured on the same sets, the rest stays empty.
+"""The paper's own figures (Bai et al. 2024, arXiv 2401.18058), and our models in the columns of its Table 2.
 
-The paper's own figures (Bai et al. 2024, arXiv 2401.18058), to stand beside ours and never for ours.
+A cell of ours is filled only by a measurement on the same test set; the others stay empty. The paper's figures are
+always marked as the paper's.
 """
 
 from __future__ import annotations

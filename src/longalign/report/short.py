@@ -1,6 +1,6 @@
-"""The short-skill part: each model's share, and whether it dropped against the reference model, in pairs.
+"""Short skills on the page: each model's share, and a paired test of whether it dropped against the reference model.
 
-Short tasks of lm-evaluation-harness: each model's figure with its interval, seeds averaged.
+`leaderboard_section` shows the tasks of lm-evaluation-harness: figures with intervals, averaged over seeds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ShortRow:
 
 @dataclass(frozen=True)
 class ShortSection:
-    """What the template shows."""
+    """The values that the template shows."""
 
     reference: str | None
     kinds: tuple[str, ...]
@@ -81,7 +81,7 @@ def short_section(evaluated: dict[str, list[Stage]], reference: str | None = Non
 
 
 def judge_drop(got: PairedComparison, p: float) -> tuple[str, bool | None]:
-    """What may be said of a model against its reference. True: dropped; False: no drop worth naming; None: open."""
+    """The conclusion about a model against its reference. True: dropped; False: no relevant drop; None: undecided."""
     change = _change(got, p)
     if p < ALPHA and got.difference < 0:
         return f"dropped ({change})", True
@@ -95,7 +95,7 @@ def judge_drop(got: PairedComparison, p: float) -> tuple[str, bool | None]:
 
 
 def judge_distance(got: PairedComparison, p: float) -> tuple[str, None]:
-    """How far a model that came before the reference stands from it."""
+    """The difference between the reference and an earlier model."""
     word = "not distinguishable" if p >= ALPHA else "higher" if got.difference > 0 else "lower"
     return f"{word} ({_change(got, p)})", None
 
@@ -136,7 +136,7 @@ def _text(share: Share) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class LeaderboardSection:
-    """What the template shows: `rows` hold (share, what stands below it) for each task."""
+    """The values that the template shows: `rows` hold (share, text below it) for each task."""
 
     tasks: tuple[str, ...]
     rows: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]

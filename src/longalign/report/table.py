@@ -1,4 +1,4 @@
-"""Tasks without a part of their own: a table by group, with intervals, from what every task's results hold."""
+"""The default section of a task on the page: a table by group with intervals, from what every task's results hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True)
 class TableSection:
-    """What the template shows: a row a model; a cell (figure, what stands below) for all questions and each group."""
+    """The values that the template shows: a row a model, with a cell (figure, text below) overall and by group."""
 
     title: str
     columns: tuple[str, ...]

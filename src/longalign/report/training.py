@@ -1,6 +1,6 @@
-"""The training part: losses by step, held-out losses by length band and source, and what each run took.
+"""Training on the page: losses by step, held-out losses by length band and source, and what each run took.
 
-The data part: lengths of what was trained on, packs as they ran, and throughput by batching strategy.
+`data_section` shows the lengths that were trained on and the packs; `throughput_section` compares strategies.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SEED_PART = re.compile(r"[-/_]?seed-?\d+\b")
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """What the template shows: charts as (heading, drawing, legend), and a line for each run.
+    """The values that the template shows: charts as (heading, drawing, legend), and a line for each run.
 
     Of held-out losses: (heading, what its lines are, drawing, legend).
     """
@@ -146,7 +146,7 @@ ORDER = tuple(STRATEGIES)
 
 @dataclass(frozen=True)
 class DataSection:
-    """What the template shows: drawings with a heading and a line of figures each."""
+    """The values that the template shows: drawings with a heading and a line of figures each."""
 
     lengths: tuple[tuple[str, str, Markup], ...]
     packs: tuple[tuple[str, str, Markup], ...]

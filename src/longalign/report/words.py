@@ -1,4 +1,4 @@
-"""Figures as text, the same everywhere on the page. What is missing is a dash, never a zero."""
+"""Figures as text, formatted alike everywhere on the page. What is missing is a dash, never a zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run will do, before it spends anything: the report of `longalign plan` on the very sequences it will train."""
+"""Before training: prints the report of `longalign plan` for the very sequences that the run will train on."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def headline(report: PlanReport) -> str:
 
 
 def machine_name() -> str:
-    """The planner's name of this machine's accelerator; of one it does not know, the paper's stands in."""
+    """The planner's name of this machine's accelerator, or the paper's if it is unknown."""
     return known_accelerator() or ("a100-80g" if torch.cuda.is_available() else "cpu")
 
 
@@ -73,7 +73,7 @@ def announce(settings: LoopSettings, placement: Placement, store: TokenStore, so
 
 
 def describe(store: TokenStore) -> str:
-    """What is about to be trained on, in one line."""
+    """The training data in one line."""
     lengths = store.lengths
     notes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in store.counts.items() if name != "rows")
     return (

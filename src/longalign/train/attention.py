@@ -28,7 +28,7 @@ NAME = "longalign_packed"
 
 
 class HeadExchange(Protocol):
-    """What attention needs from sequence parallelism (`sequence_parallel.SequenceParallel`)."""
+    """What attention needs from sequence parallelism (`train.parallel.ulysses.SequenceParallel`)."""
 
     def to_heads(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, H, T/P, D] of every head to [B, H/P, T, D] of this rank's heads."""

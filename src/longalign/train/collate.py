@@ -1,4 +1,4 @@
-"""From a step of the plan to the tensors one rank runs: microbatches of segments with weights that need no divide.
+"""A step of the plan as the tensors that one rank runs: microbatches of segments, with final loss weights.
 
 Both layouts are laid end to end on one axis with segment boundaries. In the padded layout each row is a segment of
 its own, filled up to the longest of the microbatch: the model computes on the padding, as naive batching does, and

@@ -1,6 +1,6 @@
-"""The result of training as a plain Hugging Face directory that transformers, vLLM and others load without us.
+"""Exports a trained model as a plain Hugging Face directory that transformers, vLLM and others load without LongAlign.
 
-The model card of a trained model: recipe, data and what was measured, as Markdown for the hub.
+`model_card` writes its README for the hub: recipe, data and measurements.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _write_plain(
 
 
 def write_transformers4_rope(path: Path) -> None:
-    """Say RoPE in config.json in the notation of transformers 4 too, beside `rope_parameters`.
+    """Also write RoPE to config.json the way transformers 4 spells it, beside `rope_parameters`.
 
     What reads `rope_theta` and `rope_scaling` only (transformers 4, and vLLM and others built on it) would take base
     10,000 without a word, and an extended model would write nonsense. transformers 5 reads either, to the same values.

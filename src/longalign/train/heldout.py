@@ -1,4 +1,4 @@
-"""Losses on rows that are never trained: learning curves over length and source (the paper's Figure 6)."""
+"""Losses on rows that are never trained on: learning curves by length and source (the paper's Figure 6)."""
 
 from __future__ import annotations
 

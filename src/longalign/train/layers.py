@@ -1,13 +1,13 @@
-"""The MLP of a layer computed in tiles of the sequence, so that its widest activations exist for one tile only.
+"""Two ways to make decoder layers cheaper: the MLP in tiles of the sequence (`tile_mlps`), and Liger's fused kernels.
 
-A gated MLP keeps four tensors of [tokens, intermediate] for its backward pass: more than all the rest of the layer. It
-treats tokens alone, so a tile of them can be computed, forgotten, and computed again when its gradients are due (inside
-the layer's own checkpoint, if there is one). The price is one more forward pass of the MLP (benchmarks/tiled_mlp.py).
+A gated MLP keeps four tensors of [tokens, intermediate] for its backward pass: more than the rest of the layer. It
+treats each token by itself, so a tile of them can be computed, forgotten, and recomputed when its gradients are due
+(inside the layer's own checkpoint, if there is one). The price is one more forward pass of the MLP
+(benchmarks/tiled_mlp.py).
 
-Liger's fused Triton kernels for norms, gated MLPs and RoPE, through the function behind transformers' own switch.
-
-Applied where the model is built, so that the isolation check runs on them (Trainer would apply them after it). Liger's
-losses stay off: ours carries the weights and denominators. RoPE is replaced for the whole process, as Liger does it.
+Liger's Triton kernels for norms, gated MLPs and RoPE go in through the function behind transformers' own switch, where
+the model is built, so that the isolation check runs on them (Trainer would apply them later). Liger's losses stay off,
+because the loss of train/loss.py carries weights and denominators. Liger replaces RoPE for the whole process.
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ class _WithLoss(nn.Module):
 
 
 class _LossLinear(nn.Linear):
-    """A head that can be asked for the loss in place of logits."""
+    """A head that can return the loss in place of logits."""
 
     def forward(
         self,

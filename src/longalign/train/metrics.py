@@ -1,4 +1,4 @@
-"""What training measures: one row of `metrics.jsonl` for each logged step.
+"""The metrics of training: one row of `metrics.jsonl` for each logged step.
 
 `loss` is the step's objective itself (Eq. 2 for `sequence` weighting), over all ranks. Beside it stand means by length
 band and by source: for each sequence its own mean over targets, then the mean over sequences, so that a band's figure
@@ -30,7 +30,7 @@ from longalign.train.collate import Microbatch
 from longalign.train.parallel import ranks
 
 NamesOf = Callable[[Sequence[int]], list[str]]
-"""What people call some rows; asked only when an error must name them."""
+"""The names of rows for error messages; computed only when needed."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class StepMeter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done inside is no part of the next step's time."""
+        """The time spent inside is not counted in the next step."""
         start_s = time.monotonic()
         yield
         self.started_s += time.monotonic() - start_s

@@ -31,7 +31,7 @@ PACKABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What was built, for the console and for stage.json."""
+    """A description of the loaded model, for the console and for stage.json."""
 
     source: str
     model_class: str

@@ -17,7 +17,7 @@ Why the optimizer then sees the gradient of Eq. 2 (`core/weighting.py`), with R 
   else may scale the loss: `prepare_model` tells Trainer that the model does not take `num_items_in_batch`.
 
 Trainer's own checkpoints continue in the middle of a plan. Sequence parallelism, held-out losses and another number of
-ranks on resume need our trainer (`longalign train`).
+ranks on resume need `longalign train`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from longalign.train.parallel import ranks
 from longalign.train.parallel.ulysses import model_inputs
 
 PLACE = "place_in_plan"
-"""Key of an item that the collator reads and takes out: the item's number and the number of ranks."""
+"""Key of an item with its number and the number of ranks; the collator reads and removes it."""
 CPU = torch.device("cpu")
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -53,7 +53,7 @@ Model = TypeVar("Model", bound=nn.Module)
 def prepare_model(model: Model, *, chunk_rows: int | None = None) -> Model:
     """Give a transformers causal LM packed attention and the weighted loss; returns the same object.
 
-    Afterwards it takes what `pack` and `PackedDataset` make. Without those arguments it is the model it was, and it
+    Afterwards it takes what `pack` and `PackedDataset` make. Without those arguments it behaves as before, and it
     saves as before; to generate with it, call `model.set_attn_implementation("sdpa")` first. Call this before PEFT,
     DDP or FSDP wrap the model. `chunk_rows`: rows of logits held at once, None to choose by device and vocabulary.
     Raises `ModelError` for a model that cannot be trained exactly on packed segments.
@@ -146,7 +146,7 @@ class PackedDataset(Dataset[dict[str, Any]]):
 
 
 class PackCollator:
-    """Takes a microbatch out of the list of one that DataLoader makes, and checks that the plan's order was kept.
+    """Unwraps the one microbatch that DataLoader passes in a list, and checks that the plan's order was kept.
 
     Raises `ConfigError` when microbatches arrive shuffled, several at once, on another rank, or without their columns.
     """
@@ -183,7 +183,7 @@ class PackCollator:
 
 
 class PlanCheck(TrainerCallback):  # type: ignore[misc]
-    """Raises `ConfigError` when training begins with arguments under which the gradient would not be the plan's."""
+    """Raises `ConfigError` when training begins with arguments that would change the plan's gradient."""
 
     def __init__(self, dataset: PackedDataset) -> None:
         self.dataset = dataset

@@ -1,4 +1,4 @@
-"""The model that trains: loaded, with its loss, checked for leaks between packed segments, adapters on."""
+"""Prepares a model for training: load it, attach the loss, check that packed segments are isolated, add adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a model, sequences and settings to a trained model: what SFT and continued pretraining share."""
+"""Trains a model on sequences by a step plan: what fine-tuning and continued pretraining share."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def model_cost(model: nn.Module) -> SequenceCost:
 
 
 def peak_flops() -> float | None:
-    """What one GPU could reach, for MFU; None where that is not known, and on a CPU."""
+    """Peak FLOPs per second of one GPU, for MFU; None for unknown GPUs and on a CPU."""
     name = known_accelerator()
     return MACHINES[name].peak_flops if name else None
 

@@ -1,8 +1,7 @@
-"""One stage run by several ranks: the first rank holds the folder's lock and manifest, the others follow.
+"""What the stages `extend` and `train` share: a stage folder for several ranks, its inputs, and its end.
 
-The end of a training stage: the model as a plain directory with its card, and what the stage says of itself.
-
-The tokenizer that a training stage reads conversations with.
+`open_shared_stage` lets the first rank hold lock and manifest while the others follow. `finish_model` exports the model
+with its card and writes the summary. `tokenizer_folder` gives the tokenizer that conversations are read with.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from longalign.train.parallel.placement import Placement, join
 
 @dataclass
 class SharedStage:
-    """What every rank knows of the stage, `inputs` by content; only the first rank has `run`."""
+    """A stage as every rank sees it, with `inputs` by content; only the first rank has `run`."""
 
     folder: Path
     placement: Placement

@@ -1,4 +1,4 @@
-"""RoPE in a model's config: which of its parameters are stretched, and what is refused (arithmetic: core/rope.py)."""
+"""Stretches RoPE in a model's config: which parameters change, and what is rejected (arithmetic: core/rope.py)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,10 +1,10 @@
 """The training loop: transformers' Trainer around our plan, batches, loss, checkpoints and metrics.
 
 Trainer keeps what people come for: accelerate (DDP, FSDP2, DeepSpeed), PEFT, trackers, callbacks. Four of its
-organs are replaced:
+parts are replaced:
 
-- data: the loader yields one *step* at a time, a list of microbatches of this rank, so accumulation is the plan's
-  affair and `gradient_accumulation_steps` is 1;
+- data: the loader yields one *step* at a time, a list of this rank's microbatches. The plan decides accumulation, and
+  `gradient_accumulation_steps` is 1;
 - loss: weights carry every denominator (`core/weighting.py`), so nothing is divided here;
 - checkpoints: `train/checkpoint.py`; a resumed run starts at the plan's step, without replaying the loader;
 - metrics: `train/metrics.py`.
@@ -123,7 +123,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         return self.placement.autocast()
 
     def floating_point_ops(self, inputs: Any) -> int:
-        return 0  # `core/cost.py` knows them from the plan
+        return 0  # `train/metrics.py` knows them from the plan
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -167,7 +167,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def begin(self) -> None:
-        """What is measured before the first step; its time and that of building are no part of it."""
+        """Measurements before the first step; their time and that of building do not count as training time."""
         if self.state.global_step == 0:
             self.before(self.model)
             self.evaluate()

@@ -1,5 +1,7 @@
-"""How this process takes part in training, resolved from the settings once, at a stage's door, and asked for never
-again: every function below takes the `Placement`."""
+"""`Placement`: this process's parallel mode, device, dtype, token limit and group.
+
+It is resolved from the settings once, when a stage starts; everything after that takes the `Placement`.
+"""
 
 from __future__ import annotations
 

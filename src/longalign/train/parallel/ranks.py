@@ -1,6 +1,6 @@
-"""Which process this is among those that torchrun started, and the few collectives that plain objects need.
+"""Ranks under torchrun: which process this is, and the few collectives that plain objects need.
 
-Random draws that do not depend on what was drawn before, and leave no trace.
+`seeded` makes random draws that do not depend on earlier draws and do not affect later ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 LONGEST_WORK = timedelta(days=7)
-"""What a rank waits for the first one to prepare."""
+"""The longest time that ranks wait for the first one to prepare."""
 
 
 def world_size() -> int:
@@ -77,8 +77,11 @@ def broadcast(value: Any) -> Any:
 
 
 def on_first_rank(work: Callable[[], T]) -> T:
-    """What `work()` returns on the first rank, everywhere. The others wait as long as it takes: hashing and tokenising
-    a corpus, reading and writing weights take hours, while collectives of training should fail after minutes."""
+    """Run `work()` on the first rank and return its result on every rank.
+
+    The others wait as long as it takes: hashing and tokenising a corpus, reading and writing weights take hours, while
+    collectives of training should fail after minutes.
+    """
     if not _running():
         return work()
     patient = dist.new_group(backend="gloo", timeout=LONGEST_WORK)

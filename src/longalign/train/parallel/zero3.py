@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO-3 seen parameter by parameter, so that its checkpoints are ours: whole tensors under parameter names.
+"""DeepSpeed ZeRO-3, parameter by parameter, so that checkpoints hold whole tensors under parameter names here too.
 
 ZeRO-3 keeps the float32 weights and the optimizer's state in flat buffers, one partition a rank. Its own checkpoints
 are those buffers, pickled, for one number of ranks only; here they are read and written through DeepSpeed's tensor

@@ -58,7 +58,7 @@ def plan_steps(
     rows_per_microbatch: for `padded` and `sorted`, most rows a data rank runs at once.
     packing: for `packed`, the algorithm.
     cost, sync: for `balanced`, the work of a sequence (default: Llama-2-7B's) and where ranks wait for each other,
-        see `longalign.core.balance`.
+        see `longalign.core.layout`.
 
     Raises PlanError when a length is outside 1..window or a setting is impossible. Deterministic: equal arguments
     give an equal `StepPlan.hash` on every machine.

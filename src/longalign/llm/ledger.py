@@ -50,7 +50,7 @@ def prompt_bytes(request: Request) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spend:
+class LedgerTotals:
     """What a ledger holds. Token sums are over calls that reported them, None where none did; so is money where a
     call has no price."""
 
@@ -167,7 +167,7 @@ class Ledger:
         (reserved,) = self._db.execute("SELECT COALESCE(SUM(worst_usd), 0.0) FROM open_calls").fetchone()
         return float(reserved)
 
-    def totals(self) -> Spend:
+    def totals(self) -> LedgerTotals:
         """Counts, tokens and money over all runs."""
         with self._lock:
             calls, prompt, completion, unreported = self._db.execute(
@@ -177,7 +177,7 @@ class Ledger:
             kinds = dict(self._db.execute("SELECT kind, COUNT(*) FROM replies GROUP BY kind ORDER BY kind").fetchall())
             (lost,) = self._db.execute("SELECT COUNT(*) FROM lost_calls").fetchone()
             (unpriced,) = self._db.execute("SELECT COUNT(*) FROM replies WHERE cost_usd IS NULL").fetchone()
-        return Spend(
+        return LedgerTotals(
             calls=calls,
             by_outcome=kinds,
             prompt_tokens=prompt,

@@ -11,12 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from longalign.config import PlanSettings
+from longalign.core.order import IntArray
 from longalign.errors import ConfigError, DataError
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
-"""The machine a plan is timed on, and how the training is carried out on it.
+"""The machine a plan is made for: what it can do, the memory a rank needs on it, and the largest window that fits.
 
-Memory of a rank, part by part, and the largest window that fits: an estimate, with its parts shown.
-
-It follows what the training code does. Weights that train are float32 with a float32 gradient and the optimizer's
-moments. Sharded layers are gathered in the precision of compute, two at a time; of whole weights autocast makes copies
-as they are used, and then the residual stream stays float32. Frozen weights under LoRA are stored in it, or in 4 bits.
-tests/train/test_memory.py compares the activation part with the live tensors of a real step.
+Memory is an estimate, with its parts shown. It follows what the training code does. Weights that train are float32
+with a float32 gradient and the optimizer's moments. Sharded layers are gathered in the precision of compute, two at a
+time; of whole weights autocast makes copies as they are used, and then the residual stream stays float32. Frozen
+weights under LoRA are stored in it, or in 4 bits. tests/train/test_memory.py compares the activation part with the
+live tensors of a real step.
 """
 
 from __future__ import annotations

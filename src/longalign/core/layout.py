@@ -1,6 +1,4 @@
-"""Dealing the rows or packs of each step to data ranks in order; all steps at once, in numpy.
-
-Spreading the sequences of one step so that no rank waits: the layout of the `balanced` strategy.
+"""Where the sequences of each step run: dealt to data ranks in order, or (`balanced`) spread so that no rank waits.
 
 The gradient of a step does not depend on where its sequences run (Eq. 4), so the place of each is free. Work is
 linear plus quadratic in length, memory is linear: microbatches are bounded in tokens and evened in FLOPs.

@@ -1,7 +1,4 @@
-"""Shapes of decoder models: what planning needs to know of a config, and the parameter counts that follow.
-
-Work of a sequence: what one training token costs, and what attention adds with length.
-"""
+"""Shapes of decoder models: what planning needs to know of a config, and the parameter counts and FLOPs that follow."""
 
 from __future__ import annotations
 

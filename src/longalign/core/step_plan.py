@@ -1,6 +1,6 @@
 """What every optimizer step trains on: a `StepPlan` is a few flat arrays, a `Step` a view of one slice of them.
 
-A step plan as one file: arrays and settings in an uncompressed .npz, no pickle, written whole or not at all.
+On disk it is one uncompressed .npz of arrays and settings, without pickle, written whole or not at all.
 """
 
 from __future__ import annotations

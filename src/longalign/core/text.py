@@ -1,9 +1,7 @@
-"""Words and sentences of English and Chinese text, for lexical matching.
+"""Words, sentences and language of a text, by rules alone: no model, no download.
 
-Which language a text is in, by the share of scripts among its letters; no model, no download.
-
-`en` stands for Latin script (a French text counts as `en`: prompts ask for the document's own language anyway),
-`zh` for Han without kana, `other` for everything else.
+The language goes by the share of scripts among the letters. `en` stands for Latin script (a French text counts as
+`en`: prompts ask for the document's own language anyway), `zh` for Han without kana, `other` for everything else.
 """
 
 from __future__ import annotations

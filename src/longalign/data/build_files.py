@@ -124,11 +124,11 @@ def earlier_build(paths: Paths, settings: DataSettings, inputs: Inputs, stamp: s
     very end. Rows of other settings from version 0.1 are set aside."""
     report, marker = BuildReport.read(paths.report), paths.work / OLD_MARKER
     owner = report.fingerprint if report else marker.read_text(encoding="utf-8") if marker.exists() else stamp
-    ours = owner in (stamp, _stamp_of_version_0_1(settings, inputs))
-    if report and ours and report.finished and intact(paths, report):
+    same = owner in (stamp, _stamp_of_version_0_1(settings, inputs))
+    if report and same and report.finished and intact(paths, report):
         marker.unlink(missing_ok=True)
         return report
-    if not ours or (report and report.finished):
+    if not same or (report and report.finished):
         attic = set_aside(paths.folder, {"fingerprint": owner}, paths.rows_with_report)
         say(f"note: {paths.rows}: other settings or changed since; the earlier rows are in {attic}")
     marker.unlink(missing_ok=True)

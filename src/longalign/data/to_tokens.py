@@ -1,9 +1,8 @@
-"""From row files to a token store: which rows are drawn, how each becomes sequences, and what is counted.
+"""From what a training stage reads to token stores: rows that are drawn from files, and texts cut into windows.
 
-From texts to two token stores, one to train on and one held out, without ever holding the texts.
-
-The texts are read twice: once for their lengths, from which the held-out ones are chosen, and once to tokenise. In
-memory are eight bytes a document and the chunks that the workers have; a single document must fit as a whole.
+Texts become two stores, one to train on and one held out, and are never held. They are read twice: once for their
+lengths, from which the held-out ones are chosen, and once to tokenise. In memory are eight bytes a document and the
+chunks that the workers have; a single document must fit as a whole.
 """
 
 from __future__ import annotations

@@ -3,10 +3,8 @@
 A register entry that no training row can hold (held-out words) is hidden in real text among others like it, and
 asked for. Prompts have the asked length with everything counted. Scoring is exact; intervals are Wilson's.
 
-Scoring a needle answer exactly, name and value apart.
-
-A model tuned on short rows only may still find the value but no longer restate the name beyond the lengths it
-was tuned on; one number would hide which of the two was lost.
+Name and value are scored apart. A model tuned on short rows only may still find the value but no longer restate the
+name beyond the lengths it was tuned on; one number would hide which of the two was lost.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from longalign.base.files import fingerprint
 from longalign.errors import LongAlignError, RunError
-from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request, close_model
+from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request, close_model, tokens_usd
 from longalign.llm.endpoint import Endpoint
 
 SCHEMA = """
@@ -259,7 +259,7 @@ class LedgeredModel:
         most_prompt_tokens = (
             prompt_bytes(request) * MAX_TOKENS_PER_BYTE * getattr(self.model, "worst_prompt_price", 1.0)
         )
-        return (most_prompt_tokens * self.price[0] + request.max_new_tokens * self.price[1]) / 1e6
+        return tokens_usd(self.price, most_prompt_tokens, request.max_new_tokens)
 
     def _cost_usd(self, request: Request, outcome: Outcome) -> float | None:
         if self.price is None:
@@ -271,7 +271,7 @@ class LedgeredModel:
         if outcome.prompt_tokens is not None and outcome.completion_tokens is not None:
             priced = outcome.priced_prompt_tokens
             prompt = outcome.prompt_tokens if priced is None else priced
-            return (prompt * self.price[0] + outcome.completion_tokens * self.price[1]) / 1e6
+            return tokens_usd(self.price, prompt, outcome.completion_tokens)
         if isinstance(outcome, Failure) and not outcome.maybe_billed:
             return 0.0
         return self.worst_usd(request)

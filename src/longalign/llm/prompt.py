@@ -2,9 +2,8 @@
 
 A message is the document, a blank line, then what is asked. The document comes first and byte for byte the same in
 every call about it, so that a server's prefix cache reads it once. `read_request` is the exact inverse of writing:
-the offline stand-in gets the same prompts as a paid endpoint and finds document and question by it.
-
-Reads the numbered questions out of a model's reply.
+the offline stand-in gets the same prompts as a paid endpoint and finds document and question by it. `numbered_items`
+reads the numbered questions out of a reply.
 """
 
 from __future__ import annotations

@@ -93,11 +93,11 @@ def _plan(
     settings: PlanSettings, data: PlanLengths, shape: ModelShape, execution: Execution,
     degree: int, token_limit: int | None, **changes: Any,
 ) -> StepPlan:  # fmt: skip
-    asked: dict[str, Any] = step_arguments(settings) | {
+    arguments: dict[str, Any] = step_arguments(settings) | {
         "ranks": settings.ranks, "token_limit": token_limit, "sequence_parallel": degree, "sync": execution.sync,
         "cost": shape.sequence_cost(frozen_weights=execution.lora_rank is not None),
     }  # fmt: skip
-    return plan_steps(data.lengths_N, data.targets_N, **(asked | changes))
+    return plan_steps(data.lengths_N, data.targets_N, **(arguments | changes))
 
 
 def _layouts(

@@ -133,15 +133,15 @@ def _plan_arm(settings: RunSettings, arm: str, source: RowSource) -> PlannedTrai
 
 def _plan_training(loop: LoopSettings, settings: RunSettings, parts: dict[str, RowLengths]) -> PlannedTraining:
     """One training run: the figures of `longalign plan` that count before it starts."""
-    asked = plan_settings(loop, model=settings.model, machine=settings.machine, ranks=_ranks(settings))
+    planned = plan_settings(loop, model=settings.model, machine=settings.machine, ranks=_ranks(settings))
     if not isinstance(loop, TrainSettings):  # documents are cut into windows
-        asked = asked.model_copy(update={"overlong": "split"})
+        planned = planned.model_copy(update={"overlong": "split"})
     lengths_N = np.concatenate([part.lengths_N for part in parts.values()])
     targets_N = np.concatenate([part.targets_N for part in parts.values()])
     source_N = np.repeat(np.arange(len(parts)), [len(part.lengths_N) for part in parts.values()])
-    data = fit_to_window(lengths_N, targets_N, source_N, list(parts), asked, "rows here or simulated")
+    data = fit_to_window(lengths_N, targets_N, source_N, list(parts), planned, "rows here or simulated")
     rows = {name: len(part.lengths_N) for name, part in parts.items()}
-    return PlannedTraining(report=plan(asked, data=data), rows=rows, max_steps=loop.max_steps)
+    return PlannedTraining(report=plan(planned, data=data), rows=rows, max_steps=loop.max_steps)
 
 
 def _plan_data(settings: DataSettings, out: Path, name: str) -> PlannedData:

@@ -1,8 +1,6 @@
-"""Line charts: several named series over one axis, optionally with limits around each point.
+"""Charts as SVG: lines with limits around each point, bars to compare a few amounts, and a histogram of lengths.
 
-Bars: horizontal ones to compare a few named amounts, upright ones for a histogram of lengths.
-
-Small pure pieces of SVG. Every text and attribute passes through `tag`, which escapes it.
+All are small pure functions. Every text and attribute passes through `tag`, which escapes it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The needle part of the page: heatmaps side by side, accuracy by length, name and value apart.
 
-Needle results of one model, its seeds pooled: cells and lengths with counts, intervals and the range of seeds.
-
-A needle heatmap: lengths from left to right, depths from top to bottom, darker for more right answers.
+The seeds of a model are pooled. In a heatmap lengths go from left to right and depths from top to bottom; darker cells
+have more right answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""The training part: losses by step, held-out losses by length band and source, and what each run took.
-
-The data part: lengths of what was trained on, packs as they ran, and throughput by batching strategy.
+"""The training part: losses by step, held-out losses by length band and source, and what each run took;
+lengths of what was trained on, packs as they ran, and throughput by batching strategy.
 """
 
 from __future__ import annotations

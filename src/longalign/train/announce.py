@@ -58,7 +58,7 @@ def known_accelerator() -> str | None:
         return None
     name = torch.cuda.get_device_name().lower()
     names = {"h200": "h200", "h100": "h100-80g", "a100": "a100-80g"}
-    return next((ours for theirs, ours in names.items() if theirs in name and "pcie" not in name), None)
+    return next((known for word, known in names.items() if word in name and "pcie" not in name), None)
 
 
 def announce(settings: LoopSettings, placement: Placement, store: TokenStore, source: str, out: Path) -> PlanReport:

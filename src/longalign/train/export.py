@@ -1,6 +1,5 @@
-"""The result of training as a plain Hugging Face directory that transformers, vLLM and others load without us.
-
-The model card of a trained model: recipe, data and what was measured, as Markdown for the hub.
+"""The result of training as a plain Hugging Face directory that transformers, vLLM and others load without us,
+with a model card: recipe, data and what was measured, as Markdown for the hub.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""One stage run by several ranks: the first rank holds the folder's lock and manifest, the others follow.
+"""A training stage run by several ranks, from its door to its end.
 
-The end of a training stage: the model as a plain directory with its card, and what the stage says of itself.
-
-The tokenizer that a training stage reads conversations with.
+The first rank holds the folder's lock and manifest, the others follow. It ends with the model as a plain directory
+with its card, and what the stage says of itself.
 """
 
 from __future__ import annotations

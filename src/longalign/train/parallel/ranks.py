@@ -1,7 +1,4 @@
-"""Which process this is among those that torchrun started, and the few collectives that plain objects need.
-
-Random draws that do not depend on what was drawn before, and leave no trace.
-"""
+"""Which process this is among those that torchrun started, and the few collectives that plain objects need."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def measure(tokens: int, intermediate: int, tile_tokens: int, threads: int) -> M
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     from longalign.train.attention import NAME, pack_kwargs, register
-    from longalign.train.layers import tile_mlps
     from longalign.train.prepare import enable_checkpointing
+    from longalign.train.tiled_mlp import tile_mlps
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from longalign.core.text import detect_language
-from longalign.data.documents import KINDS, Document, Skipped, source_kind
+from longalign.data.documents import NAMES, Document, Skipped, source_kind
 from longalign.data.source import documents_fingerprint, read_documents
 from longalign.errors import DataError
 
@@ -194,7 +194,7 @@ def test_the_fingerprint_follows_contents(tmp_path: Path) -> None:
 )
 def test_the_nine_source_kinds_are_recognised(label: str, kind: str) -> None:
     assert source_kind(label) == kind
-    assert len(KINDS) == 9
+    assert len(NAMES) == 9
 
 
 @pytest.mark.parametrize(

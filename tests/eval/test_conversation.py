@@ -13,7 +13,7 @@ from longalign.base.files import read_jsonl
 from longalign.config import ChatSettings, EvalSettings
 from longalign.errors import DataError, LongAlignError
 from longalign.eval.compare import compare
-from longalign.eval.evaluate import evaluate, readable
+from longalign.eval.evaluate import evaluate
 from longalign.eval.longbench import LongBench
 from longalign.eval.mt_bench import MTBench
 from longalign.report.page import report
@@ -75,7 +75,7 @@ def test_the_second_turn_is_asked_after_the_models_own_first_answer(tmp_path: Pa
     assert got["overall"]["documents"] == 4  # the two turns of a conversation are not independent
     assert {name: row["mean"] for name, row in got["by_dataset"].items()} == {"turn 1": 8, "turn 2": 5}
     assert {name: row["mean"] for name, row in got["by_category"].items()} == {"writing": 6, "math": 7}
-    assert "mt_bench score of m: 6.500" in readable(got)
+    assert "mt_bench score of m: 6.500" in got["text"]
 
 
 def test_a_turn_after_a_failed_one_is_counted_as_failed_and_not_asked(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from longalign.base.files import read_jsonl
 from longalign.config import EvalSettings, LeaderboardSettings
 from longalign.errors import ConfigError
 from longalign.eval.compare import compare
-from longalign.eval.evaluate import evaluate, readable
+from longalign.eval.evaluate import evaluate
 from longalign.eval.leaderboard import rows_of, tally
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
@@ -70,7 +70,7 @@ def test_the_harness_runs_a_local_task(tiny_model: Path, tmp_path: Path, monkeyp
     assert (row["questions"], row["metric"], row["shots"]) == (10, "acc", 0)
     scores = read_jsonl(tmp_path / "out" / "scores.jsonl")
     assert row["accuracy"] == sum(score["score"] for score in scores) / 10
-    assert "longalign_colours" in readable(got)
+    assert "longalign_colours" in got["text"]
     (tmp_path / "out" / "stage.json").unlink()
     assert evaluate(settings, tmp_path / "out") == got  # the finished task is not run again
     evaluate(settings, tmp_path / "again")

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longalign.base.files import read_jsonl
-from longalign.bundled.register import find_facts
-from longalign.bundled.skills import SKILLS, short_rows, split_of
+from longalign.bundled.register import find_facts, split_of
+from longalign.bundled.skills import SKILLS, short_rows
 from longalign.config import EvalSettings, ShortSettings
 from longalign.errors import DataError
 from longalign.eval.evaluate import evaluate

@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from longalign.config import TrainSettings
 from longalign.errors import ModelError
-from longalign.train.layers import tile_mlps
 from longalign.train.lora import add_adapters
 from longalign.train.parallel.fsdp2 import decoder_layers
 from longalign.train.parallel.placement import place
 from longalign.train.prepare import build_model, enable_checkpointing
+from longalign.train.tiled_mlp import tile_mlps
 from tests.makers.models import tiny_config
 from tests.oracles.plain_loss import relative_error
 from tests.train.test_families import FAMILIES

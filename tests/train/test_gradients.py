@@ -22,12 +22,12 @@ from longalign.core.batching import plan_steps
 from longalign.core.step_plan import StepPlan
 from longalign.data.tokenize import TokenSequence
 from longalign.train.collate import Microbatch, StepLoader
-from longalign.train.layers import tile_mlps
 from longalign.train.metrics import Groups, StepMeter
 from longalign.train.parallel.arguments import training_arguments
 from longalign.train.parallel.fsdp2 import shard
 from longalign.train.parallel.placement import join
 from longalign.train.run_plan import weight_schedule
+from longalign.train.tiled_mlp import tile_mlps
 from longalign.train.trainer import PlanTrainer
 from tests.makers.models import VOCABULARY
 from tests.oracles.plain_loss import PlainSequence, plain_gradients, relative_error

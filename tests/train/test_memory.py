@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from longalign.core.hardware import Execution, rank_memory
 from longalign.core.model_shape import ModelShape
 from longalign.train.attention import pack_kwargs
-from longalign.train.layers import tile_mlps
 from longalign.train.prepare import enable_checkpointing
+from longalign.train.tiled_mlp import tile_mlps
 from tests.makers.models import tiny_config
 from tests.train.tiny import tiny_model
 

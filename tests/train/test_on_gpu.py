@@ -14,7 +14,7 @@ from longalign.errors import ModelError
 from longalign.train.attention import pack_kwargs
 from longalign.train.attention_kernels import attend
 from longalign.train.check_isolation import check_isolation
-from longalign.train.layers import use_liger_kernels
+from longalign.train.liger import use_liger_kernels
 from longalign.train.loss import weighted_nll
 from tests.makers.models import tiny_config
 from tests.oracles.plain_loss import plain_gradients, relative_error

@@ -7,7 +7,7 @@ A setting without a mark decides the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel
@@ -32,12 +32,3 @@ def result_settings(settings: BaseModel) -> dict[str, Any]:
             value = getattr(settings, name)
             kept[name] = result_settings(value) if isinstance(value, BaseModel) else plain[name]
     return kept
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything in a tree that is no mapping."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -46,6 +46,12 @@ def fingerprint_path(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file below a folder, in the order of sorted paths; one folder's names are in memory, not all paths."""
     for name in sorted(os.listdir(folder)):
@@ -96,7 +102,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         elif path.is_dir():
             shutil.rmtree(path)
         os.replace(temporary, path)
-        _fsync_folder(path.parent)
+        sync(path.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
@@ -150,8 +156,9 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

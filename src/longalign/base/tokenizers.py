@@ -72,6 +72,13 @@ def open_tokenizer(name: str | Path, *, trust_remote_code: bool = False, ends_te
     return tokenizer
 
 
+def save_with_template(name: str, template: str, folder: str | Path) -> None:
+    """Save a copy of a tokenizer in `folder` that has the chat template of a file. Raises as both readers do."""
+    tokenizer = open_tokenizer(name, ends_text=True)
+    tokenizer.chat_template = read_chat_template(template)
+    tokenizer.save_pretrained(folder)
+
+
 def read_chat_template(path: str) -> str:
     """The Jinja text of a template file. Raises `ConfigError` when it cannot be read or is empty."""
     try:

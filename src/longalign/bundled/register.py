@@ -54,9 +54,9 @@ def word_pool(language: Language) -> tuple[str, ...]:
     return tuple(files("longalign.bundled").joinpath(f"words.{language}.txt").read_text(encoding="utf-8").split())
 
 
-def split_of(pair: str) -> Split:
-    """Whether a pair of words may be used in training; depends on the pair alone."""
-    first_bytes = hashlib.sha256(pair.encode()).digest()[:4]
+def split_of(text: str) -> Split:
+    """Whether a pair of words, or a question, may be used in training; depends on the text alone."""
+    first_bytes = hashlib.sha256(text.encode()).digest()[:4]
     return "heldout" if int.from_bytes(first_bytes) < HELDOUT_SHARE * 2**32 else "train"
 
 

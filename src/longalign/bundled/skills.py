@@ -6,16 +6,14 @@ is never a training question, whatever the seeds. Real runs use real chats and l
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from longalign.base.files import random_for
-from longalign.bundled.register import Language, Split, draw_facts, word_pool
+from longalign.bundled.register import Language, Split, draw_facts, split_of, word_pool
 
-HELDOUT_SHARE = 0.25
 Skill = Callable[[np.random.Generator, Language, Split], tuple[str, str]]
 
 
@@ -32,12 +30,6 @@ def short_rows(n: int, *, seed: int, split: Split, language: Language = "en") ->
             "task": kind,
             "language": language,
         }
-
-
-def split_of(question: str) -> Split:
-    """The split a question belongs to."""
-    first_bytes = hashlib.sha256(question.encode()).digest()[:4]
-    return "heldout" if int.from_bytes(first_bytes) < HELDOUT_SHARE * 2**32 else "train"
 
 
 def _draw(kind: str, seed: int, split: Split, language: Language, number: int) -> tuple[str, str]:

@@ -149,7 +149,7 @@ def _explain(cls: type[Settings], error: Mapping[str, Any], place: Callable[[str
         return f"{where}: unknown key `{name}`{nearest(path[-1], valid, parent)}"
     if error["type"] == "missing":
         return f"{place(name)}: `{name}` is required"
-    if error["type"] == "value_error":  # said by a validator of ours, about several keys at once
+    if error["type"] == "value_error":  # from a validator of the settings class, about several keys at once
         return f"{place(name)}: {f'{name}: ' if name else ''}{error['ctx']['error']}"
     if error["type"] == "model_type":
         return f"{where}: `{name}` = {value!r}: this is a section, a mapping of settings"

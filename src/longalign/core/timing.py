@@ -3,9 +3,8 @@
 A model, not a measurement: FLOPs over a reached rate, bytes over a bandwidth. Ulysses' all-to-alls and activations
 on their way to the host and back make compute wait and are counted in full; gathering and scattering of sharded
 weights, over the network and from the host, runs beside the compute of a microbatch and counts only as far as it is
-longer. The optimizer's update counts where it runs on the host.
-
-Choosing how many ranks share a microbatch: the sequence-parallel degree with the shortest steps.
+longer. The optimizer's update counts where it runs on the host. `compare_degrees` chooses how many ranks share a
+microbatch: the sequence-parallel degree with the shortest steps.
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from longalign.base.files import atomic_write_json, make_folder, random_for, write_jsonl
+from longalign.base.files import atomic_write_json, make_folder, random_for, sha256_of, write_jsonl
 from longalign.base.progress import Progress, say
 from longalign.base.stage import StageRun, lock, open_stage, set_aside
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
-from longalign.data.build_files import STAGE, Inputs, Paths, claim, earlier_build, intact, sha256
+from longalign.data.build_files import STAGE, Inputs, Paths, claim, earlier_build, intact
 from longalign.data.build_plan import BuildPlan, no_usable_document, plan_build
 from longalign.data.build_report import BuildFacts, BuildReport, Tally, build_report
 from longalign.data.corpus import Corpus, open_corpus
@@ -146,7 +146,7 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
             prompts={language: prompt_hash(language) for language in LANGUAGES},
             spend=ledger.totals(),
             wall_s=round(time.monotonic() - start, 3),
-            rows_sha256=sha256(paths.rows),
+            rows_sha256=sha256_of(paths.rows),
             fingerprint=stamp,
         )
     finally:

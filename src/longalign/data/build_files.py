@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from longalign.base.decides import decides
-from longalign.base.files import fingerprint, fingerprint_path
+from longalign.base.files import fingerprint, fingerprint_path, sha256_of
 from longalign.base.progress import say
 from longalign.base.sources import model_dir
 from longalign.base.stage import MANIFEST, read_manifest, set_aside
@@ -117,7 +116,7 @@ def claim(paths: Paths) -> None:
 
 def intact(paths: Paths, report: BuildReport) -> bool:
     """Whether the rows are still what was written."""
-    return paths.rows.exists() and report.rows_sha256 == sha256(paths.rows)
+    return paths.rows.exists() and report.rows_sha256 == sha256_of(paths.rows)
 
 
 def earlier_build(paths: Paths, settings: DataSettings, inputs: Inputs, stamp: str) -> BuildReport | None:
@@ -125,11 +124,11 @@ def earlier_build(paths: Paths, settings: DataSettings, inputs: Inputs, stamp: s
     very end. Rows of other settings from version 0.1 are set aside."""
     report, marker = BuildReport.read(paths.report), paths.work / OLD_MARKER
     owner = report.fingerprint if report else marker.read_text(encoding="utf-8") if marker.exists() else stamp
-    ours = owner in (stamp, _stamp_of_version_0_1(settings, inputs))
-    if report and ours and report.finished and intact(paths, report):
+    same = owner in (stamp, _stamp_of_version_0_1(settings, inputs))
+    if report and same and report.finished and intact(paths, report):
         marker.unlink(missing_ok=True)
         return report
-    if not ours or (report and report.finished):
+    if not same or (report and report.finished):
         attic = set_aside(paths.folder, {"fingerprint": owner}, paths.rows_with_report)
         say(f"note: {paths.rows}: other settings or changed since; the earlier rows are in {attic}")
     marker.unlink(missing_ok=True)
@@ -141,9 +140,3 @@ def _stamp_of_version_0_1(settings: DataSettings, inputs: Inputs) -> str:
     execution = {name for name in DataSettings.model_fields if decides(DataSettings, name) == "execution"}
     chosen = settings.model_dump(mode="json", exclude=execution | read)
     return fingerprint("data", 1, chosen, inputs.texts, inputs.tokenizer, inputs.llm, list(inputs.prompts))
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 from longalign.config import DataSettings
 from longalign.data.corpus import CorpusReport
 from longalign.data.select import SHORTEST_TOKENS, DocumentSummary, histogram, language_quotas
-from longalign.llm.open import is_endpoint
+from longalign.llm.open import expected_cost_usd, is_endpoint
 
 EXPECTED_QUESTION_TOKENS = 30
 EXPECTED_ANSWER_TOKENS = 300
@@ -64,7 +64,6 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
     blind = answers if settings.closed_book else 0
     prompt = (tried + answers) * (mean_tokens + PROMPT_TOKENS) + blind * PROMPT_TOKENS
     new = tried * settings.questions_per_call * EXPECTED_QUESTION_TOKENS + (answers + blind) * EXPECTED_ANSWER_TOKENS
-    price = settings.price_usd_per_million if is_endpoint(settings.llm) else (0.0, 0.0)
     return BuildPlan(
         rows=settings.rows,
         possible_rows=possible,
@@ -74,7 +73,7 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
         calls=round(tried + answers + blind),
         prompt_tokens=round(prompt),
         completion_tokens=round(new),
-        cost_usd=None if price is None else round((prompt * price[0] + new * price[1]) / 1e6, 4),
+        cost_usd=expected_cost_usd(settings.llm, settings.price_usd_per_million, prompt, new),
         histogram=histogram([document.length_tokens for document in documents]),
     )
 

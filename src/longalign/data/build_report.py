@@ -16,7 +16,7 @@ from longalign.data.instruct import Attempt
 from longalign.data.select import DEFAULT_MIN_TOKENS, DocumentSummary, histogram
 from longalign.data.verify import position_balance
 from longalign.errors import RunError
-from longalign.llm.ledger import Spend
+from longalign.llm.ledger import LedgerTotals
 
 SCHEMA = 2
 """Of the file. 1 (unwritten): the same fields; the fingerprint was the build's own instead of its stage's."""
@@ -64,7 +64,7 @@ class BuildReport:
     corpus: CorpusReport
     model: str
     prompts: dict[str, str]
-    spend: Spend
+    spend: LedgerTotals
     wall_s: float
     settings: dict[str, Any]
     rows_sha256: str
@@ -79,7 +79,7 @@ class BuildReport:
         lacking = [item.name for item in fields(cls) if item.name not in known and item.default is MISSING]
         if lacking:
             raise RunError(f"{where}: no report of a build, `{lacking[0]}` is missing; move it away and run again")
-        known |= {"corpus": CorpusReport(**known["corpus"]), "spend": Spend(**known["spend"])}
+        known |= {"corpus": CorpusReport(**known["corpus"]), "spend": LedgerTotals(**known["spend"])}
         return cls(**known)
 
     @classmethod
@@ -117,7 +117,7 @@ class BuildFacts:
 
     model: str
     prompts: dict[str, str]
-    spend: Spend
+    spend: LedgerTotals
     wall_s: float
     rows_sha256: str
     fingerprint: str

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from longalign.base.files import atomic_path, fingerprint
-from longalign.base.progress import say
+from longalign.base.progress import SECONDS_BETWEEN_LINES, say
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.core.shingles import Contamination, Hashes, repeated_share, sample, shingles
@@ -30,7 +30,6 @@ from longalign.errors import DataError
 VERSION = 1
 BATCH_CHARS = 4_000_000
 SHINGLES_KEPT = 20_000_000
-SECONDS_BETWEEN_LINES = 10.0
 TABLES = """
 CREATE TABLE documents (id TEXT PRIMARY KEY, text BLOB, meta TEXT, language TEXT, length_tokens INTEGER, dropped TEXT);
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT);

@@ -110,7 +110,6 @@ NAMES: dict[str, tuple[str, ...]] = {
     "wikipedia": ("wikipedia", "wiki", "enwiki", "zhwiki"),
     "wudao": ("wudao", "wudaocorpora"),
 }
-KINDS = tuple(NAMES)
 LONGEST_LABEL = 60
 
 

@@ -26,16 +26,16 @@ class EvalPlan:
     """All tasks over all models. `prompt_tokens_N`: tokens of the prompts of one model, by task."""
 
     models: int
-    parts: dict[str, TaskPlan]
+    tasks: dict[str, TaskPlan]
     judge: dict[str, JudgeCost]
     notes: list[str]
     prompt_tokens_N: dict[str, NDArray[np.int64]]
 
     def as_dict(self) -> dict[str, Any]:
         """As a report holds it; the lengths of single prompts are left out."""
-        parts = {name: asdict(part) for name, part in self.parts.items()}
+        tasks = {name: asdict(task) for name, task in self.tasks.items()}
         judge = {name: asdict(cost) for name, cost in self.judge.items()}
-        return {"models": self.models, "parts": parts, "judge": judge, "notes": self.notes}
+        return {"models": self.models, "parts": tasks, "judge": judge, "notes": self.notes}
 
 
 def plan_eval(settings: EvalSettings, *, models: int, window: int) -> EvalPlan:
@@ -51,5 +51,5 @@ def plan_eval(settings: EvalSettings, *, models: int, window: int) -> EvalPlan:
         lengths[task.name] = cost.prompt_tokens_N
         if judged := task.judge_cost(len(cost.prompt_tokens_N) * models):
             judge[task.name] = judged
-    parts = {name: TaskPlan(len(found) * models, int(found.sum()) * models) for name, found in lengths.items()}
-    return EvalPlan(models, parts, judge, notes, lengths)
+    tasks = {name: TaskPlan(len(found) * models, int(found.sum()) * models) for name, found in lengths.items()}
+    return EvalPlan(models, tasks, judge, notes, lengths)

@@ -11,7 +11,7 @@ from longalign.base.files import atomic_write_json, write_jsonl
 from longalign.base.stage import StageRun, open_stage, read_manifest
 from longalign.config import EvalSettings
 from longalign.errors import ConfigError
-from longalign.eval.registry import EARLIER_NAMES, TASKS, current_name, find_task, tasks_of
+from longalign.eval.registry import EARLIER_NAMES, TASKS, current_name, tasks_of
 from longalign.eval.results import RESULTS, SCORES, TaskResults
 from longalign.eval.subject import model_fingerprint
 from longalign.eval.task import Task
@@ -84,11 +84,6 @@ def stage_name(out: Path, name: str) -> str:
     manifest = read_manifest(out)
     written = str(manifest["stage"]) if manifest else name
     return written if current_name(written) == name else name
-
-
-def readable(results: dict[str, Any]) -> str:
-    """The results of a task as a few lines for a person."""
-    return "\n".join(find_task(results["task"]).lines(results))
 
 
 def _named_anew(stage: StageRun, settings: EvalSettings) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from longalign.eval.subject import Subject, open_subject
 from longalign.eval.task import Cost, JudgeCost, Reads, Task, interval_text
 from longalign.eval.token_view import cut_middle
 from longalign.llm.base import Message
-from longalign.llm.open import is_endpoint
+from longalign.llm.open import expected_cost_usd
 
 JUDGE_PROMPT_TOKENS = 640
 """Question, reference, three examples and the answer: about 32,000 a pass over LongBench-Chat's 50 (the paper)."""
@@ -122,8 +122,7 @@ class JudgedTask(Task[ChatSettings]):
         wanted = self.settings
         calls = answers * wanted.scorings
         prompt, new = calls * JUDGE_PROMPT_TOKENS, calls * JUDGE_NEW_TOKENS
-        price = wanted.judge_price_usd_per_million if is_endpoint(wanted.judge) else (0.0, 0.0)
-        cost = None if price is None else round((prompt * price[0] + new * price[1]) / 1e6, 4)
+        cost = expected_cost_usd(wanted.judge, wanted.judge_price_usd_per_million, prompt, new)
         return JudgeCost(wanted.judge, calls, prompt, new, cost)
 
     def _case_tokens(self) -> NDArray[np.int64]:

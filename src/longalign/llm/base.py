@@ -137,3 +137,8 @@ def close_model(model: LanguageModel) -> None:
     close = getattr(model, "close", None)
     if close is not None:
         close()
+
+
+def tokens_usd(price_usd_per_million: tuple[float, float], prompt_tokens: float, completion_tokens: float) -> float:
+    """Money for tokens at a price of a million prompt tokens and of a million completion tokens."""
+    return (prompt_tokens * price_usd_per_million[0] + completion_tokens * price_usd_per_million[1]) / 1e6

@@ -115,14 +115,14 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that `Retry-After` (or the millisecond variant) asks for; None when absent or unreadable."""
     try:
         if value := headers.get("retry-after-ms"):
-            asked = float(value) / 1000
+            wait_s = float(value) / 1000
         elif value := headers.get("retry-after"):
             try:
-                asked = float(value)
+                wait_s = float(value)
             except ValueError:
-                asked = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+                wait_s = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         else:
             return None
     except (ValueError, TypeError):
         return None
-    return min(max(asked, 0.0), LONGEST_RETRY_AFTER_S)
+    return min(max(wait_s, 0.0), LONGEST_RETRY_AFTER_S)

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from longalign.base.files import fingerprint
 from longalign.errors import LongAlignError, RunError
-from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request, close_model
+from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request, close_model, tokens_usd
 from longalign.llm.endpoint import Endpoint
 
 SCHEMA = """
@@ -50,7 +50,7 @@ def prompt_bytes(request: Request) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spend:
+class LedgerTotals:
     """What a ledger holds. Token sums are over calls that reported them, None where none did; so is money where a
     call has no price."""
 
@@ -167,7 +167,7 @@ class Ledger:
         (reserved,) = self._db.execute("SELECT COALESCE(SUM(worst_usd), 0.0) FROM open_calls").fetchone()
         return float(reserved)
 
-    def totals(self) -> Spend:
+    def totals(self) -> LedgerTotals:
         """Counts, tokens and money over all runs."""
         with self._lock:
             calls, prompt, completion, unreported = self._db.execute(
@@ -177,7 +177,7 @@ class Ledger:
             kinds = dict(self._db.execute("SELECT kind, COUNT(*) FROM replies GROUP BY kind ORDER BY kind").fetchall())
             (lost,) = self._db.execute("SELECT COUNT(*) FROM lost_calls").fetchone()
             (unpriced,) = self._db.execute("SELECT COUNT(*) FROM replies WHERE cost_usd IS NULL").fetchone()
-        return Spend(
+        return LedgerTotals(
             calls=calls,
             by_outcome=kinds,
             prompt_tokens=prompt,
@@ -259,7 +259,7 @@ class LedgeredModel:
         most_prompt_tokens = (
             prompt_bytes(request) * MAX_TOKENS_PER_BYTE * getattr(self.model, "worst_prompt_price", 1.0)
         )
-        return (most_prompt_tokens * self.price[0] + request.max_new_tokens * self.price[1]) / 1e6
+        return tokens_usd(self.price, most_prompt_tokens, request.max_new_tokens)
 
     def _cost_usd(self, request: Request, outcome: Outcome) -> float | None:
         if self.price is None:
@@ -271,7 +271,7 @@ class LedgeredModel:
         if outcome.prompt_tokens is not None and outcome.completion_tokens is not None:
             priced = outcome.priced_prompt_tokens
             prompt = outcome.prompt_tokens if priced is None else priced
-            return (prompt * self.price[0] + outcome.completion_tokens * self.price[1]) / 1e6
+            return tokens_usd(self.price, prompt, outcome.completion_tokens)
         if isinstance(outcome, Failure) and not outcome.maybe_billed:
             return 0.0
         return self.worst_usd(request)

@@ -3,10 +3,6 @@
 `OfflineModel` gets exactly the prompts that an endpoint gets and replies in the same form: numbered questions about the
 document, then verbatim sentences of the document as the answer. It makes the recipe runnable anywhere. Its rows do not
 have the quality of a real model's, and each carries its name.
-
-`OfflineJudge` gets the prompt of a judge (eval/rubric.py) and replies `[[n]]` on the prompt's scale. Its rating follows
-the token F1 of answer and reference, with the top of the scale when the answer contains the whole reference. It
-measures overlap of wording, not quality, and is named wherever its ratings appear.
 """
 
 from __future__ import annotations
@@ -20,8 +16,8 @@ import numpy as np
 
 from longalign.base.files import fingerprint, random_for
 from longalign.bundled.register import Fact, find_facts
-from longalign.core.text import Sentence, sentences, token_f1, words
-from longalign.llm.base import Failure, Outcome, Reply, Request
+from longalign.core.text import Sentence, sentences, words
+from longalign.llm.base import Outcome, Reply, Request
 from longalign.llm.prompt import AnswerAsked, PromptLanguage, QuestionsAsked, Task, read_request
 
 NAME = "offline stand-in 1 (extractive, no language model)"
@@ -230,59 +226,3 @@ def _facts_asked(document: str, question: str) -> list[Fact]:
         if (match := re.search(rf"(?<![a-z]){re.escape(fact.name)}(?![a-z])", question))
     }
     return sorted(places, key=lambda fact: places[fact])
-
-
-JUDGE_NAME = "offline judge 1 (word overlap with the reference, no language model)"
-SCALES = (
-    re.compile(r"from (\d+) \(.*?\) to (\d+) \("),
-    re.compile(r"is (\d+) \(.*?\bor (\d+) \("),
-)
-
-
-class OfflineJudge:
-    """See the module; the same prompt always gets the same rating."""
-
-    name = JUDGE_NAME
-    batched = True
-
-    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
-        """See `LanguageModel.complete`."""
-        for index, request in enumerate(requests):
-            yield index, judge(request)
-
-
-def judge(request: Request) -> Outcome:
-    """The rating of one judge prompt; a prompt without `<reference>` and `<answer>` is refused."""
-    prompt = request.messages[-1]["content"]
-    reference, answer = _section(prompt, "reference"), _section(prompt, "answer")
-    scale = next((match for pattern in SCALES if (match := pattern.search(prompt))), None)
-    if reference is None or answer is None:
-        message = "the offline judge reads only prompts with <reference> and <answer>; use a real judge with this one"
-        return Failure(kind="rejected", message=message, model=JUDGE_NAME)
-    low, high = (int(scale[1]), int(scale[2])) if scale else (1, 10)
-    rating = low + round((high - low) * agreement(answer, reference))
-    return Reply(text=f"[[{rating}]]", model=JUDGE_NAME)
-
-
-def agreement(answer: str, reference: str) -> float:
-    """0 to 1: 1 when the answer contains the whole reference, otherwise token F1."""
-    wanted, given = words(reference), words(answer)
-    if wanted and _contains(given, wanted):
-        return 1.0
-    return token_f1(given, wanted)
-
-
-def _contains(given: list[str], wanted: list[str]) -> bool:
-    return any(given[start : start + len(wanted)] == wanted for start in range(len(given) - len(wanted) + 1))
-
-
-def _section(prompt: str, name: str) -> str | None:
-    """The text of the last `<name>` section (an answer cannot open the reference's: that comes before it)."""
-    if name == "answer":
-        start, end = prompt.rfind(f"\n<{name}>\n"), prompt.rfind(f"</{name}>")
-    else:
-        start = prompt.find(f"\n<{name}>\n")
-        end = prompt.find(f"\n</{name}>", start)
-    if start < 0 or end < start:
-        return None
-    return prompt[start + len(name) + 3 : end].strip()

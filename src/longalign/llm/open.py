@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from longalign.base.sources import Named
 from longalign.errors import ConfigError, ModelError
-from longalign.llm.base import LanguageModel, close_model
+from longalign.llm.base import LanguageModel, close_model, tokens_usd
 
 if TYPE_CHECKING:
     from longalign.llm.ledger import Ledger
@@ -50,7 +50,7 @@ def open_offline(spec: str, options: OpenOptions) -> LanguageModel:
 
 def open_offline_judge(spec: str, options: OpenOptions) -> LanguageModel:
     """The stand-in for a judge."""
-    from longalign.llm.offline import OfflineJudge
+    from longalign.llm.offline_judge import OfflineJudge
 
     return OfflineJudge()
 
@@ -110,6 +110,17 @@ def provider_of(spec: str) -> Provider:
 def is_endpoint(spec: str) -> bool:
     """Whether a spec names something behind HTTP, whose calls may cost money."""
     return bool(spec) and provider_of(spec).endpoint
+
+
+def expected_cost_usd(
+    spec: str, price_usd_per_million: tuple[float, float] | None, prompt_tokens: float, completion_tokens: float
+) -> float | None:
+    """Money for so many tokens of a model: 0 for one that is no endpoint, None without a price."""
+    if not is_endpoint(spec):
+        return 0.0
+    if price_usd_per_million is None:
+        return None
+    return round(tokens_usd(price_usd_per_million, prompt_tokens, completion_tokens), 4)
 
 
 def check_model(spec: str) -> None:

@@ -11,12 +11,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from longalign.base.tokenizers import save_with_template
 from longalign.config import PlanSettings
+from longalign.core.order import IntArray
 from longalign.errors import ConfigError, DataError
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -136,14 +135,10 @@ def _tokenised(settings: PlanSettings) -> PlanLengths:
 
 def _tokenizer(settings: PlanSettings, folder: str) -> str:
     """`settings.tokenizer`, or a copy of it in `folder` that has the settings' chat template."""
-    from longalign.base.tokenizers import open_tokenizer, read_chat_template
-
     assert settings.tokenizer is not None
     if settings.chat_template is None:
         return settings.tokenizer
-    tokenizer = open_tokenizer(settings.tokenizer, ends_text=True)
-    tokenizer.chat_template = read_chat_template(settings.chat_template)
-    tokenizer.save_pretrained(folder)
+    save_with_template(settings.tokenizer, settings.chat_template, folder)
     return folder
 
 

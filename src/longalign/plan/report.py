@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from longalign.base.files import atomic_write_json, atomic_write_text, make_folder
 from longalign.config import PlanSettings
 from longalign.config.plan import execution, microbatch_tokens, step_arguments
 from longalign.core.batching import plan_steps
@@ -31,6 +32,7 @@ from longalign.plan.figures import GroupShare, Packs, PlanReport, RankTime, Rows
 from longalign.plan.known_models import model_shape
 from longalign.plan.lengths import PlanLengths, read_lengths
 from longalign.plan.memory import memory_need
+from longalign.plan.picture import packs_svg
 
 
 def plan(settings: PlanSettings, out: Path | None = None, *, data: PlanLengths | None = None) -> PlanReport:
@@ -93,11 +95,11 @@ def _plan(
     settings: PlanSettings, data: PlanLengths, shape: ModelShape, execution: Execution,
     degree: int, token_limit: int | None, **changes: Any,
 ) -> StepPlan:  # fmt: skip
-    asked: dict[str, Any] = step_arguments(settings) | {
+    arguments: dict[str, Any] = step_arguments(settings) | {
         "ranks": settings.ranks, "token_limit": token_limit, "sequence_parallel": degree, "sync": execution.sync,
         "cost": shape.sequence_cost(frozen_weights=execution.lora_rank is not None),
     }  # fmt: skip
-    return plan_steps(data.lengths_N, data.targets_N, **(asked | changes))
+    return plan_steps(data.lengths_N, data.targets_N, **(arguments | changes))
 
 
 def _layouts(
@@ -196,9 +198,6 @@ def _shares(step_plan: StepPlan, group_N: IntArray, names: Sequence[str]) -> lis
 
 
 def _write(step_plan: StepPlan, shape: ModelShape, report: PlanReport, out: Path) -> None:
-    from longalign.base.files import atomic_write_json, atomic_write_text, make_folder
-    from longalign.plan.picture import packs_svg
-
     make_folder(out)
     step_plan.save(out / "plan.npz")
     atomic_write_json(out / "plan.json", report.as_dict())

@@ -38,7 +38,7 @@ from longalign.plan.recipe_lengths import (
 from longalign.plan.report import plan
 from longalign.recipe.arms import arm_rows, arm_settings, no_rows
 from longalign.recipe.check import check_model
-from longalign.recipe.planned import PlannedData, PlannedTraining, RunPlan, Totals
+from longalign.recipe.planned import PlannedData, PlannedEval, PlannedTraining, RunPlan, Totals
 
 ROW_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet")
 
@@ -85,9 +85,9 @@ def plan_run(settings: RunSettings, out: Path) -> RunPlan:
     arms = {arm: _plan_arm(settings, arm, source) for arm in settings.train.arms}
     models = 1 + (extend is not None) + len(arms) * len(settings.seeds)
     window = max((row.report.window for row in [*arms.values(), *([extend] if extend else [])]), default=4096)
-    asked = plan_eval(settings.eval, models=models, window=window)
-    reading_s = sum(_reading_s(shape, found, settings) for found in asked.prompt_tokens_N.values())
-    evaluation = asked.as_dict() | {"accelerator_hours": models * reading_s / 3600}
+    asks = plan_eval(settings.eval, models=models, window=window)
+    reading_s = sum(_reading_s(shape, found, settings) for found in asks.prompt_tokens_N.values())
+    evaluation = PlannedEval(plan=asks, accelerator_hours=models * reading_s / 3600)
     found = RunPlan(
         name=settings.name,
         model=settings.model,
@@ -133,15 +133,15 @@ def _plan_arm(settings: RunSettings, arm: str, source: RowSource) -> PlannedTrai
 
 def _plan_training(loop: LoopSettings, settings: RunSettings, parts: dict[str, RowLengths]) -> PlannedTraining:
     """One training run: the figures of `longalign plan` that count before it starts."""
-    asked = plan_settings(loop, model=settings.model, machine=settings.machine, ranks=_ranks(settings))
+    planned = plan_settings(loop, model=settings.model, machine=settings.machine, ranks=_ranks(settings))
     if not isinstance(loop, TrainSettings):  # documents are cut into windows
-        asked = asked.model_copy(update={"overlong": "split"})
+        planned = planned.model_copy(update={"overlong": "split"})
     lengths_N = np.concatenate([part.lengths_N for part in parts.values()])
     targets_N = np.concatenate([part.targets_N for part in parts.values()])
     source_N = np.repeat(np.arange(len(parts)), [len(part.lengths_N) for part in parts.values()])
-    data = fit_to_window(lengths_N, targets_N, source_N, list(parts), asked, "rows here or simulated")
+    data = fit_to_window(lengths_N, targets_N, source_N, list(parts), planned, "rows here or simulated")
     rows = {name: len(part.lengths_N) for name, part in parts.items()}
-    return PlannedTraining(report=plan(asked, data=data), rows=rows, max_steps=loop.max_steps)
+    return PlannedTraining(report=plan(planned, data=data), rows=rows, max_steps=loop.max_steps)
 
 
 def _plan_data(settings: DataSettings, out: Path, name: str) -> PlannedData:
@@ -172,15 +172,15 @@ def _spend(settings: DataSettings, basis: str, found: Mapping[str, Any]) -> Plan
 
 def _totals(
     settings: RunSettings, extend: PlannedTraining | None, data: Mapping[str, PlannedData],
-    arms: Mapping[str, PlannedTraining], evaluation: Mapping[str, Any],
+    arms: Mapping[str, PlannedTraining], evaluation: PlannedEval,
 ) -> Totals:  # fmt: skip
     """Hours of training over all seeds, and money where every price is known."""
     training = sum(row.hours for row in arms.values()) * len(settings.seeds) + (extend.hours if extend else 0.0)
-    costs = [row.cost_usd for row in data.values()] + [row["cost_usd"] for row in evaluation["judge"].values()]
+    costs = [row.cost_usd for row in data.values()] + [row.cost_usd for row in evaluation.plan.judge.values()]
     known = [cost for cost in costs if cost is not None]
     return Totals(
         training_hours=training,
-        accelerator_hours=training * _ranks(settings) + evaluation["accelerator_hours"],
+        accelerator_hours=training * _ranks(settings) + evaluation.accelerator_hours,
         cost_usd=round(sum(known), 4) if len(known) == len(costs) else None,
     )
 
@@ -195,7 +195,7 @@ def _notes(found: RunPlan, source: RowSource) -> list[str]:
                 f"{where}: DOES NOT FIT into memory; raise sequence_parallel, or set cpu_offload, activation_offload "
                 "or lora_rank"
             )
-    notes += found.eval["notes"]
+    notes += found.eval.plan.notes
     return [
         *notes,
         "hours: FLOPs at half of peak, traffic between accelerators and, under cpu_offload, to the host with updates "

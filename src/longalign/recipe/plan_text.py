@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from longalign.plan.text import quiet_console, table, text_of
-from longalign.recipe.planned import PlannedData, PlannedTraining, RunPlan
+from longalign.recipe.planned import PlannedData, PlannedEval, PlannedTraining, RunPlan
 
 
 def run_plan_summary(plan: RunPlan) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def run_plan_text(plan: RunPlan) -> str:
     if plan.trainings:
         console.print(_training(plan.trainings))
         console.print(_memory(plan.trainings))
-    if plan.eval["parts"]:
+    if plan.eval.plan.tasks:
         console.print(_eval(plan.eval))
     totals = plan.totals
     console.print(
@@ -93,15 +93,16 @@ def _largest(layout: str, windows: Mapping[str, int]) -> str:
     return ", ".join(f"{windows[name]:,} with {name}" for name in shown if name in windows)
 
 
-def _eval(evaluation: Mapping[str, Any]) -> Table:
-    title = f"Evaluation of {evaluation['models']} models, reading takes {evaluation['accelerator_hours']:.1f} h on one"
-    shown = table(title, "part", "questions", "prompt tokens", "judge calls", "judge tokens", "money")
-    for name, row in evaluation["parts"].items():
+def _eval(planned: PlannedEval) -> Table:
+    plan = planned.plan
+    title = f"Evaluation of {plan.models} models, reading takes {planned.accelerator_hours:.1f} h on one"
+    shown = table(title, "task", "questions", "prompt tokens", "judge calls", "judge tokens", "money")
+    for name, row in plan.tasks.items():
         judged = ["", "", ""]
-        if judge := evaluation["judge"].get(name):
-            tokens = judge["prompt_tokens"] + judge["completion_tokens"]
-            judged = [_count(judge["calls"]), _count(tokens), _money(judge["cost_usd"])]
-        shown.add_row(name, _count(row["questions"]), _count(row["prompt_tokens"]), *judged)
+        if judge := plan.judge.get(name):
+            tokens = judge.prompt_tokens + judge.completion_tokens
+            judged = [_count(judge.calls), _count(tokens), _money(judge.cost_usd)]
+        shown.add_row(name, _count(row.questions), _count(row.prompt_tokens), *judged)
     return shown
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from longalign.eval.cost import EvalPlan
 from longalign.plan.figures import SCHEMA, PlanReport
 
 KEPT = (
@@ -74,6 +75,17 @@ class PlannedData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedEval:
+    """The evaluations of all models, and the hours one accelerator reads their prompts."""
+
+    plan: EvalPlan
+    accelerator_hours: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return self.plan.as_dict() | {"accelerator_hours": self.accelerator_hours}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Totals:
     """Of all seeds and stages. cost_usd: None where a price is not known."""
 
@@ -84,7 +96,7 @@ class Totals:
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What every stage of a recipe would do. `seeds` is their number; `eval` is the plan of the evaluations."""
+    """What every stage of a recipe would do. `seeds` is their number."""
 
     name: str
     model: str
@@ -95,7 +107,7 @@ class RunPlan:
     extend: PlannedTraining | None
     data: Mapping[str, PlannedData]
     arms: Mapping[str, PlannedTraining]
-    eval: Mapping[str, Any]
+    eval: PlannedEval
     totals: Totals
     notes: Sequence[str]
 
@@ -113,5 +125,6 @@ class RunPlan:
             "extend": self.extend.as_dict() if self.extend else None,
             "data": {name: asdict(row) for name, row in self.data.items()},
             "arms": {name: row.as_dict() for name, row in self.arms.items()},
+            "eval": self.eval.as_dict(),
             "totals": asdict(self.totals),
         }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from longalign.base.files import read_jsonl
 from longalign.base.stage import MANIFEST, read_manifest
@@ -121,20 +120,9 @@ def collect(folders: Sequence[Path], *, only: Collection[Path] | None = None) ->
                 name = root.name if str(place) == "." else str(place)
                 stages.setdefault(manifest.parent.resolve(), Stage(manifest.parent, name, content))
         for path in sorted(root.rglob("throughput/results.json")):
-            if (only is None or path.parent in only) and (found := read_object(path)):
+            if (only is None or path.parent in only) and (found := read_results(path)):
                 throughput.append((str(path.parent.relative_to(root)), found))
     if not stages:
         raise RunError(f"{', '.join(map(str, folders))}: no {MANIFEST} below; nothing has been run there")
     ordered = sorted(stages.values(), key=lambda stage: (stage.started, stage.place))
     return Findings(tuple(folders), tuple(ordered), tuple(throughput))
-
-
-def read_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None where there is no file, `RunError` where it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path}: damaged ({error}); remove it and run its stage again") from None
-    return cast(dict[str, Any], value) if isinstance(value, dict) else None

@@ -18,12 +18,13 @@ from longalign.base.files import atomic_write_text
 from longalign.report import paper_table as paper
 from longalign.report.collect import Findings, collect
 from longalign.report.judged import ChatSection, chat_section
+from longalign.report.leaderboard import leaderboard_section
 from longalign.report.manifest import manifest_section
 from longalign.report.needle import NeedleGrid, NeedleSection, needle_section
 from longalign.report.paper_table import table_2_rows
 from longalign.report.rows import built_rows
 from longalign.report.samples import samples
-from longalign.report.short import ShortRow, ShortSection, leaderboard_section, short_section
+from longalign.report.short import ShortRow, ShortSection, short_section
 from longalign.report.table import table_sections
 from longalign.report.training import data_section, throughput_section, training_section
 from longalign.report.words import percent, percents, several, thousands
@@ -79,7 +80,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
         "samples": samples(findings),
         "manifest": manifest_section(findings),
         "paper": paper,
-        "ours": table_2_rows(findings),
+        "measured": table_2_rows(findings),
     }
 
 
@@ -116,8 +117,8 @@ def verdict(needle: NeedleSection | None, short: ShortSection | None, chat: Chat
 
 def best(grids: tuple[NeedleGrid, ...], length: int) -> NeedleGrid | None:
     """The model that finds most at a length."""
-    asked = [grid for grid in grids if length in grid.by_length and grid.by_length[length].value is not None]
-    return max(asked, key=lambda grid: grid.by_length[length].value or 0) if asked else None
+    measured = [grid for grid in grids if length in grid.by_length and grid.by_length[length].value is not None]
+    return max(measured, key=lambda grid: grid.by_length[length].value or 0) if measured else None
 
 
 def _needle(section: NeedleSection | None) -> str | None:

@@ -29,7 +29,7 @@ def preview(
         plan_settings(
             settings,
             model=source,
-            machine=machine_name(),
+            machine=machine_name(placement),
             ranks=placement.world_size,
             parallel=placement.mode,
             data=(str(tokens),),
@@ -47,18 +47,18 @@ def headline(report: PlanReport) -> str:
     )
 
 
-def machine_name() -> str:
+def machine_name(placement: Placement) -> str:
     """The planner's name of this machine's accelerator, or the paper's if it is unknown."""
-    return known_accelerator() or ("a100-80g" if torch.cuda.is_available() else "cpu")
+    return known_accelerator(placement) or ("a100-80g" if placement.on_gpu else "cpu")
 
 
-def known_accelerator() -> str | None:
+def known_accelerator(placement: Placement) -> str | None:
     """The planner's name of this machine's GPU; None for others (PCIe cards are slower) and on a CPU."""
-    if not torch.cuda.is_available():
+    if not placement.on_gpu:
         return None
     name = torch.cuda.get_device_name().lower()
     names = {"h200": "h200", "h100": "h100-80g", "a100": "a100-80g"}
-    return next((ours for theirs, ours in names.items() if theirs in name and "pcie" not in name), None)
+    return next((known for word, known in names.items() if word in name and "pcie" not in name), None)
 
 
 def announce(settings: LoopSettings, placement: Placement, store: TokenStore, source: str, out: Path) -> PlanReport:

@@ -12,7 +12,6 @@ can resume, sharded in another way or not at all.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from longalign.base.files import sha256_of, sync
 from longalign.errors import RunError
 from longalign.train.parallel import ranks
 from longalign.train.parallel import zero3 as zero
@@ -58,7 +58,7 @@ def damage(checkpoint: Path) -> str | None:
         for name, expected in files.items():
             if (checkpoint / name).stat().st_size != expected["bytes"]:
                 return f"{name} has another size than when it was written"
-            if _sha256(checkpoint / name) != expected["sha256"]:
+            if sha256_of(checkpoint / name) != expected["sha256"]:
                 return f"{name} has other contents than when it was written"
     except (OSError, ValueError, KeyError) as error:
         return f"{type(error).__name__}: {error}"
@@ -103,7 +103,7 @@ def save(
             _seal(temporary)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(temporary, final)
-            _sync(folder)
+            sync(folder)
             for old in all_checkpoints(folder)[keep:]:
                 shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # safetensors reports a full disk with an exception of its own
@@ -258,21 +258,8 @@ def _seal(folder: Path) -> None:
     """Sync every file, then write their hashes last."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        _sync(path)
-        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        sync(path)
+        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": files}, indent=1), encoding="utf-8")
-    _sync(folder / MANIFEST)
-    _sync(folder)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder / MANIFEST)
+    sync(folder)

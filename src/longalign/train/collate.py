@@ -18,8 +18,7 @@ from torch import Tensor
 from longalign.core.step_plan import Step, StepPlan
 from longalign.core.weighting import WeightSchedule
 from longalign.data.tokenize import TokenSequence
-
-IGNORE = -100
+from longalign.train.loss import IGNORE
 
 
 class Sequences(Protocol):

@@ -22,7 +22,6 @@ from longalign.train.parallel.fsdp2 import reshard
 class HeldOut:
     """Held-out sequences, spread over data ranks as one big step."""
 
-    store: TokenStore
     groups: Groups
     loader: StepLoader
 
@@ -38,9 +37,7 @@ class HeldOut:
             sequences_per_step=max(len(store), 1),
             strategy="balanced",
         )
-        return cls(
-            store, Groups.of_store(store), StepLoader(store, plan, WeightSchedule("sequence", "sequence"), data_rank)
-        )
+        return cls(Groups.of_store(store), StepLoader(store, plan, WeightSchedule("sequence", "sequence"), data_rank))
 
     def measure(
         self, model: nn.Module, model_inputs: Callable[[Microbatch], dict[str, Any]], part: tuple[int, int] = (0, 1)

@@ -16,7 +16,7 @@ from longalign.base.sources import model_dir
 from longalign.config import LoopSettings, RopeSettings, TrainSettings
 from longalign.train.attention import NAME
 from longalign.train.check_isolation import IsolationReport, check_isolation
-from longalign.train.layers import check_liger, tile_mlps, use_liger_kernels
+from longalign.train.liger import check_liger, use_liger_kernels
 from longalign.train.lora import add_adapters
 from longalign.train.loss import attach_loss
 from longalign.train.model import ModelReport, check_supported, check_vocabulary, load_config, load_model
@@ -24,6 +24,7 @@ from longalign.train.parallel import ranks
 from longalign.train.parallel.fsdp2 import shard
 from longalign.train.parallel.placement import Placement
 from longalign.train.parallel.ranks import seeded
+from longalign.train.tiled_mlp import tile_mlps
 
 
 def check_model(

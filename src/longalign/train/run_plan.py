@@ -88,7 +88,9 @@ def fit(
             settings=settings,
             placement=placement,
             loader=loader,
-            meter=StepMeter(folder / "metrics.jsonl", plan, Groups.of_store(store), placement.world_size, peak_flops()),
+            meter=StepMeter(
+                folder / "metrics.jsonl", plan, Groups.of_store(store), placement.world_size, peak_flops(placement)
+            ),
             checkpoints=folder / "checkpoints",
             names_of=store.names,
             heldout=heldout,
@@ -150,9 +152,9 @@ def model_cost(model: nn.Module) -> SequenceCost:
     return shape.sequence_cost(frozen_weights=has_adapters(model))
 
 
-def peak_flops() -> float | None:
+def peak_flops(placement: Placement) -> float | None:
     """Peak FLOPs per second of one GPU, for MFU; None for unknown GPUs and on a CPU."""
-    name = known_accelerator()
+    name = known_accelerator(placement)
     return MACHINES[name].peak_flops if name else None
 
 

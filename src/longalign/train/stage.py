@@ -19,7 +19,7 @@ from torch import nn
 from longalign.base.files import atomic_path
 from longalign.base.sources import Named
 from longalign.base.stage import StageRun, open_stage
-from longalign.base.tokenizers import open_tokenizer, read_chat_template
+from longalign.base.tokenizers import save_with_template
 from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
 from longalign.data.store import TokenStore
 from longalign.train.export import export, model_card
@@ -124,9 +124,7 @@ def tokenizer_folder(source: str, settings: TrainSettings, folder: Path) -> str:
     if settings.chat_template is None:
         return source
     if ranks.is_first():
-        tokenizer = open_tokenizer(source, ends_text=True)
-        tokenizer.chat_template = read_chat_template(settings.chat_template)
         with atomic_path(folder) as temporary:
-            tokenizer.save_pretrained(temporary)
+            save_with_template(source, settings.chat_template, temporary)
     ranks.barrier()
     return str(folder)

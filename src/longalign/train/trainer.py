@@ -123,7 +123,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         return self.placement.autocast()
 
     def floating_point_ops(self, inputs: Any) -> int:
-        return 0  # `train/metrics.py` knows them from the plan
+        return 0  # `rank_flops` of train/metrics.py counts them, from the plan
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:

@@ -109,10 +109,13 @@ def _import(name: str, module: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)  # the `longalign` program does not look there by itself
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ConfigError(f"task `{name}`: `{module}` names no module; write my_package.my_task:MyTask, no path")
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(f"task `{name}`: {module} cannot be imported ({error})") from None
+    except Exception as error:  # a module of the user's may raise anything
+        why = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"task `{name}`: {module} cannot be imported ({why})") from None
 
 
 def _is_task(value: object) -> TypeGuard[type[Task[Any]]]:

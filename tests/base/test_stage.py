@@ -207,7 +207,7 @@ def test_the_content_that_changed_is_named_by_its_setting(tmp_path: Path) -> Non
     with open_stage(tmp_path, "toy", settings=settings, inputs={"a/rows.jsonl": "R"}, version=1):
         (tmp_path / "checkpoints" / "checkpoint-1").mkdir(parents=True)
     with (
-        pytest.raises(RunError, match="the content of `data.a/rows.jsonl` has changed"),
+        pytest.raises(RunError, match=r"the content of `data\.a/rows\.jsonl` has changed"),
         open_stage(tmp_path, "toy", settings=settings, inputs={"a/rows.jsonl": "S"}, version=1),
     ):
         pass

@@ -40,6 +40,9 @@ class Nameless(ExactTask):
 class Unfinished(ExactTask):
     name, title, settings_class = "unfinished", "Unfinished", Own
 
+class Untyped(Good):
+    name, settings_class = "untyped", dict
+
 class Double(Good):
     name, title, settings_class = "needle", "Needle", Own
 
@@ -85,6 +88,7 @@ def test_an_earlier_name_finds_todays_task() -> None:
         ("MODULE:something", "`something` of .* is no Task"),
         ("MODULE:Nameless", "Nameless does not set name, title, settings_class"),
         ("MODULE:Unfinished", "Unfinished does not define questions, score"),
+        ("MODULE:Untyped", "settings_class of Untyped is no class of longalign.config.Settings"),
         ("MODULE:Double", "`needle` is no name, or that of another task"),
         ("MODULE:Reserved", "`label` is a setting of every evaluation"),
     ],
@@ -96,7 +100,10 @@ def test_what_is_no_task_is_refused_with_a_reason(module: str, name: str, compla
 
 @pytest.mark.parametrize(
     ("code", "complaint"),
-    [("1 / 0", r"cannot be imported \(ZeroDivisionError: division by zero\)"), ("def (", "SyntaxError: invalid syntax")],
+    [
+        ("1 / 0", r"cannot be imported \(ZeroDivisionError: division by zero\)"),
+        ("def (", "SyntaxError: invalid syntax"),
+    ],
 )
 def test_a_module_that_does_not_run_is_an_error_of_one_line(module: str, code: str, complaint: str) -> None:
     name = f"{module}_broken"

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from longalign.config import EvalSettings
+from longalign.config import EvalSettings, Settings
 from longalign.config.load import build
 from longalign.errors import ConfigError, nearest
 
@@ -65,6 +65,8 @@ def find_task(name: str) -> type[Task[Any]]:
         raise ConfigError(f"task `{name}`: `{attribute}` of {module} is no Task{nearest(attribute, others)}")
     if missing := [key for key in ("name", "title", "settings_class") if not hasattr(found, key)]:
         raise ConfigError(f"task `{name}`: {attribute} does not set {', '.join(missing)}")
+    if not (isinstance(found.settings_class, type) and issubclass(found.settings_class, Settings)):
+        raise ConfigError(f"task `{name}`: settings_class of {attribute} is no class of longalign.config.Settings")
     if lacking := getattr(found, "__abstractmethods__", None):
         raise ConfigError(f"task `{name}`: {attribute} does not define {', '.join(sorted(lacking))}")
     if not found.name.isidentifier() or known.get(found.name, place) != place:

@@ -192,6 +192,27 @@ def test_inputs_count_by_name_and_content_not_by_where_they_lie(tmp_path: Path) 
     assert not run("../there", rows=4, name="other.jsonl", content="S")
 
 
+def test_a_list_of_names_counts_by_content_under_the_setting_that_holds_it(tmp_path: Path) -> None:
+    def run(name: str, content: str = "T") -> bool:
+        settings = Reads(model="m", data={}, text=(name,))
+        return has_to_run(tmp_path, settings, {"model": "M", "text": content})
+
+    assert run("books")
+    assert not run("/somewhere/else/books")
+    assert run("books", content="U")
+
+
+def test_the_content_that_changed_is_named_by_its_setting(tmp_path: Path) -> None:
+    settings = Reads(model="m", data={"a/rows.jsonl": None}, text=())
+    with open_stage(tmp_path, "toy", settings=settings, inputs={"a/rows.jsonl": "R"}, version=1):
+        (tmp_path / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    with (
+        pytest.raises(RunError, match=r"the content of `data\.a/rows\.jsonl` has changed"),
+        open_stage(tmp_path, "toy", settings=settings, inputs={"a/rows.jsonl": "S"}, version=1),
+    ):
+        pass
+
+
 def test_an_unfinished_stage_is_continued_with_its_files(tmp_path: Path) -> None:
     def interrupted() -> None:
         with open_stage(tmp_path, "toy", settings=Knobs(), inputs={}, version=1):

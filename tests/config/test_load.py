@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from longalign.cli.options import settings
+from longalign.config import TrainSettings
 from longalign.config.load import load_run, nest, parse_overrides
 from longalign.errors import ConfigError
 from longalign.recipe.arms import arm_settings
@@ -178,3 +180,10 @@ def test_a_value_under_an_earlier_name_is_traced_to_where_it_stands(recipe: Path
         load_run(recipe, {"eval.chat.questoins": 5})
     with pytest.raises(ConfigError, match="chat is the earlier name of longbench_chat; give longbench_chat alone"):
         load_run(recipe, {"eval.chat.questions": 5, "eval.longbench_chat.seed": 1})
+
+
+def test_a_settings_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (broken := tmp_path / "broken.json").write_text("{bad")
+    for file in (broken, tmp_path / "nowhere.json"):
+        with pytest.raises(ConfigError, match=file.name):
+            settings(TrainSettings, None, {}, file)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from longalign.config import ChatSettings, EvalSettings, NeedleSettings, ShortSettings
+from longalign.config import ChatSettings, EvalSettings, NeedleSettings, Settings, ShortSettings
 from longalign.errors import ConfigError, ModelError
-from longalign.eval.evaluate import evaluate
+from longalign.eval.evaluate import evaluate, run_task
+from longalign.eval.task import ExactTask, Question
+from longalign.eval.token_view import TokenView
 from longalign.report.page import report
 
 
@@ -54,3 +56,35 @@ def test_nothing_to_do_and_no_model_are_said_in_a_line(tmp_path: Path) -> None:
         evaluate(EvalSettings(model="offline"), tmp_path)
     with pytest.raises(ModelError, match="none"):
         evaluate(EvalSettings(model=str(tmp_path / "none"), short=ShortSettings()), tmp_path / "out")
+
+
+class Careless(Settings):
+    """Which mistake the task below makes."""
+
+    mistake: str
+
+
+class Wrong(ExactTask[Careless, Question]):
+    name, title, settings_class = "wrong", "Wrong", Careless
+
+    def questions(self, view: TokenView) -> list[Question]:
+        if self.settings.mistake == "questions":
+            raise KeyError("context")
+        key = "{}" if self.settings.mistake != "keys" else "same"
+        return [Question.of(key.format(number), f"{number}?", "0") for number in range(2)]
+
+    def score(self, question: Question, answer: str) -> float:
+        return 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        ("questions", r"task wrong: `questions` failed at .*test_evaluate\.py:\d+: KeyError: 'context'"),
+        ("score", r"task wrong: `score` failed at .*test_evaluate\.py:\d+: ZeroDivisionError"),
+        ("keys", "task wrong: several questions have the key `same`"),
+    ],
+)
+def test_a_mistake_in_a_task_is_said_with_its_place(mistake: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        run_task(Wrong(Careless(mistake=mistake)), EvalSettings(model="offline"), tmp_path)

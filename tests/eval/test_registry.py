@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,9 @@ class Nameless(ExactTask):
 
 class Unfinished(ExactTask):
     name, title, settings_class = "unfinished", "Unfinished", Own
+
+class Untyped(Good):
+    name, settings_class = "untyped", dict
 
 class Double(Good):
     name, title, settings_class = "needle", "Needle", Own
@@ -78,10 +82,13 @@ def test_an_earlier_name_finds_todays_task() -> None:
     [
         ("neeedle", r"no task `neeedle` \(did you mean `needle`\?\)"),
         ("no_such_module:Task", "no_such_module cannot be imported"),
+        ("./my_task.py:Task", r"`\./my_task\.py` names no module; write my_package"),
+        (":Task", "`` names no module"),
         ("MODULE:Goood", r"`Goood` of \w+ is no Task \(did you mean `Good`\?\)"),
         ("MODULE:something", "`something` of .* is no Task"),
         ("MODULE:Nameless", "Nameless does not set name, title, settings_class"),
         ("MODULE:Unfinished", "Unfinished does not define questions, score"),
+        ("MODULE:Untyped", "settings_class of Untyped is no class of longalign.config.Settings"),
         ("MODULE:Double", "`needle` is no name, or that of another task"),
         ("MODULE:Reserved", "`label` is a setting of every evaluation"),
     ],
@@ -89,6 +96,20 @@ def test_an_earlier_name_finds_todays_task() -> None:
 def test_what_is_no_task_is_refused_with_a_reason(module: str, name: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         find_task(name.replace("MODULE", module))
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("1 / 0", r"cannot be imported \(ZeroDivisionError: division by zero\)"),
+        ("def (", "SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_module_that_does_not_run_is_an_error_of_one_line(module: str, code: str, complaint: str) -> None:
+    name = f"{module}_broken"
+    (Path(sys.path[0]) / f"{name}.py").write_text(code)
+    with pytest.raises(ConfigError, match=complaint):
+        find_task(f"{name}:Task")
 
 
 def test_tasks_come_in_the_order_of_the_list_with_own_ones_last(module: str) -> None:

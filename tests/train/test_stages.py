@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, PreTrainedModel, Qwen3Config
 
 from longalign.base.files import read_jsonl
+from longalign.base.stage import read_manifest
 from longalign.config import ExtendSettings, RopeSettings, TrainSettings
 from longalign.core.step_plan import load_plan
 from longalign.data.store import TokenStore
@@ -212,6 +213,15 @@ def test_mistakes_show_before_the_first_step(model: Path, rows: Path, tmp_path: 
         train(settings(model, rows, data={str(broken): None}), tmp_path / "d")
     with pytest.raises(DataError, match="no sequence with targets is left"):
         train(settings(model, rows, window=8, overlong="drop"), tmp_path / "e")
+
+
+def test_rows_that_are_not_there_do_not_set_a_run_aside(model: Path, rows: Path, tmp_path: Path) -> None:
+    train(settings(model, rows), tmp_path, plan_only=True)
+    before = read_manifest(tmp_path)
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file"):
+        train(settings(model, rows, data={"nowhere.jsonl": None}), tmp_path, restart=True)
+    assert read_manifest(tmp_path) == before
+    assert not (tmp_path / "superseded").exists()
 
 
 def test_a_model_that_cannot_be_extended_is_refused_before_its_text_is_tokenised(

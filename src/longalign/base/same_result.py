@@ -68,7 +68,8 @@ def _differences(
         if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
             yield from _differences(old, new, was, now, f"{name}.")
         elif old == new:
-            yield f"the content of `{name}` ({_short(new)}) has changed"
+            said = f" ({_short(new)})" if _names(new) else ""
+            yield f"the content of `{name}`{said} has changed"
         else:
             yield f"`{name}` was {_short(old)} and is now {_short(new)}"
 
@@ -76,11 +77,16 @@ def _differences(
 def _by_content(value: Any, read: Mapping[str, str]) -> Any:
     """Settings with each input's path replaced by its name and content, wherever it stands: as key, field or item."""
     if isinstance(value, dict):
-        named = {key: read[key] if key in read and isinstance(item, str) else item for key, item in value.items()}
+        named = {key: read[key] if key in read and _names(item) else item for key, item in value.items()}
         return [[read.get(key, key), _by_content(item, read)] for key, item in named.items()]
     if isinstance(value, list):
         return [_by_content(item, read) for item in value]
     return read.get(value, value) if isinstance(value, str) else value
+
+
+def _names(value: Any) -> bool:
+    """Whether a setting's value is the name of what is read, or a list of names."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
 def _short(value: Any) -> str:

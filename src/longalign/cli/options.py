@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from longalign.errors import ConfigError
+
 if TYPE_CHECKING:
     from longalign.config import Settings
 
@@ -37,7 +39,10 @@ def settings(
     from longalign.config.load import build, merge, nest, parse_overrides
 
     overrides = nest(parse_overrides(context.args)) if context else {}
-    stored = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: no settings can be read from it ({error})") from None
     return build(cls, merge(merge(stored, given(short)), overrides), "command line")
 
 

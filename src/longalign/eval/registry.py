@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from longalign.config import EvalSettings
+from longalign.config import EvalSettings, Settings
 from longalign.config.load import build
 from longalign.errors import ConfigError, nearest
 
@@ -65,6 +65,8 @@ def find_task(name: str) -> type[Task[Any]]:
         raise ConfigError(f"task `{name}`: `{attribute}` of {module} is no Task{nearest(attribute, others)}")
     if missing := [key for key in ("name", "title", "settings_class") if not hasattr(found, key)]:
         raise ConfigError(f"task `{name}`: {attribute} does not set {', '.join(missing)}")
+    if not (isinstance(found.settings_class, type) and issubclass(found.settings_class, Settings)):
+        raise ConfigError(f"task `{name}`: settings_class of {attribute} is no class of longalign.config.Settings")
     if lacking := getattr(found, "__abstractmethods__", None):
         raise ConfigError(f"task `{name}`: {attribute} does not define {', '.join(sorted(lacking))}")
     if not found.name.isidentifier() or known.get(found.name, place) != place:
@@ -109,10 +111,13 @@ def _import(name: str, module: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)  # the `longalign` program does not look there by itself
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ConfigError(f"task `{name}`: `{module}` names no module; write my_package.my_task:MyTask, no path")
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(f"task `{name}`: {module} cannot be imported ({error})") from None
+    except Exception as error:  # a module of the user's may raise anything
+        why = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"task `{name}`: {module} cannot be imported ({why})") from None
 
 
 def _is_task(value: object) -> TypeGuard[type[Task[Any]]]:

@@ -6,8 +6,10 @@ interface and knows no task by name; `registry.py` lists those of this package. 
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from longalign.base.files import fingerprint, fingerprint_path
 from longalign.config import EvalSettings, Settings
 from longalign.data.source import documents_fingerprint
-from longalign.errors import ConfigError, DataError
+from longalign.errors import ConfigError, DataError, LongAlignError
 from longalign.eval.answers import ANSWERS, Answer, Item, passing_failures, spend
 from longalign.eval.results import Compared, Mean, Measured, ModelFacts, Row, Tally, mean_figure, tally
 from longalign.eval.subject import Subject, open_subject
@@ -162,7 +164,11 @@ class ExactTask(Task[S], Generic[S, Q]):
 
     def measure(self, model: EvalSettings, out: Path) -> Measured:
         with open_subject(model, out) as subject:
-            questions = list(self.questions(subject.view))
+            with self._own_code("questions"):
+                questions = list(self.questions(subject.view))
+            first = {question.key: question for question in reversed(questions)}
+            if again := [q.key for q in questions if q.messages != first[q.key].messages]:
+                raise ConfigError(f"task {self.name}: several questions have the key `{again[0]}`; give each its own")
             answers = subject.ask([question.item for question in questions], out / ANSWERS, self.title.lower())
             readings = self.readings(questions, subject, out)
         rows = [self.row(question, answers[question.key], readings.get(question.key)) for question in questions]
@@ -180,6 +186,8 @@ class ExactTask(Task[S], Generic[S, Q]):
 
     def row(self, question: Q, answer: Answer, reading: Any = None) -> Row:
         """One line of `scores.jsonl`; `score` is null where there is no answer."""
+        with self._own_code("score"):
+            score = None if answer.text is None else self.score(question, answer.text)
         return {
             "key": question.key,
             "kind": question.kind,
@@ -187,8 +195,22 @@ class ExactTask(Task[S], Generic[S, Q]):
             "expected": question.expected,
             "answer": answer.text,
             "failure": answer.failure,
-            "score": None if answer.text is None else self.score(question, answer.text),
+            "score": score,
         }
+
+    @contextmanager
+    def _own_code(self, method: str) -> Iterator[None]:
+        """Raise `ConfigError` with the place where a method of the task failed by a mistake in it."""
+        try:
+            yield
+        except LongAlignError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__}: {error}"
+            raise ConfigError(
+                f"task {self.name}: `{method}` failed at {place.filename}:{place.lineno}: {what}"
+            ) from error
 
     def summarise(self, rows: Sequence[Row], model: ModelFacts) -> Any:
         """A frozen dataclass of figures, from the rows; the default has shares (or means) over all and by kind."""

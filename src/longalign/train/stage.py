@@ -22,6 +22,7 @@ from longalign.base.stage import StageRun, open_stage
 from longalign.base.tokenizers import save_with_template
 from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
 from longalign.data.store import TokenStore
+from longalign.errors import DataError
 from longalign.train.export import export, model_card
 from longalign.train.parallel import ranks
 from longalign.train.parallel.placement import Placement, join
@@ -71,7 +72,13 @@ def open_shared_stage(
 
 
 def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:
-    """`input_fingerprint` of a stage's model and of everything else it reads."""
+    """`input_fingerprint` of a stage's model and of everything else it reads.
+
+    Raises `DataError` for files that are not there, while the folder is as it was.
+    """
+    names = list(names)
+    if gone := [name for name in names if not Named(name).here]:
+        raise DataError(f"{gone[0]}: no such file or folder")
     return {"model": input_fingerprint(model), **{name: input_fingerprint(name) for name in names}}
 
 

@@ -24,7 +24,7 @@ from longalign.eval.cases import Case, RowReader, document_rows, read_cases
 from longalign.eval.conversation import ask_in_turns
 from longalign.eval.judge import Judge, JudgeFacts, check_judge, describe_judge, judge_answers, open_judge
 from longalign.eval.judged_figures import JudgedFigures, summarize
-from longalign.eval.results import Compared, Measured
+from longalign.eval.results import Compared, Measured, mean_of_known
 from longalign.eval.subject import Subject, open_subject
 from longalign.eval.task import Cost, JudgeCost, Reads, Task, interval_text
 from longalign.eval.token_view import cut_middle
@@ -194,7 +194,6 @@ def score_row(
     """One line of `scores.jsonl`: the ratings of one answer; null for each verdict that cannot be read."""
     scale = judge.rubrics[case.rubric]
     ratings = judge.ratings(case.rubric, case.key, verdicts)
-    read = [rating for rating in ratings if rating is not None]
     return {
         "key": case.key,
         "dataset": case.dataset,
@@ -209,7 +208,7 @@ def score_row(
         "prompt_tokens": answer.prompt_tokens,
         "cut_tokens": cut_tokens,
         "ratings": ratings,
-        "score": sum(read) / len(read) if read else None,
+        "score": mean_of_known(ratings),
         "worst": sum(r if r is not None else scale.low for r in ratings) / len(ratings),
         "best": sum(r if r is not None else scale.high for r in ratings) / len(ratings),
     }

@@ -7,7 +7,7 @@ questions or shares of right answers (0-1).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -79,6 +79,12 @@ def mean_figure(scored: Sequence[float], questions: int) -> Mean:
 def mean_of(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
     """Mean of a field; None of no rows."""
     return rounded(sum(row[name] for row in rows) / len(rows)) if rows else None
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are there; None where none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def rounded(value: float | None) -> float | None:

@@ -21,7 +21,7 @@ from longalign.eval.answers import VERDICTS, Answer, ask, passing_failures
 from longalign.eval.cases import Case
 from longalign.eval.judge import BATCH_TOKENS, Judge, describe_judge, open_judge
 from longalign.eval.longbench_chat import LongBenchChat
-from longalign.eval.results import RESULTS, SCHEMA, SCORES
+from longalign.eval.results import RESULTS, SCHEMA, SCORES, mean_of_known
 from longalign.eval.task import Reads
 
 VERSION = 1
@@ -72,14 +72,13 @@ def leave_one_out(cases: Sequence[Case]) -> list[tuple[Case, str, int]]:
 
 def _score(judge: Judge, case: Case, human: int, verdicts: Mapping[str, Answer]) -> dict[str, Any]:
     ratings = judge.ratings(case.rubric, case.key, verdicts)
-    read = [rating for rating in ratings if rating is not None]
     return {
         "key": case.key,
         "rubric": case.rubric,
         "answer": "",
         "human": human,
         "ratings": ratings,
-        "score": sum(read) / len(read) if read else None,
+        "score": mean_of_known(ratings),
     }
 
 

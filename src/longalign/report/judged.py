@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from longalign.eval.registry import TASKS, find_task
+from longalign.eval.results import mean_of_known
 from longalign.report.collect import Stage
 from longalign.report.words import MISSING, decimal, interval, thousands
 
@@ -55,12 +56,6 @@ def title_of(task: str, results: Sequence[dict[str, Any]]) -> str:
     """The heading of a task's section: the title in its results, or the task's own title for older results."""
     written = next((str(r["title"]) for r in results if "title" in r), None)
     return written or (find_task(task).title if task in TASKS else task)
-
-
-def mean_of_known(values: Iterable[float | None]) -> float | None:
-    """Mean over seeds; None where no seed has a value."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _row(label: str, results: Sequence[dict[str, Any]], categories: Sequence[str]) -> ChatRow:

@@ -77,11 +77,14 @@ def _chart(grids: Sequence[NeedleGrid], lengths: Sequence[int], colours: dict[st
 
 def _cell(share: Share | None) -> tuple[str, str]:
     """The share, and what stands below it: interval, range of seeds, failures."""
-    if share is None:
-        return MISSING, "not asked"
+    return (MISSING, "not asked") if share is None else share_text(share, percents(share.low, share.high))
+
+
+def share_text(share: Share, limits: str) -> tuple[str, str]:
+    """The share, and what stands below it: `limits`, range of seeds, failures."""
     if share.value is None:
         return MISSING, f"{share.failed} failed"
-    below = [percents(share.low, share.high)]
+    below = [limits]
     if len(share.seeds) > 1:
         below.append(f"seeds {span(share.seeds)}")
     if share.failed:

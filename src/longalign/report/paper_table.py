@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from longalign.eval.results import mean_of_known
 from longalign.report.collect import Findings
-from longalign.report.judged import mean_of_known
 from longalign.report.words import MISSING, decimal
 
 Results = Sequence[dict[str, Any]]

@@ -9,8 +9,8 @@ from longalign.base.files import random_for
 from longalign.core.stats import PairedComparison, holm, mcnemar_p, paired_comparison
 from longalign.eval.compare import ALPHA, pair_up
 from longalign.report.collect import Stage
-from longalign.report.needle import Share, share
-from longalign.report.words import MISSING, percent, percents, span
+from longalign.report.needle import Share, share, share_text
+from longalign.report.words import percent, percents
 
 HARMLESS_DROP = 0.05
 
@@ -120,11 +120,4 @@ def _kind(stages: Sequence[Stage], kind: str) -> Share:
 
 def _text(share: Share) -> tuple[str, str]:
     """The share, and what stands below it."""
-    if share.value is None:
-        return MISSING, f"{share.failed} failed"
-    below = [f"{percents(share.low, share.high)} of {share.scored}"]
-    if len(share.seeds) > 1:
-        below.append(f"seeds {span(share.seeds)}")
-    if share.failed:
-        below.append(f"{share.failed} failed")
-    return percent(share.value), ", ".join(below)
+    return share_text(share, f"{percents(share.low, share.high)} of {share.scored}")

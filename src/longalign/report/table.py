@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from longalign.eval.results import mean_of_known
 from longalign.report.collect import Findings, Stage
-from longalign.report.judged import mean_of_known, title_of
+from longalign.report.judged import title_of
 from longalign.report.words import MISSING, decimal, percent, percents, span
 
 OWN_SECTION = ("needle", "short", "leaderboard")

@@ -22,6 +22,9 @@ from collections.abc import Sequence
 class LongAlignError(Exception):
     """Base of all errors that the user can fix."""
 
+    printed_elsewhere = False
+    """Whether another rank prints it, so that a user reads it once."""
+
 
 class ConfigError(LongAlignError):
     """A setting is unknown, malformed or contradicts another."""

@@ -182,6 +182,16 @@ def test_a_value_under_an_earlier_name_is_traced_to_where_it_stands(recipe: Path
         load_run(recipe, {"eval.chat.questions": 5, "eval.longbench_chat.seed": 1})
 
 
+def test_the_command_line_overrides_a_recipe_by_either_name(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("name: old\neval: {chat: {questions: 5, scorings: 3}}\n")
+    settings, sources = load_run(path, {"eval.longbench_chat.questions": 2})
+    assert settings.eval.longbench_chat is not None
+    assert (settings.eval.longbench_chat.questions, settings.eval.longbench_chat.scorings) == (2, 3)
+    assert sources["eval.longbench_chat.questions"] == (2, "command line")
+    assert sources["eval.longbench_chat.scorings"] == (3, str(path))
+
+
 def test_a_settings_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (broken := tmp_path / "broken.json").write_text("{bad")
     for file in (broken, tmp_path / "nowhere.json"):

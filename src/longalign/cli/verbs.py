@@ -282,7 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if code:
             sys.exit(code)
     except LongAlignError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not error.printed_elsewhere:
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except typer.TyperException as error:
         if message := error.format_message():  # empty where the help was shown for want of a verb

@@ -54,7 +54,7 @@ class Settings(BaseModel):
                 if alias.new in values:
                     raise ValueError(f"{name} is the earlier name of {alias.new}; give {alias.new} alone")
                 renamed[alias.new] = alias.value(value)
-                _note_alias(name, alias.new)
+                note_alias(name, alias.new)
             else:
                 renamed[name] = value
         return {name: (value,) if cls._is_alone(name, value) else value for name, value in renamed.items()}
@@ -77,7 +77,7 @@ class Settings(BaseModel):
 
 
 @cache
-def _note_alias(old: str, new: str) -> None:
+def note_alias(old: str, new: str) -> None:
     """Said once a process."""
     from longalign.base.progress import say  # needs rich, which few commands that read settings do
 

@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from longalign.config import RunSettings, Settings
+from longalign.config.base import note_alias
 from longalign.errors import ConfigError, nearest
 
 T = TypeVar("T", bound=Settings)
@@ -105,6 +106,7 @@ def load_run(
     if documents:
         layers.append(("--documents", _own_documents(recipe, documents)))
     layers.append(("command line", nest(overrides)))
+    layers = [(name, _in_present_names(layer)) for name, layer in layers]
     values: dict[str, Any] = {}
     for _, layer in layers:
         values = merge(values, layer)
@@ -112,6 +114,30 @@ def load_run(
     settings = build(RunSettings, values, lambda key: owners.get(key, str(path)))
     resolved = leaves(settings.model_dump(mode="json"))
     return settings, {key: (value, owners.get(key, "default")) for key, value in resolved.items()}
+
+
+def _in_present_names(layer: Mapping[str, Any], cls: type[Settings] = RunSettings) -> dict[str, Any]:
+    """A layer with the present names of its settings, so that one layer can override another by either name.
+
+    A layer that gives both names of a setting keeps both, for the complaint.
+    """
+    renamed: dict[str, Any] = {}
+    for key, value in layer.items():
+        alias = cls.aliases.get(key)
+        if alias is not None and alias.new not in layer:
+            note_alias(key, alias.new)
+        name = alias.new if alias is not None and alias.new not in layer else key
+        field = cls.model_fields.get(name)
+        inner = _settings_in(field.annotation) if field else None
+        if inner is None or not isinstance(value, Mapping):
+            renamed[name] = value
+        elif field is not None and typing.get_origin(field.annotation) is dict:  # names of sets, then settings
+            renamed[name] = {
+                each: _in_present_names(own, inner) if isinstance(own, Mapping) else own for each, own in value.items()
+            }
+        else:
+            renamed[name] = _in_present_names(value, inner)
+    return renamed
 
 
 def _present(key: str) -> str:

@@ -45,12 +45,13 @@ def run(settings: RunSettings, out: Path, *, plan_only: bool = False, restart: b
     make_folder(out)
     with lock(out):
         check_inputs(settings, evaluated=_evaluated(settings, out))
-        atomic_write_json(out / "run.json", settings.model_dump(mode="json") | {"machine": describe_machine()})
+        resolved = settings.model_dump(mode="json") | {"machine": describe_machine()}
         start = time.monotonic()
         window_model = _extend(settings, out, restart=restart)
         built = _build_data(settings, out)
         settings, notes = fit_arms(settings, built)
         models = _train(settings, out, window_model, restart=restart)
+        atomic_write_json(out / "run.json", resolved)  # not earlier: a stage may refuse a changed setting
         _measure_throughput(settings, out, window_model)
         results = _evaluate(settings, out, {"base": settings.model, "extended": window_model}, models)
         return _report(settings, out, results, notes, wall_s=round(time.monotonic() - start, 1))

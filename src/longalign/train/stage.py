@@ -7,7 +7,7 @@ with its card and writes the summary. `tokenizer_folder` gives the tokenizer tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,16 @@ def open_shared_stage(
     disable_progress_bar()
     placement = join(settings)
     found = ranks.on_first_rank(inputs)
-    if not ranks.is_first():
-        yield SharedStage(out, placement, ranks.broadcast(None), found, None)
-        return
-    with open_stage(out, name, settings=settings, inputs=found, version=version, restart=restart) as run:
-        finished = run.summary if run.done else None
-        ranks.broadcast(finished)
-        yield SharedStage(out, placement, finished, found, run)
+    runs: list[StageRun] = []
+    with ExitStack() as held:
+
+        def hold() -> dict[str, Any] | None:
+            stage = open_stage(out, name, settings=settings, inputs=found, version=version, restart=restart)
+            runs.append(held.enter_context(stage))
+            return runs[0].summary if runs[0].done else None
+
+        finished = ranks.on_first_rank(hold)
+        yield SharedStage(out, placement, finished, found, runs[0] if runs else None)
 
 
 def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:

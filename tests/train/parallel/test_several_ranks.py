@@ -177,3 +177,18 @@ def test_zero_3_resumes_itself_and_hands_over_to_one_process(inputs: Path, alone
     adapters, merged = ("--lora_rank", "2"), tmp_path / "lora"  # which the first rank alone merges and exports
     train(inputs, merged, 2, "--parallel", "deepspeed", *adapters)
     assert_same(merged, train(inputs, tmp_path / "lora-alone", 1, *adapters))
+
+
+def test_a_mistake_is_told_once_and_no_rank_loses_its_connection(inputs: Path, tmp_path: Path) -> None:
+    done = subprocess.run(command(inputs, tmp_path, 2), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    kept = sorted((tmp_path / "checkpoints").rglob("*"))
+    refused = subprocess.run(
+        command(inputs, tmp_path, 2, "--learning_rate", "1e-3"), capture_output=True, text=True, timeout=300
+    )
+    assert refused.returncode != 0
+    assert refused.stderr.count("error: ") == 1
+    assert "`learning_rate` was 0.005 and is now 0.001" in refused.stderr
+    assert "Connection closed" not in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert sorted((tmp_path / "checkpoints").rglob("*")) == kept

@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from longalign.errors import LongAlignError
+
 T = TypeVar("T")
 LONGEST_WORK = timedelta(days=7)
 """The longest time that ranks wait for the first one to prepare."""
@@ -77,7 +79,7 @@ def broadcast(value: Any) -> Any:
 
 
 def on_first_rank(work: Callable[[], T]) -> T:
-    """Run `work()` on the first rank and return its result on every rank.
+    """Run `work()` on the first rank and return its result on every rank, or raise its `LongAlignError` on every rank.
 
     The others wait as long as it takes: hashing and tokenising a corpus, reading and writing weights take hours, while
     collectives of training should fail after minutes.
@@ -85,9 +87,17 @@ def on_first_rank(work: Callable[[], T]) -> T:
     if not _running():
         return work()
     patient = dist.new_group(backend="gloo", timeout=LONGEST_WORK)
-    box = [work() if is_first() else None]
+    box: list[Any] = [None]
+    if is_first():
+        try:
+            box = [work()]
+        except LongAlignError as error:  # every rank ends with it, and not with a lost connection
+            box = [error]
     dist.broadcast_object_list(box, src=0, group=patient)
     dist.destroy_process_group(patient)
+    if isinstance(box[0], LongAlignError):
+        box[0].printed_elsewhere = not is_first()
+        raise box[0]
     return cast(T, box[0])
 
 

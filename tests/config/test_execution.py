@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from longalign.base.decides import decides, result_settings
 from longalign.config import ExtendSettings, LoopSettings, PlanSettings, TrainSettings
-from longalign.config.base import _note_alias
+from longalign.config.base import note_alias
 from longalign.config.execution import StepSettings
 from longalign.config.load import build
 from longalign.config.plan import execution, parallel_of, plan_settings, step_arguments
@@ -80,7 +80,7 @@ def test_earlier_names_of_plan_are_read_as_what_they_became(earlier: dict[str, A
 
 
 def test_an_earlier_name_is_noted_once_with_both_names(capsys: pytest.CaptureFixture[str]) -> None:
-    _note_alias.cache_clear()
+    note_alias.cache_clear()
     for _ in range(2):
         PlanSettings.model_validate({"epochs": 2})
     printed = capsys.readouterr()

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longalign.core.batching import plan_steps
-from longalign.core.hardware import MACHINES, Execution, Machine, largest_microbatch, rank_memory
+from longalign.core.hardware import MACHINES, Execution, Machine
+from longalign.core.memory import largest_microbatch, rank_memory
 from longalign.core.model_shape import LLAMA_7B_COST, SHAPES, ModelShape, SequenceCost
 from longalign.core.strategies import STRATEGIES
 from longalign.core.timing import compare_degrees, layout_name, plan_time

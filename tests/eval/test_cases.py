@@ -11,8 +11,8 @@ import pytest
 from longalign.errors import DataError
 from longalign.eval.builtin_cases import builtin_cases
 from longalign.eval.cases import Case, document_rows, read_cases
+from longalign.eval.judge_prompt import Example
 from longalign.eval.mt_bench import turn_rows
-from longalign.eval.rubric import Example
 from tests.makers.text import filler
 
 SHOTS = [[{"answer": f"a{n}{k}", "score": k + 1} for k in range(3)] for n in range(2)]

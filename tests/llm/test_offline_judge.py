@@ -2,7 +2,7 @@
 
 import pytest
 
-from longalign.eval.rubric import Example, RubricName, judge_prompt, read_verdict, rubric
+from longalign.eval.judge_prompt import Example, RubricName, judge_prompt, read_verdict, rubric
 from longalign.llm.base import Failure, Request, complete_all
 from longalign.llm.open import open_model
 

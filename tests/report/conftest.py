@@ -21,10 +21,10 @@ from longalign.eval import needle, short
 from longalign.eval.answers import Answer, spend
 from longalign.eval.cases import Case
 from longalign.eval.judge import Judge, describe_judge
+from longalign.eval.judge_prompt import SCALES, rubric
 from longalign.eval.judged import score_row
 from longalign.eval.judged_figures import summarize
 from longalign.eval.needle_figures import summarize as summarize_needle
-from longalign.eval.rubric import SCALES, rubric
 from longalign.eval.task import kinds
 from longalign.eval.token_view import CharacterView
 from longalign.llm.open import open_model

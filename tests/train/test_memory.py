@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from longalign.core.hardware import Execution, rank_memory
+from longalign.core.hardware import Execution
+from longalign.core.memory import rank_memory
 from longalign.core.model_shape import ModelShape
 from longalign.train.attention import pack_kwargs
 from longalign.train.prepare import enable_checkpointing

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign.core.hardware import Execution, Machine, largest_microbatch
+from longalign.core.hardware import Execution, Machine
+from longalign.core.memory import largest_microbatch
 from longalign.core.model_shape import ModelShape, SequenceCost
 from longalign.core.order import RowArray, ranges, shuffled
 from longalign.core.step_plan import StepPlan

@@ -20,7 +20,7 @@ from typing import Any, Literal, cast
 
 from longalign.base.files import fingerprint
 from longalign.errors import DataError
-from longalign.eval.rubric import SCALES, Example, RubricName
+from longalign.eval.judge_prompt import SCALES, Example, RubricName
 from longalign.eval.token_view import CJK
 from longalign.llm.prompt import row_message
 

@@ -13,9 +13,9 @@ from typing import Any
 from longalign.base.files import atomic_write_json, random_for, read_jsonl
 from longalign.core.stats import PairedComparison, holm, mcnemar_p, paired_comparison
 from longalign.errors import DataError, RunError
+from longalign.eval.judge_prompt import SCALES
 from longalign.eval.registry import TASKS, current_name, find_task, first_name
 from longalign.eval.results import RESULTS, SCORES, Compared, Row, read_results
-from longalign.eval.rubric import SCALES
 
 ALPHA = 0.05
 

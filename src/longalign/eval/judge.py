@@ -15,7 +15,7 @@ from longalign.config import ChatSettings
 from longalign.eval.answers import Answer, Item, Spend, ask, spend
 from longalign.eval.cases import Case
 from longalign.eval.conversation import transcript
-from longalign.eval.rubric import SCALES, Rubric, RubricName, judge_prompt, read_verdict, rubric, shuffled
+from longalign.eval.judge_prompt import SCALES, Rubric, RubricName, judge_prompt, read_verdict, rubric, shuffled
 from longalign.llm.base import LanguageModel, close_model
 from longalign.llm.open import check_model, is_endpoint, open_model
 

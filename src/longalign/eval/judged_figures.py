@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from longalign.core.stats import mean_interval
+from longalign.eval.judge_prompt import Rubric, RubricName
 from longalign.eval.results import Row, rounded
-from longalign.eval.rubric import Rubric, RubricName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from longalign.core.gradient_shares import LengthBias
-from longalign.core.hardware import RankMemory
+from longalign.core.memory import RankMemory
 from longalign.core.timing import LayoutOption
 
 SCHEMA = 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from longalign.core.hardware import Execution, Machine, largest_microbatch, rank_memory
+from longalign.core.hardware import Execution, Machine
+from longalign.core.memory import largest_microbatch, rank_memory
 from longalign.core.model_shape import ModelShape
 from longalign.core.step_plan import StepPlan
 from longalign.core.timing import DEGREES, layout_name, pack_tokens

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from longalign.core.hardware import RankMemory
+from longalign.core.memory import RankMemory
 from longalign.core.strategies import strategy_of
 from longalign.core.timing import LayoutOption
 from longalign.plan.figures import GroupShare, MemoryNeed, PlanReport

@@ -1,4 +1,4 @@
-"""`TrainingArguments` and the DeepSpeed config of a run."""
+"""`TrainingArguments` of a run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from longalign.config import LoopSettings
 from longalign.errors import ConfigError
 from longalign.train.parallel.placement import Placement
+from longalign.train.parallel.zero3 import deepspeed_config
 
 
 def training_arguments(settings: LoopSettings, placement: Placement, folder: Path, steps: int) -> Any:
@@ -56,24 +57,3 @@ def training_arguments(settings: LoopSettings, placement: Placement, folder: Pat
         )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one process, one GPU; Trainer would put DataParallel over all it sees
     return arguments
-
-
-def deepspeed_config(settings: LoopSettings, placement: Placement) -> dict[str, Any]:
-    """ZeRO-3 as in the paper, with optional offload to host memory."""
-    offload = {"device": "cpu" if placement.cpu_offload else "none"}
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": settings.max_grad_norm,
-        "bf16": {"enabled": placement.dtype == torch.bfloat16},
-        "zero_force_ds_cpu_optimizer": False,  # our optimizer, wherever the parameters live
-        "zero_allow_untested_optimizer": True,
-        "zero_optimization": {
-            "stage": 3,
-            "overlap_comm": True,
-            "contiguous_gradients": True,
-            "offload_optimizer": offload,
-            "offload_param": offload,
-            "stage3_gather_16bit_weights_on_model_save": True,
-        },
-    }

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from longalign.config import LoopSettings
 from longalign.train.parallel import ranks
+from longalign.train.parallel.placement import Placement
 
 
 def is_partitioned(parameter: Tensor) -> bool:
@@ -71,3 +73,24 @@ def build_plainly() -> None:
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     unset_hf_deepspeed_config()
+
+
+def deepspeed_config(settings: LoopSettings, placement: Placement) -> dict[str, Any]:
+    """ZeRO-3 as in the paper, with optional offload to host memory."""
+    offload = {"device": "cpu" if placement.cpu_offload else "none"}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": settings.max_grad_norm,
+        "bf16": {"enabled": placement.dtype == torch.bfloat16},
+        "zero_force_ds_cpu_optimizer": False,  # our optimizer, wherever the parameters live
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {
+            "stage": 3,
+            "overlap_comm": True,
+            "contiguous_gradients": True,
+            "offload_optimizer": offload,
+            "offload_param": offload,
+            "stage3_gather_16bit_weights_on_model_save": True,
+        },
+    }

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longalign.errors import DataError
-from longalign.eval.rubric import SCALES, Example, judge_prompt, read_verdict, rubric, shuffled
+from longalign.eval.judge_prompt import SCALES, Example, judge_prompt, read_verdict, rubric, shuffled
 from longalign.llm.base import Request, complete_all
 from longalign.llm.open import open_model
 

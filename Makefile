@@ -21,7 +21,7 @@ demo: setup
 	@OMP_NUM_THREADS=1 $(BIN)/longalign run recipes/tiny.yaml --out runs/tiny
 
 test: setup
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: test lint slow
 

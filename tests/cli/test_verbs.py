@@ -44,6 +44,7 @@ def test_plan_prints_one_json_object_and_nothing_else(tmp_path: Path) -> None:
     assert (report["sequences"], report["dropped"]) == (200, 0)
 
 
+@pytest.mark.slow
 def test_what_is_planned_is_trained_with_the_papers_packing(tmp_path: Path) -> None:
     rows = [
         {"messages": [{"role": "user", "content": "why? " * n}, {"role": "assistant", "content": "because " * n}]}

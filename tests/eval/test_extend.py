@@ -94,6 +94,7 @@ def test_the_same_command_again_asks_nothing_and_takes_a_new_label(place: Path) 
     assert json.loads((folder / "results.json").read_text(encoding="utf-8"))["label"] == "stand-in"
 
 
+@pytest.mark.slow
 def test_a_recipe_measures_every_model_on_it_and_plans_it(place: Path) -> None:
     recipe = f"name: x\nmodel: builtin:tiny-base\n{block('yaml')}"
     (place / "r.yaml").write_text(recipe, encoding="utf-8")

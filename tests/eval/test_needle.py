@@ -20,9 +20,10 @@ from longalign.base.files import random_for, read_jsonl
 from longalign.bundled.register import Fact, draw_facts, find_facts, split_of
 from longalign.config import EvalSettings, NeedleSettings
 from longalign.errors import ConfigError
-from longalign.eval.evaluate import evaluate, readable
+from longalign.eval.evaluate import evaluate
 from longalign.eval.forced import token_shares
 from longalign.eval.needle import depth_grid, score_needle
+from longalign.eval.registry import find_task
 from tests.eval.endpoint import serve
 
 FACT = Fact("amber crane", "copper tide")
@@ -143,7 +144,7 @@ def test_refused_questions_are_counted_and_bound_the_result(documents: Path, tmp
     assert "6 of 12 questions have no answer" in got["notes"][0]
     rows = read_jsonl(tmp_path / "scores.jsonl")
     assert sum(row["score"] is None and "HTTP 400" in row["failure"] for row in rows) == 6
-    assert "nothing scored" in readable(got)
+    assert "nothing scored" in "\n".join(find_task("needle").lines(got))
 
 
 def test_a_local_model_is_asked_beyond_its_window_and_that_is_said(

@@ -132,6 +132,7 @@ def _rank(rank: int, ranks: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_stock_trainer_on_two_ranks_takes_the_gradients_of_the_plain_definition(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_rank, (2, str(tmp_path)), nprocs=2)
 

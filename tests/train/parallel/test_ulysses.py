@@ -165,7 +165,8 @@ def perplexity_of_shared_windows(folder: Path) -> None:
     assert wrong != pytest.approx(alone, rel=1e-4), "what the equality notices"
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow  # two ranks that share a pack are also in test_gradients.py
+@pytest.mark.parametrize("ranks", [2, 4])
 def test_gradients_equal_the_plain_definition_and_mistakes_show(ranks: int, tmp_path: Path) -> None:
     """One start of processes for all cases: importing torch takes them longer than the cases do."""
     torch.multiprocessing.spawn(_rank, (ranks, str(tmp_path / "store")), nprocs=ranks)

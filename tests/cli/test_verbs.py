@@ -66,16 +66,20 @@ def test_what_is_planned_is_trained_with_the_papers_packing(tmp_path: Path) -> N
     assert "packing needs strategy packed" in refused.stderr
 
 
+LOADS_TORCH = pytest.mark.slow
+"""Enough others load it in the default suite."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         ("plan --lengths none.npy", "none.npy"),
         ("train --data none.jsonl --out out", "none.jsonl"),
         ("train --out out --learning_rat 3", "did you mean `learning_rate`?"),
-        ("train --out out", "data"),
-        ("extend --out out", "--text"),
+        pytest.param("train --out out", "data", marks=LOADS_TORCH),
+        pytest.param("extend --out out", "--text", marks=LOADS_TORCH),
         ("data build --documents none --rows 3 --out rows.jsonl", "none"),
-        ("eval needle --model none --lengths 64 --out out", "none"),
+        pytest.param("eval needle --model none --lengths 64 --out out", "none", marks=LOADS_TORCH),
         ("eval needle --lengths 64,x --out out", "whole numbers"),
         ("run none.yaml", "no such recipe"),
         ("report none --out page.html", "none"),
@@ -100,7 +104,7 @@ def test_a_mistake_ends_with_exit_code_2_and_a_short_message_that_names_it(
     ("arguments", "complaint"),
     [
         ("train --out afile", "afile: cannot be a folder, because afile is a file"),
-        ("train --out /proc/xx", "/proc/xx: cannot be written"),
+        pytest.param("train --out /proc/xx", "/proc/xx: cannot be written", marks=LOADS_TORCH),
         ("plan --lengths lengths.npy --out afile/x", "afile/x: cannot be a folder, because afile is a file"),
         ("report done --out done", "done: is a folder; name a file"),
         ("report done --out .", "is a folder; name a file"),

@@ -223,7 +223,7 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
 }
 
 
-SLOW = ("no such model", "no RoPE to stretch")  # these load torch
+SLOW = ("no such model", "no RoPE to stretch", "a judge without its key")  # these load torch, or a large SDK again
 
 
 @pytest.mark.parametrize("mistake", [pytest.param(m, marks=pytest.mark.slow if m in SLOW else ()) for m in MISTAKES])
@@ -245,6 +245,7 @@ def test_a_mistake_is_named_before_anything_runs_and_finished_stages_stay(
     assert stage_files(run) == before
 
 
+@pytest.mark.slow
 def test_a_second_process_is_told_who_holds_the_folder_and_an_interrupted_one_says_how_to_carry_on(
     micro_place: Path, tmp_path: Path
 ) -> None:

@@ -45,7 +45,7 @@ def size(sequences: list[TokenSequence]) -> int:
 
 longalign.register_packed_attention()
 longalign.train_model(TrainSettings(window=64), "runs/x")
-longalign.plan_steps([3, 4], window=8, sequences_per_step=2, strategy="fastest")  # must be refused
+longalign.plan_steps([3, 4], window=8, sequences_per_step=2, strategy=3)  # must be refused
 longalign.plan_step  # must be refused
 """
 

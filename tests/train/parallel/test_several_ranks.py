@@ -184,11 +184,11 @@ def test_a_mistake_is_told_once_and_no_rank_loses_its_connection(inputs: Path, t
     assert done.returncode == 0, done.stderr[-3000:]
     kept = sorted((tmp_path / "checkpoints").rglob("*"))
     refused = subprocess.run(
-        command(inputs, tmp_path, 2, "--learning_rate", "1e-3"), capture_output=True, text=True, timeout=300
+        command(inputs, tmp_path, 2, "--weight_decay", "0.5"), capture_output=True, text=True, timeout=300
     )
     assert refused.returncode != 0
     assert refused.stderr.count("error: ") == 1
-    assert "`learning_rate` was 0.005 and is now 0.001" in refused.stderr
+    assert "`weight_decay` was 0.0 and is now 0.5" in refused.stderr
     assert "Connection closed" not in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert "longalign/train/" not in refused.stderr, "the only traceback is that of torchrun itself"
     assert sorted((tmp_path / "checkpoints").rglob("*")) == kept

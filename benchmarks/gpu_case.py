@@ -142,16 +142,17 @@ def timed(case: Case, window: int, data: list[TokenSequence], repeats: int) -> M
     flops = float(shape.sequence_cost(frozen_weights=case.mode == "lora").flops(lengths).sum())
     return {
         "rows": len(data), "tokens": int(lengths.sum()), "step_s": round(wall_s, 3),
-        "tokens_per_s": round(float(lengths.sum()) / wall_s, 1), "mfu": share_of_peak(flops / wall_s),
+        "tokens_per_s": round(float(lengths.sum()) / wall_s, 1), "mfu": share_of_peak(case, flops / wall_s),
         "peak_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if case.on_gpu else None,
         "parameters": shape.parameters,
     }  # fmt: skip
 
 
-def share_of_peak(flops_per_s: float) -> float | None:
+def share_of_peak(case: Case, flops_per_s: float) -> float | None:
+    from longalign.train.parallel.placement import place
     from longalign.train.run_plan import peak_flops
 
-    peak = peak_flops()
+    peak = peak_flops(place(settings_of(case, window=2)))
     return round(flops_per_s / peak, 4) if peak else None
 
 

@@ -12,6 +12,7 @@ GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "python.md"
 BLOCK = re.compile(r"^```python( trl)?\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.M | re.S)
 
 
+@pytest.mark.slow
 def test_every_block_runs_and_prints_what_the_guide_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from longalign.base.files import read_jsonl
 
+pytestmark = pytest.mark.slow
+
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "extend-it.md").read_text(encoding="utf-8")
 SECTION = GUIDE.partition("## Add an evaluation")[2].partition("\n## ")[0]
 

@@ -223,7 +223,8 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
 }
 
 
-SLOW = ("no such model", "no RoPE to stretch", "a judge without its key")  # these load torch, or a large SDK again
+SLOW = ("no such model", "no RoPE to stretch", "a judge without its key", "a maker without its key")
+"""These load torch, or a large SDK."""
 
 
 @pytest.mark.parametrize("mistake", [pytest.param(m, marks=pytest.mark.slow if m in SLOW else ()) for m in MISTAKES])

@@ -110,7 +110,7 @@ def load_run(
     values: dict[str, Any] = {}
     for _, layer in layers:
         values = merge(values, layer)
-    owners = {_present(key): name for name, layer in layers for key in leaves(layer)}  # the last layer that holds a key
+    owners = {key: name for name, layer in layers for key in leaves(layer)}  # the last layer that holds a key
     settings = build(RunSettings, values, lambda key: owners.get(key, str(path)))
     resolved = leaves(settings.model_dump(mode="json"))
     return settings, {key: (value, owners.get(key, "default")) for key, value in resolved.items()}
@@ -122,11 +122,12 @@ def _in_present_names(layer: Mapping[str, Any], cls: type[Settings] = RunSetting
     A layer that gives both names of a setting keeps both, for the complaint.
     """
     renamed: dict[str, Any] = {}
-    for key, value in layer.items():
-        alias = cls.aliases.get(key)
+    for key, given in layer.items():
+        value = given
+        alias, name = cls.aliases.get(key), key
         if alias is not None and alias.new not in layer:
-            note_alias(key, alias.new)
-        name = alias.new if alias is not None and alias.new not in layer else key
+            name, value = alias.new, alias.value(value)
+            note_alias(key, name)
         field = cls.model_fields.get(name)
         inner = _settings_in(field.annotation) if field else None
         if inner is None or not isinstance(value, Mapping):
@@ -138,11 +139,6 @@ def _in_present_names(layer: Mapping[str, Any], cls: type[Settings] = RunSetting
         else:
             renamed[name] = _in_present_names(value, inner)
     return renamed
-
-
-def _present(key: str) -> str:
-    """A dotted key of a recipe in present names."""
-    return ".".join(_settings_at(RunSettings, key.split("."))[1])
 
 
 def _own_documents(recipe: Mapping[str, Any], documents: Sequence[str]) -> dict[str, Any]:
@@ -171,7 +167,7 @@ def _explain(cls: type[Settings], error: Mapping[str, Any], place: Callable[[str
     where = place(next(iter(leaves({name: value}))))  # an unknown section counts as given where its first key was
     if error["type"] == "extra_forbidden":
         parent = "".join(f"{part}." for part in path[:-1])
-        valid = list(_settings_at(cls, path[:-1])[0].model_fields)
+        valid = list(_settings_at(cls, path[:-1]).model_fields)
         return f"{where}: unknown key `{name}`{nearest(path[-1], valid, parent)}"
     if error["type"] == "missing":
         return f"{place(name)}: `{name}` is required"
@@ -182,19 +178,14 @@ def _explain(cls: type[Settings], error: Mapping[str, Any], place: Callable[[str
     return f"{where}: `{name}` = {value!r}: {error['msg'].lower()}"
 
 
-def _settings_at(cls: type[Settings], path: Sequence[str]) -> tuple[type[Settings], list[str]]:
-    """The settings class that a path of keys leads to, and the path in present names, where earlier ones stand in it.
-
-    Mapping keys such as set names are passed over.
-    """
-    current, present = cls, list[str]()
+def _settings_at(cls: type[Settings], path: Sequence[str]) -> type[Settings]:
+    """The settings class that a path of keys leads to; mapping keys such as set names are passed over."""
+    current = cls
     for part in path:
-        alias = current.aliases.get(part)
-        present.append(alias.new if alias else part)
-        field = current.model_fields.get(present[-1])
+        field = current.model_fields.get(part)
         nested = _settings_in(field.annotation) if field else None
         current = nested or current
-    return current, present
+    return current
 
 
 def _settings_in(annotation: Any) -> type[Settings] | None:

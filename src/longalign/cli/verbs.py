@@ -28,6 +28,7 @@ from longalign.cli.options import (
     Strategy,
     Weighting,
     Window,
+    row_files,
     settings,
     show,
 )
@@ -143,7 +144,7 @@ def plan(
     short = {
         "lengths": lengths,
         "targets": targets,
-        "data": data,
+        "data": row_files(data),
         "tokenizer": tokenizer,
         "window": window,
         "ranks": ranks,
@@ -160,7 +161,7 @@ def train(
     context: typer.Context,
     out: Out,
     model: Model = None,
-    data: Annotated[list[str] | None, typer.Option("--data", help="row files (.jsonl)")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="row files, or {FILE: {weight: 0.3}}")] = None,
     window: Window = None,
     strategy: Strategy = None,
     weighting: Weighting = None,
@@ -176,7 +177,7 @@ def train(
 
     short = {
         "model": model,
-        "data": dict.fromkeys(data) if data else None,
+        "data": row_files(data),
         "window": window,
         "strategy": strategy,
         "weighting": weighting,

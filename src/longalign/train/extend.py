@@ -113,5 +113,6 @@ def _tokens(
     encoder = MixedEncoder(DocumentEncoder(tokenizer, settings.window), RowEncoder(tokenizer, settings.window))
     folders = (out / "tokens", out / "heldout-tokens")
     make = partial(tokenize_texts, settings.text, settings.data, folders, encoder, seed=settings.seed)
-    ranks.on_first_rank(partial(make, stamp=fingerprint(inputs)))
+    mix: Any = {"mix_by": settings.mix_by, "mix_total": settings.mix_total}
+    ranks.on_first_rank(partial(make, stamp=fingerprint(inputs), **mix))
     return TokenStore.open(folders[0]), TokenStore.open(folders[1]) if folders[1].exists() else None

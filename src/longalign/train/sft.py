@@ -70,7 +70,8 @@ def _tokens(
     stamp = fingerprint(inputs)
 
     def make() -> None:
-        tokenize_rows(out / "tokens", settings.data, encoder, seed=settings.seed, stamp=stamp)
+        mix: Any = {"mix_by": settings.mix_by, "mix_total": settings.mix_total}
+        tokenize_rows(out / "tokens", settings.data, encoder, seed=settings.seed, stamp=stamp, **mix)
         if settings.eval_data:
             files = dict.fromkeys(settings.eval_data)
             tokenize_rows(out / "heldout-tokens", files, encoder, seed=settings.seed, stamp=stamp)

@@ -21,6 +21,7 @@ from longalign.base.sources import Named
 from longalign.base.stage import StageRun, open_stage
 from longalign.base.tokenizers import save_with_template
 from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
+from longalign.data.mix import as_dicts, shares_of
 from longalign.data.store import TokenStore
 from longalign.errors import DataError
 from longalign.train.export import export, model_card
@@ -108,7 +109,7 @@ def finish_model(
     """
     summary = {
         **summary,
-        "data": {"counts": store.counts, "tokens": int(store.lengths.sum())},
+        "data": {"counts": store.counts, "tokens": int(store.lengths.sum()), "mix": as_dicts(shares_of(store))},
         "threads": torch.get_num_threads(),
     }
     card = model_card(what, settings, summary, sources=source_counts(store))

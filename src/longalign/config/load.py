@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from longalign.config import RunSettings, Settings
 from longalign.config.base import note_alias
-from longalign.config.mix import Portion, row_files
+from longalign.config.mix import row_files
 from longalign.errors import ConfigError, nearest
 
 T = TypeVar("T", bound=Settings)
@@ -92,7 +92,7 @@ def settle(cls: type[Settings], tree: Mapping[str, Any]) -> dict[str, Any]:
 def _settle_below(cls: type[Settings], key: str, value: Mapping[str, Any]) -> dict[str, Any]:
     field = cls.model_fields.get(cls.aliases[key].new if key in cls.aliases else key)
     inner = cls if key == "arms" else _settings_in(field.annotation) if field else None  # arms hold such settings too
-    if field is None or (typing.get_origin(field.annotation) is dict and inner is not Portion):  # names, then settings
+    if field is None or typing.get_origin(field.annotation) is dict:  # names, then settings
         return {
             name: settle(inner or Settings, own) if isinstance(own, Mapping) else _last(own)
             for name, own in value.items()
@@ -165,14 +165,14 @@ def load_run(
     owners = {key: name for name, layer in layers for key in leaves(layer)}  # the last layer that holds a key
     settings = build(RunSettings, values, lambda key: owners.get(key, str(path)))
     resolved = leaves(settings.model_dump(mode="json"))
-    return settings, {key: (value, _owner(key, owners)) for key, value in resolved.items()}
+    lists = {key: owners[key] for key, value in leaves(values).items() if value and key not in resolved}
+    return settings, {key: (value, _owner(key, owners, lists)) for key, value in resolved.items()}
 
 
-def _owner(key: str, owners: Mapping[str, str]) -> str:
-    """The layer that holds a key, or the list that its value was read from."""
-    while key not in owners and "." in key:
-        key = key.rpartition(".")[0]
-    return owners.get(key, "default")
+def _owner(key: str, owners: Mapping[str, str], lists: Mapping[str, str]) -> str:
+    """The layer that holds a key, or the list of files that it was read from."""
+    inside = next((name for parent, name in lists.items() if key.startswith(f"{parent}.")), "default")
+    return owners.get(key, inside)
 
 
 def _in_present_names(layer: Mapping[str, Any], cls: type[Settings] = RunSettings) -> dict[str, Any]:

@@ -77,9 +77,11 @@ def _amount(name: str, given: Any) -> Amount:
                 f"{name} = {given!r}: give a number of rows, null for all, or a mapping of rows, weight, epochs"
             ) from None
         return int(given)
-    if portion.weight is None and (portion.rows is None or portion.epochs is None):
-        return None if portion.epochs == 1 else portion.rows or portion
-    return portion
+    if portion.epochs == 1 and (portion.rows or portion.weight):
+        portion = portion.model_copy(update={"epochs": None})
+    if portion == Portion(epochs=1):
+        return None
+    return portion.rows if portion.rows and portion.epochs is None else portion
 
 
 def _portion(name: str, given: Mapping[str, Any]) -> Portion:

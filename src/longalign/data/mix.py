@@ -188,3 +188,32 @@ def _line(share: FileShare) -> str:
 def as_dicts(shares: Sequence[FileShare]) -> list[dict[str, Any]]:
     """The mix as JSON-able values."""
     return [asdict(share) for share in shares]
+
+
+def shares_in(summary: Mapping[str, Any]) -> list[FileShare]:
+    """The mix that a stage's summary holds; empty where there is nothing to tell, and in those of earlier versions."""
+    shares = [FileShare(**share) for share in (summary.get("data") or {}).get("mix") or ()]
+    return shares if is_mix(shares) else []
+
+
+COLUMNS = ("file", "rows used", "times each", "sequences", "tokens", "targets")
+
+
+def cells(share: FileShare) -> tuple[str, ...]:
+    """One line of a table with `COLUMNS`; of the file's path only the name, since tables are published."""
+    return (
+        Path(share.file).name,
+        "" if share.rows is None else f"{share.distinct:,} of {share.held:,}",
+        f"{share.times:.3g}" if share.times else "",
+        f"{share.sequences:,} ({share.sequence_share:.1%})",
+        f"{share.tokens:,} ({share.token_share:.1%})",
+        f"{share.targets:,} ({share.target_share:.1%})",
+    )
+
+
+def mix_table(summary: Mapping[str, Any]) -> str:
+    """The mix as a Markdown table below another one, or nothing."""
+    if not (shares := shares_in(summary)):
+        return ""
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *map(cells, shares)]
+    return "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -16,6 +16,7 @@ from longalign.base.tokenizers import save_with_template
 from longalign.config import PlanSettings
 from longalign.core.order import IntArray
 from longalign.data.mix import FileShare, draw_mix, drawn_rows, file_shares, shares_of
+from longalign.data.overlong import LEAST_ROOM, pieces
 from longalign.errors import ConfigError, DataError
 
 
@@ -87,24 +88,37 @@ def fit_to_window(
         if settings.overlong == "drop":
             keep = np.flatnonzero(~over_N)
             counts["dropped"] = int(over_N.sum())
+            lengths_N, targets_N = lengths_N[keep], targets_N[keep]
+        elif settings.overlong == "split":
+            parts = [_split(int(n), int(t), settings.window) for n, t in zip(lengths_N, targets_N, strict=True)]
+            keep = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+            flat = [piece for part in parts for piece in part]
+            lengths_N, targets_N = np.array(flat, np.int64).reshape(-1, 2).T
+            counts["split"] = sum(len(part) > 1 for part in parts)
+            counts["dropped"] = sum(not part for part in parts)
         else:
-            pieces_N = -(-lengths_N // settings.window) if settings.overlong == "split" else np.ones_like(lengths_N)
-            keep = np.repeat(np.arange(len(lengths_N)), pieces_N)
-            counts["split" if settings.overlong == "split" else "shortened"] = int(over_N.sum())
-        if not len(keep):
-            raise DataError(f"plan: every row is above the window of {settings.window} tokens and `overlong` is drop")
-        lengths_N, targets_N, source_N = lengths_N[keep], targets_N[keep], source_N[keep]
-        if settings.overlong == "split":  # full windows, then the rest; targets in proportion
-            first = np.concatenate(([True], keep[1:] != keep[:-1]))
-            piece = np.arange(len(keep)) - np.flatnonzero(first)[np.cumsum(first) - 1]
-            whole = lengths_N
-            lengths_N = np.minimum(whole - piece * settings.window, settings.window)
-            targets_N = targets_N * lengths_N // whole
-        else:
+            keep = np.arange(len(lengths_N))
+            counts["shortened"] = int(over_N.sum())
             lengths_N = np.minimum(lengths_N, settings.window)
             targets_N = np.minimum(targets_N, lengths_N)
-        counts["tokens_cut"] = before - int(lengths_N.sum())
-    return PlanLengths(lengths_N, targets_N, source_N, sources, counts, basis)
+        if not len(keep):
+            raise DataError(f"plan: no row is left under the window of {settings.window} tokens ({settings.overlong})")
+        source_N = source_N[keep]
+        counts["tokens_cut"] = max(before - int(lengths_N.sum()), 0)  # fragments repeat their prompts
+    return PlanLengths(lengths_N, targets_N, source_N, sources, +counts, basis)
+
+
+def _split(length: int, targets: int, window: int) -> list[tuple[int, int]]:
+    """(length, targets) of a row's fragments, taken to be one prompt and one answer; without a prompt, windows."""
+    if length <= window:
+        return [(length, targets)]
+    prompt = length - targets
+    if prompt == 0:
+        starts = range(0, length, window)
+        return [(min(length - start, window),) * 2 for start in starts]
+    if window - prompt < max(window // LEAST_ROOM, 1):
+        return []
+    return [(prompt + context + trained, trained) for context, trained in pieces(targets, window - prompt)]
 
 
 def _from_store(folder: Path, settings: PlanSettings) -> PlanLengths:

@@ -168,8 +168,6 @@ def _plan_training(
 ) -> PlannedTraining:
     """One training run: the figures of `longalign plan` that count before it starts."""
     planned = plan_settings(loop, model=settings.model, machine=settings.machine, ranks=_ranks(settings))
-    if not isinstance(loop, TrainSettings):  # documents are cut into windows
-        planned = planned.model_copy(update={"overlong": "split"})
     lengths_N = np.concatenate([part.lengths_N for part in parts.values()])
     targets_N = np.concatenate([part.targets_N for part in parts.values()])
     source_N = np.repeat(np.arange(len(parts)), [len(part.lengths_N) for part in parts.values()])

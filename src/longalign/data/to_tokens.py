@@ -72,15 +72,16 @@ class RowEncoder:
 
 def tokenize_rows(
     folder: Path, files: Mapping[str, Amount], encoder: RowEncoder, *, seed: int, stamp: str,
-    mix_by: Unit = "rows", mix_total: int | None = None,
+    mix_by: Unit = "rows", mix_total: int | None = None, kept: Path | None = None,
 ) -> TokenStore:  # fmt: skip
-    """The store of `files` (path -> how much of it, None for all) in `folder`. `stamp` names the files' contents.
+    """The store of `files` (path -> how much of it, None for all) in `folder`, or in `kept` if it is there already.
+    `stamp` names the files' contents.
 
     Raises `DataError` naming file and row for whatever cannot be read or tokenised, before any training.
     """
     check_tokenizer(worker_tokenizer(encoder.tokenizer))
     key = store_key(stamp, encoder.key, files, seed, mix_by=mix_by, mix_total=mix_total)
-    if store := finished_store(folder, key):
+    if store := finished_store(kept or folder, key) or finished_store(folder, key):
         return store
     drawn = Drawn.of(folder, files, encoder, seed=seed, stamp=stamp, by=mix_by, total=mix_total)
     if drawn.rows == 0:
@@ -138,17 +139,20 @@ class MixedEncoder:
 def tokenize_texts(
     texts: Sequence[str], rows: Mapping[str, Amount], folders: tuple[Path, Path], encoder: KeyedEncoder,
     *, stamp: str, seed: int, mix_by: Unit = "rows", mix_total: int | None = None,
-) -> None:  # fmt: skip
+    kept: tuple[Path, Path] | None = None,
+) -> tuple[Path, Path]:  # fmt: skip
     """Two stores in `folders`: of the documents of `texts` and the rows of `rows` (path -> how much), and of the
-    documents held out. Without any of those the second folder is not made.
+    documents held out. Without any of those the second folder is not made. Returns `folders`, or `kept` if the stores
+    are there already.
 
     `stamp` names the contents of the files. What was tokenised before a kill is kept. Raises `DataError` naming file
     and row for what cannot be read, before anything is tokenised.
     """
     bundled = [fingerprint([source.documents_fingerprint()]) for source in map(Source, texts) if source.bundled]
     key = store_key(stamp, bundled, list(texts), encoder.key, rows, seed, mix_by=mix_by, mix_total=mix_total)
-    if finished_store(folders[0], key):
-        return
+    for place in (kept or folders, folders):
+        if finished_store(place[0], key):
+            return place
     if texts:
         say("text: reading it once, to choose what is held out")
     lengths_N = np.array(array("q", (len(text.text) for text in read_texts(texts))), dtype=np.int64)
@@ -176,6 +180,7 @@ def tokenize_texts(
     items, encode = chain(items_of_texts(), drawn.items()), EncodedOr(encoder)
     tokenize(folders[0], items, encode, key=key, total=total, characters=characters, unit="document", about=drawn.about)
     drawn.close()
+    return folders
 
 
 def read_texts(names: Sequence[str]) -> Iterator[Text]:

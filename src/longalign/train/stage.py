@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from longalign.base.files import atomic_path
+from longalign.base.files import atomic_path, make_folder
 from longalign.base.sources import Named
-from longalign.base.stage import StageRun, open_stage
+from longalign.base.stage import StageRun, lock, open_stage, read_manifest
 from longalign.base.tokenizers import save_with_template
 from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
 from longalign.data.mix import as_dicts, shares_of
@@ -55,9 +56,13 @@ def open_shared_stage(
     inputs: Callable[[], Mapping[str, str]],
     version: int,
     restart: bool = False,
+    plan_only: bool = False,
 ) -> Iterator[SharedStage]:
     """`open_stage` on the first rank; every rank learns its placement and whether the stage is done. `inputs` is called
-    on the first rank only: one process reads a corpus to hash it, not eight."""
+    on the first rank only: one process reads a corpus to hash it, not eight.
+
+    With `plan_only` nothing is opened and the stage has a place to plan in (`place_to_plan`) as its folder.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -65,6 +70,11 @@ def open_shared_stage(
     found = ranks.on_first_rank(inputs)
     runs: list[StageRun] = []
     with ExitStack() as held:
+        if plan_only:
+            folder = ranks.on_first_rank(lambda: held.enter_context(place_to_plan(out)))
+            yield SharedStage(folder, placement, None, found, None)
+            ranks.barrier()  # the first rank deletes what others may still read
+            return
 
         def hold() -> dict[str, Any] | None:
             stage = open_stage(out, name, settings=settings, inputs=found, version=version, restart=restart)
@@ -73,6 +83,19 @@ def open_shared_stage(
 
         finished = ranks.on_first_rank(hold)
         yield SharedStage(out, placement, finished, found, runs[0] if runs else None)
+
+
+@contextmanager
+def place_to_plan(out: Path) -> Iterator[Path]:
+    """Where a plan's tokens and files go: into the folder that the stage will have, or, where a stage has been, into a
+    temporary one beside it (which nodes share), so that a plan changes nothing."""
+    if read_manifest(out) is None:
+        make_folder(out)
+        with lock(out):
+            yield out
+        return
+    with TemporaryDirectory(prefix=f".{out.absolute().name}.plan.", dir=out.absolute().parent) as folder:
+        yield Path(folder)
 
 
 def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:

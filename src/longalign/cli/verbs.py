@@ -32,6 +32,7 @@ from longalign.cli.options import (
     settings,
     show,
 )
+from longalign.cli.ranks import fail
 from longalign.errors import LongAlignError
 
 LIST_OPTIONS = ("--documents", "--text", "--data", "--eval-data", "--eval_data", "--haystack", "--decontaminate")
@@ -283,13 +284,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if code:
             sys.exit(code)
     except LongAlignError as error:
-        if not error.printed_elsewhere:
-            print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail("" if error.printed_elsewhere else str(error))
     except typer.TyperException as error:
-        if message := error.format_message():  # empty where the help was shown for want of a verb
-            print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        fail(error.format_message())  # empty where the help was shown for want of a verb
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted; the same command carries on", file=sys.stderr)
         sys.exit(INTERRUPTED)

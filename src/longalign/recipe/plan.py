@@ -7,6 +7,7 @@ documents, which `data` would make anyway.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from longalign.base.files import make_folder
 from longalign.base.sources import Named
+from longalign.base.stage import place_to_plan
 from longalign.config import DataSettings, ExtendSettings, LoopSettings, PlanSettings, RunSettings, TrainSettings
 from longalign.config.mix import Amount, Portion
 from longalign.config.plan import plan_settings
@@ -181,8 +184,15 @@ def _plan_data(settings: DataSettings, out: Path, name: str) -> PlannedData:
     """Calls, tokens and money of one set: from its documents where they are here, else from a simulated corpus."""
     if is_here([*settings.documents, *settings.decontaminate]) and local_file(settings.tokenizer, "tokenizer.json"):
         from longalign.data.build import build
+        from longalign.data.build_files import Paths
 
-        found = build(settings, out / "data" / name, plan_only=True)
+        folder = out / "data" / name
+        with place_to_plan(folder) as place:
+            counted = Paths.of(folder).work / "documents.sqlite"
+            if place != folder and counted.exists():  # what was counted need not be counted again
+                make_folder(Paths.of(place).work)
+                shutil.copy(counted, Paths.of(place).work)
+            found = build(settings, place, plan_only=True)
         return _spend(settings, "documents counted", found["plan"])
     band = _band(settings, DocumentLengths.of(settings).max)
     lengths = simulated_rows(name, rows=settings.rows, lengths=band, why="").lengths_N

@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from longalign.base.files import atomic_path, make_folder
+from longalign.base.files import atomic_path
 from longalign.base.sources import Named
-from longalign.base.stage import StageRun, lock, open_stage, read_manifest
+from longalign.base.stage import StageRun, lock, open_stage, place_to_plan
 from longalign.base.tokenizers import save_with_template
 from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
 from longalign.data.mix import as_dicts, shares_of
@@ -71,7 +70,13 @@ def open_shared_stage(
     runs: list[StageRun] = []
     with ExitStack() as held:
         if plan_only:
-            folder = ranks.on_first_rank(lambda: held.enter_context(place_to_plan(out)))
+
+            def prepare() -> Path:
+                folder = held.enter_context(place_to_plan(out))
+                held.enter_context(lock(folder))
+                return folder
+
+            folder = ranks.on_first_rank(prepare)
             yield SharedStage(folder, placement, None, found, None)
             ranks.barrier()  # the first rank deletes what others may still read
             return
@@ -83,19 +88,6 @@ def open_shared_stage(
 
         finished = ranks.on_first_rank(hold)
         yield SharedStage(out, placement, finished, found, runs[0] if runs else None)
-
-
-@contextmanager
-def place_to_plan(out: Path) -> Iterator[Path]:
-    """Where a plan's tokens and files go: into the folder that the stage will have, or, where a stage has been, into a
-    temporary one beside it (which nodes share), so that a plan changes nothing."""
-    if read_manifest(out) is None:
-        make_folder(out)
-        with lock(out):
-            yield out
-        return
-    with TemporaryDirectory(prefix=f".{out.absolute().name}.plan.", dir=out.absolute().parent) as folder:
-        yield Path(folder)
 
 
 def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from longalign.base.files import random_for
-from longalign.config.mix import MixSettings
-from longalign.data.mix import mix_lines, shares_of
+from longalign.config.mix import MixSettings, Portion
+from longalign.data.mix import draw_mix, mix_lines, shares_of
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import DocumentEncoder, MixedEncoder, RowEncoder, tokenize_rows, tokenize_texts
 from longalign.errors import ConfigError, DataError
@@ -57,6 +59,38 @@ def test_weights_share_rows_and_the_file_that_runs_out_first_is_used_up(files: t
     assert mix_lines(shares_of(store))[0].startswith(f"mix: {chats}: 18 of 40 rows, 18 sequences (60.0%), ")
     again = made(tmp_path / "b", {chats: {"weight": 0.6}, long: {"weight": 0.4}})
     assert again.fingerprint == store.fingerprint, "the seed decides"
+
+
+FILES = st.lists(
+    st.tuples(st.integers(1, 60), st.decimals("0.1", "5", places=1).map(float), st.sampled_from([None, 0.5, 1.5, 3])),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(FILES, st.sampled_from(["rows", "tokens"]), st.integers(0, 99))
+def test_any_mix_keeps_its_shares_within_one_row_and_its_limits(
+    given_files: list[tuple[int, float, float | None]], by: Any, seed: int
+) -> None:
+    """Against the definition in plain floats; tokens of rows are drawn too."""
+    names = [f"{number}.jsonl" for number in range(len(given_files))]
+    rows = {name: count for name, (count, _, _) in zip(names, given_files, strict=True)}
+    tokens = {name: np.random.default_rng([seed, count]).integers(1, 300, count) for name, count in rows.items()}
+    files = {name: Portion(weight=w, epochs=e) for name, (_, w, e) in zip(names, given_files, strict=True)}
+
+    def drawn() -> dict[str, Any]:
+        return draw_mix(files, rows, by=by, total=None, seed=seed, tokens_of=tokens.__getitem__)
+
+    times, again = drawn(), drawn()
+    size = {name: times[name] if by == "rows" else times[name] * tokens[name] for name in names}
+    used = {name: float(size[name].sum()) for name in names}
+    one = 1.0 if by == "rows" else 300.0
+    held = {name: rows[name] if by == "rows" else int(tokens[name].sum()) for name in names}
+    whole = min((portion.epochs or 1) * held[name] / (portion.weight or 1) for name, portion in files.items())
+    for name, portion in files.items():
+        assert (times[name] == again[name]).all(), "the seed decides"
+        assert abs(used[name] - whole * (portion.weight or 1)) <= one * (1 if by == "tokens" else 2)
+        assert times[name].max() <= -(-(portion.epochs or 1) // 1), "no row more often than allowed"
 
 
 def test_a_repeated_row_is_as_many_sequences(files: tuple[str, str], tmp_path: Path) -> None:
@@ -161,3 +195,4 @@ def test_what_cannot_be_read_says_why(given: Any, complaint: str) -> None:
 def test_a_total_needs_a_weight() -> None:
     with pytest.raises(ValueError, match="mix_total is shared by files with a weight, and none has one"):
         MixSettings(data={"a": 5}, mix_total=3)
+    assert MixSettings(mix_total=3).mix_total == 3, "the arms of a recipe name their files"

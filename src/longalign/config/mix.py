@@ -113,7 +113,8 @@ class MixSettings(Settings):
 
     @model_validator(mode="after")
     def _a_total_is_shared_by_weights(self) -> Self:
-        if self.mix_total is not None and not any(map(is_weighted, self.data.values())):
+        """Unless no file is named here: those of a recipe's arms come later."""
+        if self.mix_total is not None and self.data and not any(map(is_weighted, self.data.values())):
             raise ValueError("mix_total is shared by files with a weight, and none has one; give one {weight: 1}")
         return self
 

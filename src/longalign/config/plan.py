@@ -19,7 +19,7 @@ from longalign.config.execution import (
     FineTuningSettings,
     Parallel,
 )
-from longalign.config.mix import Amount, MixSettings, RowFiles
+from longalign.config.mix import MixSettings, RowFiles
 from longalign.config.train import LoopSettings
 from longalign.core.hardware import Execution
 
@@ -75,7 +75,7 @@ def plan_settings(
     machine: str,
     ranks: int,
     parallel: str | None = None,
-    data: Mapping[str, Amount] | None = None,
+    data: tuple[str, ...] = (),
 ) -> PlanSettings:
     """The settings of `longalign plan` for this run on `ranks` ranks of `machine` (see core/hardware.py).
 
@@ -84,7 +84,7 @@ def plan_settings(
     """
     shared = PlanSettings.model_fields.keys() & type(settings).model_fields.keys()
     settled = {
-        "data": dict(data or {}),
+        "data": data,
         "mix_by": "rows",
         "mix_total": None,
         "ranks": ranks,

@@ -33,7 +33,7 @@ def preview(
             machine=machine_name(placement),
             ranks=placement.world_size,
             parallel=placement.mode,
-            data={str(tokens): None},
+            data=(str(tokens),),
         ),
         out,
     )

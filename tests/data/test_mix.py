@@ -62,7 +62,7 @@ def test_weights_share_rows_and_the_file_that_runs_out_first_is_used_up(files: t
 
 
 FILES = st.lists(
-    st.tuples(st.integers(1, 60), st.decimals("0.1", "5", places=1).map(float), st.sampled_from([None, 0.5, 1.5, 3])),
+    st.tuples(st.integers(2, 60), st.decimals("0.1", "5", places=1).map(float), st.sampled_from([None, 0.5, 1.5, 3])),
     min_size=1,
     max_size=4,
 )
@@ -86,7 +86,9 @@ def test_any_mix_keeps_its_shares_within_one_row_and_its_limits(
     used = {name: float(size[name].sum()) for name in names}
     one = 1.0 if by == "rows" else 300.0
     held = {name: rows[name] if by == "rows" else int(tokens[name].sum()) for name in names}
-    whole = min((portion.epochs or 1) * held[name] / (portion.weight or 1) for name, portion in files.items())
+    most = {name: (portion.epochs or 1) * held[name] for name, portion in files.items()}
+    most = {name: amount // 1 if by == "rows" else amount for name, amount in most.items()}
+    whole = min(most[name] / (portion.weight or 1) for name, portion in files.items())
     for name, portion in files.items():
         assert (times[name] == again[name]).all(), "the seed decides"
         assert abs(used[name] - whole * (portion.weight or 1)) <= one * (1 if by == "tokens" else 2)
@@ -135,6 +137,8 @@ def test_numbers_take_theirs_and_weights_share_the_rest_of_a_total(files: tuple[
     assert [share.rows for share in shares_of(store)] == [10, 10, 20]
     with pytest.raises(ConfigError, match="leaves nothing of 10"):
         made(tmp_path / "b", {chats: 10, long: {"weight": 1}}, mix_total=10)
+    with pytest.raises(DataError, match=r"long\.jsonl: .* 0\.05 times 12 rows is no whole row"):
+        made(tmp_path / "b", {long: {"weight": 1, "epochs": 0.05}})
     with pytest.raises(DataError, match=r"41 rows are wanted but it has 40.*\{rows: 41, epochs: 2\}"):
         made(tmp_path / "b", {chats: 41})
     assert len(made(tmp_path / "b", {chats: {"rows": 41, "epochs": 2}})) == 41

@@ -65,6 +65,9 @@ def _by_weight(
     most = {name: exact(portion.epochs or 1.0) * held[name] for name, portion in files.items()}
     if by == "rows":
         most = {name: Fraction(int(amount)) for name, amount in most.items()}
+        if none := [name for name, amount in most.items() if not amount]:
+            few = f"{files[none[0]].epochs:g} times {rows_of[none[0]]} rows"
+            raise DataError(f"{none[0]}: has a weight in the mix, but {few} is no whole row; raise its `epochs`")
     weights = {name: portion.weight or 0.0 for name, portion in files.items()}
     wanted = quotas(weights, most, total=total, whole=by == "rows")
     if by == "rows":

@@ -21,6 +21,8 @@ SECTIONS: tuple[tuple[str, type[config.Settings]], ...] = (
     ("Optimizer", config.OptimizerSettings),
     ("Adapters", config.AdapterSettings),
     ("Rows", config.RowSettings),
+    ("Mix", config.MixSettings),
+    ("Portion", config.Portion),
     ("Every training loop", config.LoopSettings),
     ("Extend: `longalign extend`, `extend:` in a recipe", config.ExtendSettings),
     ("RoPE: `rope` of extend", config.RopeSettings),

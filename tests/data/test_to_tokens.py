@@ -20,10 +20,9 @@ import pytest
 
 from longalign.base.files import random_for
 from longalign.data import to_tokens as texts_to_tokens
+from longalign.data.chunks import CHUNK_CHARACTERS, CHUNK_ROWS
 from longalign.data.store import Encoded, TokenStore
 from longalign.data.to_tokens import (
-    CHUNK_CHARACTERS,
-    CHUNK_ROWS,
     DocumentEncoder,
     MixedEncoder,
     RowEncoder,

@@ -127,8 +127,10 @@ def test_rows_above_the_window_are_shortened_split_or_dropped_and_counted(files)
     dropped = report(files, window=32768, overlong="drop")
     assert (dropped["sequences"], dropped["dropped"]) == (4_000 - over, over)
     split = report(files, window=32768, overlong="split")
-    assert split["sequences"] == 4_000 + over
-    assert split["tokens"] == lengths.sum()
+    targets = np.load(files / "targets.npy")
+    no_room = (lengths > 32768) & (32768 - (lengths - targets) < 32768 // 4)
+    assert split["dropped"] == int(no_room.sum()) > 0, "no room beside their prompts"
+    assert split["targets"] == int(targets[~no_room].sum()), "every other target is trained once"
     assert "rows treated before planning" in split["text"]
 
 

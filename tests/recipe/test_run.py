@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from longalign.base.files import read_jsonl
+from longalign.base.files import fingerprint_path, read_jsonl
+from longalign.config.load import load_run
 from longalign.data.source import read_rows
+from longalign.recipe.run import run as plan_or_run
 from tests.makers.text import prose
 from tests.micro import EVALUATED, MODELS, TRAINED, command, environment, longalign, results_of, write_recipe
 
@@ -76,6 +78,19 @@ def test_one_recipe_goes_through_every_stage_and_measures_every_model(micro_plac
     said = (micro_place / "stdout.txt").read_text(encoding="utf-8")
     assert "needle accuracy at" in said
     assert "run/report.html" in said
+
+
+def test_a_plan_of_a_finished_run_changes_nothing(micro_run: Path, tmp_path: Path) -> None:
+    run = copy_of(micro_run, tmp_path)
+    before = fingerprint_path(tmp_path)
+    for overrides in ({}, {"data.long.seed": 5, "data.long.min_length_tokens": 200, "train.learning_rate": 1.0}):
+        planned = plan_or_run(load_run(micro_run.parent / "micro.yaml", overrides)[0], run, plan_only=True)
+        assert (
+            planned["arms"]["long"]["mix"][0] | {"file": "short", "held": 12, "rows": 6}
+            == planned["arms"]["long"]["mix"][0]
+        )
+        assert planned["data"]["long"]["basis"] == "documents counted"
+    assert fingerprint_path(tmp_path) == before
 
 
 @pytest.mark.slow

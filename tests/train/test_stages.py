@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, PreTrainedModel, Qwen3Config
 
-from longalign.base.files import read_jsonl
+from longalign.base.files import fingerprint_path, read_jsonl
 from longalign.base.stage import read_manifest
 from longalign.config import ExtendSettings, RopeSettings, TrainSettings
 from longalign.core.step_plan import load_plan
@@ -182,6 +182,37 @@ def test_plan_only_trains_nothing(model: Path, rows: Path, tmp_path: Path) -> No
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize("state", ["finished", "half finished"])
+def test_a_plan_changes_nothing_where_a_stage_has_been(
+    state: str, model: Path, rows: Path, trained: Path, tmp_path: Path
+) -> None:
+    """Regression: a plan with other settings moved the finished model to `superseded/`."""
+    out = tmp_path / "runs" / "sft"
+    shutil.copytree(trained, out)
+    if state == "half finished":
+        shutil.rmtree(out / "final")
+        manifest = json.loads((out / "stage.json").read_text())
+        (out / "stage.json").write_text(json.dumps(manifest | {"status": "running"}))
+    before = fingerprint_path(tmp_path)
+    text = tmp_path.parent / f"{tmp_path.name}.txt"
+    text.write_text("words " * 500)
+    own: dict[str, Any] = {"eval_data": (str(rows),), "eval_steps": 2}
+    assert train(settings(model, rows, **own), out, plan_only=True)["steps"] == 3
+    assert train(settings(model, rows, **own, learning_rate=1.0, num_train_epochs=3), out, plan_only=True)["steps"] == 9
+    assert train(settings(model, rows, window=48, overlong="split"), out, plan_only=True)["window"] == 48
+    assert extend(ExtendSettings(model=str(model), text=(str(text),), window=64), out, plan_only=True)["window"] == 64
+    assert fingerprint_path(tmp_path) == before
+
+
+def test_what_a_plan_has_tokenised_is_there_for_the_run(model: Path, rows: Path, tmp_path: Path) -> None:
+    train(settings(model, rows), tmp_path, plan_only=True)
+    assert (tmp_path / "plan" / "plan.json").exists()
+    assert read_manifest(tmp_path) is None, "nothing is to be set aside when the run has other settings"
+    made = (tmp_path / "tokens" / "store.json").stat().st_mtime_ns
+    train(settings(model, rows), tmp_path, plan_only=True)
+    assert (tmp_path / "tokens" / "store.json").stat().st_mtime_ns == made
+
+
 def test_qwen3_shape_through_the_same_code(rows: Path, tmp_path: Path) -> None:
     folder = make_model(tmp_path / "qwen3", Qwen3Config)
     train(settings(folder, rows, max_steps=1, strategy="packed", weighting="token"), tmp_path / "out")
@@ -215,9 +246,10 @@ def test_mistakes_show_before_the_first_step(model: Path, rows: Path, tmp_path: 
         train(settings(model, rows, window=8, overlong="drop"), tmp_path / "e")
 
 
-def test_rows_that_are_not_there_do_not_set_a_run_aside(model: Path, rows: Path, tmp_path: Path) -> None:
-    train(settings(model, rows), tmp_path, plan_only=True)
+def test_rows_that_are_not_there_do_not_set_a_run_aside(model: Path, rows: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     before = read_manifest(tmp_path)
+    assert before is not None
     with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file"):
         train(settings(model, rows, data={"nowhere.jsonl": None}), tmp_path, restart=True)
     assert read_manifest(tmp_path) == before

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -141,6 +142,18 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if manifest.get("schema", 1) > SCHEMA:
         raise RunError(f"{path}: written by a newer LongAlign (schema {manifest['schema']}); install that version")
     return manifest
+
+
+@contextmanager
+def place_to_plan(out: Path) -> Iterator[Path]:
+    """Where a plan's files go: into the folder that the stage will have, or, where a stage has been, into a temporary
+    one beside it (which nodes share), so that a plan changes nothing."""
+    if read_manifest(out) is None:
+        make_folder(out)
+        yield out
+        return
+    with TemporaryDirectory(prefix=f".{out.absolute().name}.plan.", dir=out.absolute().parent) as folder:
+        yield Path(folder)
 
 
 def set_aside(folder: Path, manifest: Mapping[str, Any], outputs: Sequence[Path] | None = None) -> Path:

@@ -36,14 +36,21 @@ def settings(
     cls: type[Settings], context: typer.Context | None, short: dict[str, Any], file: Path | None = None
 ) -> Any:
     """Settings from a JSON file if there is one, the short forms that were given, then `--key value` overrides."""
-    from longalign.config.load import build, merge, nest, parse_overrides
+    from longalign.config.load import build, merge, nest, parse_overrides, settle
 
-    overrides = nest(parse_overrides(context.args)) if context else {}
+    overrides = settle(cls, nest(parse_overrides(context.args))) if context else {}
     try:
         stored = json.loads(file.read_text(encoding="utf-8")) if file else {}
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: no settings can be read from it ({error})") from None
     return build(cls, merge(merge(stored, given(short)), overrides), "command line")
+
+
+def row_files(names: list[str] | None) -> list[Any] | None:
+    """Values of `--data`: names of files, or `{FILE: {weight: 0.3}}`."""
+    from longalign.config.load import parse_value
+
+    return [parse_value("data", name) if name.startswith("{") else name for name in names] if names else None
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

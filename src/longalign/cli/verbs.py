@@ -28,9 +28,11 @@ from longalign.cli.options import (
     Strategy,
     Weighting,
     Window,
+    row_files,
     settings,
     show,
 )
+from longalign.cli.ranks import fail
 from longalign.errors import LongAlignError
 
 LIST_OPTIONS = ("--documents", "--text", "--data", "--eval-data", "--eval_data", "--haystack", "--decontaminate")
@@ -143,7 +145,7 @@ def plan(
     short = {
         "lengths": lengths,
         "targets": targets,
-        "data": data,
+        "data": row_files(data),
         "tokenizer": tokenizer,
         "window": window,
         "ranks": ranks,
@@ -160,7 +162,7 @@ def train(
     context: typer.Context,
     out: Out,
     model: Model = None,
-    data: Annotated[list[str] | None, typer.Option("--data", help="row files (.jsonl)")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="row files, or {FILE: {weight: 0.3}}")] = None,
     window: Window = None,
     strategy: Strategy = None,
     weighting: Weighting = None,
@@ -176,7 +178,7 @@ def train(
 
     short = {
         "model": model,
-        "data": dict.fromkeys(data) if data else None,
+        "data": row_files(data),
         "window": window,
         "strategy": strategy,
         "weighting": weighting,
@@ -282,13 +284,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if code:
             sys.exit(code)
     except LongAlignError as error:
-        if not error.printed_elsewhere:
-            print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail("" if error.printed_elsewhere else str(error))
     except typer.TyperException as error:
-        if message := error.format_message():  # empty where the help was shown for want of a verb
-            print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        fail(error.format_message())  # empty where the help was shown for want of a verb
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted; the same command carries on", file=sys.stderr)
         sys.exit(INTERRUPTED)

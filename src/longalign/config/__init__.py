@@ -19,6 +19,7 @@ from longalign.config.execution import (
     Strategy,
     Weighting,
 )
+from longalign.config.mix import MixSettings, Portion
 from longalign.config.plan import PlanSettings
 from longalign.config.recipe import AssumedLengths, RunSettings, RunTrainSettings
 from longalign.config.train import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
@@ -35,11 +36,13 @@ __all__ = [
     "FineTuningSettings",
     "LeaderboardSettings",
     "LoopSettings",
+    "MixSettings",
     "NeedleSettings",
     "OptimizerSettings",
     "Overlong",
     "Parallel",
     "PlanSettings",
+    "Portion",
     "RopeSettings",
     "RowSettings",
     "RunSettings",

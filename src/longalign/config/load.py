@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from longalign.config import RunSettings, Settings
 from longalign.config.base import note_alias
+from longalign.config.mix import row_files
 from longalign.errors import ConfigError, nearest
 
 T = TypeVar("T", bound=Settings)
@@ -45,7 +46,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str | Callable[[str], 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     """`["--train.learning_rate", "1e-4"]` -> `{"train.learning_rate": 1e-4}`; `--a.b=c` is also read.
 
-    An option without a value is true: `--activation_offload`. One that is given several times collects a list.
+    An option without a value is true: `--activation_offload`. One that is given several times becomes `Repeated`.
     """
     seen: dict[str, list[Any]] = {}
     rest = list(arguments)
@@ -56,11 +57,62 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         key, separator, value = flag[2:].partition("=")
         if not separator:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
-        try:
-            seen.setdefault(key.replace("-", "_"), []).append(yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--{key}: `{value}` cannot be read ({getattr(error, 'problem', error)})") from None
-    return {key: values if len(values) > 1 else values[0] for key, values in seen.items()}
+        seen.setdefault(key.replace("-", "_"), []).append(parse_value(key, value))
+    return {key: Repeated(values) if len(values) > 1 else values[0] for key, values in seen.items()}
+
+
+def parse_value(key: str, value: str) -> Any:
+    """The YAML value of option `key`."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--{key}: `{value}` cannot be read ({getattr(error, 'problem', error)})") from None
+
+
+class Repeated(list[Any]):
+    """The values of an option that was given several times. Settings that hold several values take all of them, of
+    others the last one counts (`settle`)."""
+
+
+def settle(cls: type[Settings], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree`, settings of `cls`, with each `Repeated` as its setting takes it."""
+    settled: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Repeated):
+            settled[key] = [each for given in value for each in (given if isinstance(given, list) else [given])]
+            if not _holds_several(cls, key):
+                settled[key] = value[-1]
+        elif isinstance(value, Mapping):
+            settled[key] = _settle_below(cls, key, value)
+        else:
+            settled[key] = value
+    return settled
+
+
+def _settle_below(cls: type[Settings], key: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    field = cls.model_fields.get(cls.aliases[key].new if key in cls.aliases else key)
+    inner = cls if key == "arms" else _settings_in(field.annotation) if field else None  # arms hold such settings too
+    if field is None or typing.get_origin(field.annotation) is dict:  # names, then settings
+        return {
+            name: settle(inner or Settings, own) if isinstance(own, Mapping) else _last(own)
+            for name, own in value.items()
+        }
+    return settle(inner or Settings, value)
+
+
+def _last(value: Any) -> Any:
+    return value[-1] if isinstance(value, Repeated) else value
+
+
+def _holds_several(cls: type[Settings], key: str) -> bool:
+    """Whether a setting takes a list of any length: of values, or of row files."""
+    field = cls.model_fields.get(cls.aliases[key].new if key in cls.aliases else key)
+    if field is None:
+        return False
+    kinds = [field.annotation, *typing.get_args(field.annotation)]
+    return any(typing.get_args(kind)[1:] == (Ellipsis,) for kind in kinds) or row_files in [
+        getattr(mark, "func", None) for mark in field.metadata
+    ]
 
 
 def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +157,7 @@ def load_run(
         layers.append(("--full", nest(recipe.get("full") or {})))
     if documents:
         layers.append(("--documents", _own_documents(recipe, documents)))
-    layers.append(("command line", nest(overrides)))
+    layers.append(("command line", settle(RunSettings, nest(overrides))))
     layers = [(name, _in_present_names(layer)) for name, layer in layers]
     values: dict[str, Any] = {}
     for _, layer in layers:
@@ -113,7 +165,14 @@ def load_run(
     owners = {key: name for name, layer in layers for key in leaves(layer)}  # the last layer that holds a key
     settings = build(RunSettings, values, lambda key: owners.get(key, str(path)))
     resolved = leaves(settings.model_dump(mode="json"))
-    return settings, {key: (value, owners.get(key, "default")) for key, value in resolved.items()}
+    lists = {key: owners[key] for key, value in leaves(values).items() if value and key not in resolved}
+    return settings, {key: (value, _owner(key, owners, lists)) for key, value in resolved.items()}
+
+
+def _owner(key: str, owners: Mapping[str, str], lists: Mapping[str, str]) -> str:
+    """The layer that holds a key, or the list of files that it was read from."""
+    inside = next((name for parent, name in lists.items() if key.startswith(f"{parent}.")), "default")
+    return owners.get(key, inside)
 
 
 def _in_present_names(layer: Mapping[str, Any], cls: type[Settings] = RunSettings) -> dict[str, Any]:

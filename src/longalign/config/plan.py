@@ -19,6 +19,7 @@ from longalign.config.execution import (
     FineTuningSettings,
     Parallel,
 )
+from longalign.config.mix import MixSettings, RowFiles
 from longalign.config.train import LoopSettings
 from longalign.core.hardware import Execution
 
@@ -34,7 +35,7 @@ def _parallel(sharding: Any) -> Any:
     return {"full": "fsdp2", "none": "ddp"}.get(sharding, sharding)
 
 
-class PlanSettings(FineTuningSettings):
+class PlanSettings(FineTuningSettings, MixSettings):
     """Verb `plan`: what a training run would do, before it runs. Takes the settings of training."""
 
     aliases: ClassVar[Mapping[str, Alias]] = {
@@ -45,7 +46,9 @@ class PlanSettings(FineTuningSettings):
 
     lengths: str | None = Field(None, description=".npy of sequence lengths in tokens")
     targets: str | None = Field(None, description=".npy of target tokens per sequence; default: every token")
-    data: tuple[str, ...] = Field((), description="row files, or one token store folder of an earlier run")
+    data: RowFiles = Field(
+        {}, description="row files, and how much of each as in `train`; or one token store folder of an earlier run"
+    )
     tokenizer: str | None = Field(None, description="tokenizer for `data`; default: the rows' `length_tokens`")
     ranks: int = Field(1, gt=0, description="accelerators over all nodes")
     sequence_parallel: int | None = Field(
@@ -82,6 +85,8 @@ def plan_settings(
     shared = PlanSettings.model_fields.keys() & type(settings).model_fields.keys()
     settled = {
         "data": data,
+        "mix_by": "rows",
+        "mix_total": None,
         "ranks": ranks,
         "model_shape": model,
         "machine": machine,

@@ -9,6 +9,7 @@ from pydantic import Field
 from longalign.base.decides import EXECUTION, REPORTING
 from longalign.config.base import Settings
 from longalign.config.execution import FineTuningSettings, StepSettings, Weighting
+from longalign.config.mix import MixSettings, RowFiles
 
 
 class RopeSettings(Settings):
@@ -49,25 +50,27 @@ class LoopSettings(StepSettings):
     )
 
 
-class ExtendSettings(LoopSettings):
+class ExtendSettings(LoopSettings, MixSettings):
     """Stage `extend`: stretch RoPE, continue pretraining on long text (paper section 4.1)."""
 
     model: str = Field("builtin:tiny-base", description="model directory, hub id or `builtin:tiny-base`")
     text: tuple[str, ...] = Field((), description="files or folders of documents; `builtin:` names a bundled corpus")
-    data: dict[str, int | None] = Field(
-        {}, description="row files mixed into the text (answers are targets), and how many rows to draw; null = all"
+    data: RowFiles = Field(
+        {}, description="row files mixed into the text (answers are targets), and how much of each, as in `train`"
     )
     rope: RopeSettings = Field(RopeSettings(), description="how the position encoding is stretched")
     init: Literal["weights", "random"] = Field("weights", description="`random` builds the model from its config")
     weighting: Weighting = Field("token", description="continual pretraining counts tokens")
 
 
-class TrainSettings(LoopSettings, FineTuningSettings):
+class TrainSettings(LoopSettings, FineTuningSettings, MixSettings):
     """Stage `train`: supervised fine-tuning with exact per-sequence weighting (paper section 3.2)."""
 
     model: str = Field("builtin:tiny-base", description="model directory or hub id")
-    data: dict[str, int | None] = Field(
-        {}, description="row files (`messages`, ShareGPT, LongAlpaca) and how many rows to draw; null = all"
+    data: RowFiles = Field(
+        {},
+        description="row files (`messages`, ShareGPT, LongAlpaca), and how much of each: a number of rows, null for "
+        "all, or `rows`, `weight`, `epochs`",
     )
     eval_data: tuple[str, ...] = Field((), description="held-out rows for learning curves (Figure 6)")
     num_train_epochs: int = Field(2, gt=0, description="times every sequence is trained on")

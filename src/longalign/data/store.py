@@ -13,10 +13,9 @@ the same bytes with any number of processes.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +29,7 @@ import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
-from longalign.base.files import atomic_path, atomic_write_json, fingerprint, json_line
+from longalign.base.files import atomic_path, atomic_write_json, fingerprint, json_line, sync
 from longalign.data.tokenize import TokenSequence
 from longalign.errors import DataError, LongAlignError
 
@@ -137,12 +136,13 @@ def build_store(
     key: str,
     workers: int = 1,
     on_chunk: Callable[[int], None] = lambda rows: None,
+    about: Mapping[str, Any] | None = None,
 ) -> TokenStore:
     """Tokenise `chunks` with `encode` (picklable when `workers` > 1) into `folder`, or open what is there.
 
     `key` names the content (rows, tokenizer, settings); a store or chunk of another key is replaced. Row by row,
     `encode` returns sequences with their notes, and counts. Its errors come back as `DataError` naming the row.
-    `chunks` is read as it is needed: at most two chunks a worker are in memory.
+    `chunks` is read as it is needed: at most two chunks a worker are in memory. `about`: more for store.json.
     """
     if store := finished_store(folder, key):
         return store
@@ -160,7 +160,7 @@ def build_store(
         count = max(count, number + 1)
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        _join([_part_path(parts, number) for number in range(count)], temporary, key)
+        _join([_part_path(parts, number) for number in range(count)], temporary, key, about or {})
     shutil.rmtree(parts)
     return TokenStore.open(folder)
 
@@ -237,13 +237,12 @@ def _encode_chunk(chunk: Sequence[Item], encode: Encoder, path: Path) -> None:
         )
 
 
-def _join(paths: Sequence[Path], folder: Path, key: str) -> None:
+def _join(paths: Sequence[Path], folder: Path, key: str, about: Mapping[str, Any]) -> None:
     """Lay all chunks end to end; one chunk in memory at a time. Plain writes: dirty pages of a map would stay."""
     lengths, target_counts = (_gathered(paths, name) for name in ("lengths", "target_counts"))
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    counts, digest, numbers = Counter[str](), sha256(), dict[str, int]()
-    source_N = np.zeros(len(lengths), dtype=np.int32)
-    place = 0
+    counts, digest, numbers, files = Counter[str](), sha256(), dict[str, int](), dict[str, Any]()
+    source_N, place = np.zeros(len(lengths), dtype=np.int32), 0
     with (
         _flat(folder / "ids.npy", np.int32, int(offsets[-1])) as ids,
         _flat(folder / "targets.npy", np.bool_, int(offsets[-1])) as targets,
@@ -260,6 +259,8 @@ def _join(paths: Sequence[Path], folder: Path, key: str) -> None:
             counts += Counter(notes["counts"])
             for note in notes["rows"]:
                 source_N[place] = numbers.setdefault(str(note.get("source") or "unknown"), len(numbers))
+                file = note.pop("file", "documents")
+                files[file] = files.get(file, 0) + np.array((1, lengths[place], target_counts[place]))
                 place += 1
                 stream.write(json_line(note))
     np.save(folder / "offsets.npy", offsets)
@@ -274,12 +275,13 @@ def _join(paths: Sequence[Path], folder: Path, key: str) -> None:
             "tokens": int(offsets[-1]),
             "counts": dict(counts),
             "sources": list(numbers),
+            "files": {file: sums.tolist() for file, sums in files.items()},
+            **about,
             "fingerprint": fingerprint(digest.hexdigest(), sha256(offsets.tobytes()).hexdigest()),
         },
     )
     for path in folder.iterdir():
-        with path.open("rb") as stream_b:
-            os.fsync(stream_b.fileno())
+        sync(path)
 
 
 def _gathered(paths: Sequence[Path], name: str) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Rows or plain texts to a token store: which are drawn, how each becomes sequences, and what is counted.
+"""Rows or plain texts to a token store: how each becomes sequences, and what is counted. Which rows: data/mix.py.
 
 `tokenize_rows` makes the store of a fine-tuning run. `tokenize_texts` makes the two stores of continued pretraining,
 one to train on and one held out. It reads the texts twice: for their lengths, from which the held-out ones are chosen,
@@ -8,33 +8,30 @@ as a whole.
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longalign.base.files import fingerprint, random_for
-from longalign.base.progress import Progress, say
+from longalign.base.progress import say
+from longalign.config.mix import Amount
+from longalign.data.chunks import tokenize
+from longalign.data.drawn import CHARACTERS_OF_A_ROW, Drawn, store_key
+from longalign.data.mix import Unit
 from longalign.data.overlong import Overlong, fit
-from longalign.data.source import Source, Text, read_rows
-from longalign.data.store import Encoded, Encoder, Item, TokenStore, build_store, finished_store
+from longalign.data.pool import COPIES, FILE, EncodedOr, KeyedEncoder, copies
+from longalign.data.source import Source, Text
+from longalign.data.store import Encoded, Item, TokenStore, build_store, finished_store
 from longalign.data.tokenize import Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
 from longalign.errors import DataError
-
-CHUNK_ROWS = 128
-CHUNK_CHARACTERS = 4_000_000
-CHARACTERS_FOR_WORKERS = 20_000_000
-"""Below this, starting processes takes longer than tokenising."""
-CHARACTERS_OF_A_ROW = 5_000
-"""A guess, for rows that are only counted."""
 
 
 @cache
@@ -43,18 +40,6 @@ def worker_tokenizer(name: str) -> Any:
     from longalign.base.tokenizers import open_tokenizer
 
     return open_tokenizer(name, ends_text=True)
-
-
-class KeyedEncoder(Protocol):
-    """An encoder that a store can be found by again."""
-
-    @property
-    def key(self) -> str:
-        """What of the encoder decides the tokens. The text is part of the keys of stores on disk: a name in it stays
-        as it is when a class or field is renamed, and changes only when the tokens do."""
-        ...
-
-    def __call__(self, value: Any) -> Encoded: ...
 
 
 @dataclass(frozen=True)
@@ -81,77 +66,34 @@ class RowEncoder:
         )
         kept, counts = fit(sequence, self.window, self.overlong)
         note = {key: row[key] for key in ("id", "source", "task", "language") if row.get(key) is not None}
-        return [(part, {**note, "where": row.get("_where")}) for part in kept], counts
+        note |= {"where": row.get("_where")} | ({"file": row[FILE]} if FILE in row else {})
+        return copies(([(part, note) for part in kept], counts), row.get(COPIES, 1))
 
 
 def tokenize_rows(
-    folder: Path, files: Mapping[str, int | None], encoder: RowEncoder, *, seed: int, stamp: str
-) -> TokenStore:
-    """The store of `files` (path -> rows to draw, None for all) in `folder`. `stamp` names the files' contents.
+    folder: Path, files: Mapping[str, Amount], encoder: RowEncoder, *, seed: int, stamp: str,
+    mix_by: Unit = "rows", mix_total: int | None = None, kept: Path | None = None,
+) -> TokenStore:  # fmt: skip
+    """The store of `files` (path -> how much of it, None for all) in `folder`, or in `kept` if it is there already.
+    `stamp` names the files' contents.
 
     Raises `DataError` naming file and row for whatever cannot be read or tokenised, before any training.
     """
     check_tokenizer(worker_tokenizer(encoder.tokenizer))
-    key = fingerprint(stamp, encoder.key, dict(files), seed)
-    if store := finished_store(folder, key):
+    key = store_key(stamp, encoder.key, files, seed, mix_by=mix_by, mix_total=mix_total)
+    if store := finished_store(kept or folder, key) or finished_store(folder, key):
         return store
-    chosen = {path: draw(path, wanted, seed) for path, wanted in files.items()}
-    total = sum(map(len, chosen.values()))
-    if total == 0:
+    drawn = Drawn.of(folder, files, encoder, seed=seed, stamp=stamp, by=mix_by, total=mix_total)
+    if drawn.rows == 0:
         why = f": none in {', '.join(files)}" if files else "; give row files with --data"
         raise DataError(f"no rows to train on{why}")
-    size = total * CHARACTERS_OF_A_ROW
-    return tokenize(folder, items_of_rows(chosen), encoder, key=key, total=total, characters=size, unit="row")
-
-
-def tokenize(
-    folder: Path, items: Iterable[Item], encoder: Encoder, *, key: str, total: int, characters: int, unit: str
-) -> TokenStore:
-    """`build_store` of `total` items with progress, in several processes where `characters` (about) pay for them."""
-    workers = 1 if characters < CHARACTERS_FOR_WORKERS else min(os.cpu_count() or 1, 16)
-    with Progress("tokenise", total=total, unit=unit) as bar:
-        return build_store(folder, _chunks(items), encoder, key=key, workers=workers, on_chunk=bar.advance)
-
-
-def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Bounded in rows, so that progress shows, and in characters, so that memory does not depend on their length."""
-    chunk: list[Item] = []
-    characters = 0
-    for item in items:
-        chunk.append(item)
-        characters += _characters(item.value)
-        if len(chunk) == CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
-
-
-def _characters(value: Mapping[str, Any]) -> int:
-    if "messages" in value:
-        return sum(len(str(message.get("content") or "")) for message in value["messages"])
-    return len(value["text"])
-
-
-def draw(path: str, wanted: int | None, seed: int) -> Sequence[int] | NDArray[np.int64]:
-    """Row numbers to use of a file, ascending; reads the whole file once, so that errors show early."""
-    count = sum(1 for _ in read_rows(path))
-    if wanted is None:
-        return range(count)
-    if wanted > count:
-        raise DataError(f"{path}: {wanted} rows are wanted but it has {count}; ask for fewer or build more")
-    return np.sort(random_for(seed, "rows", Path(path).name).choice(count, size=wanted, replace=False))
-
-
-def items_of_rows(chosen: Mapping[str, Sequence[int] | NDArray[np.int64]]) -> Iterator[Item]:
-    """The rows with these numbers, ascending, of each file."""
-    for path, numbers in chosen.items():
-        rows, name, passed = read_rows(path), Path(path).name, 0
-        for number in numbers:
-            row = next(islice(rows, number - passed, None))
-            passed = number + 1
-            where = f"{name} row {passed}"
-            yield Item(where, {"source": Path(path).stem, **row, "_where": where})
+    size = drawn.rows * CHARACTERS_OF_A_ROW
+    encode = EncodedOr(encoder)
+    store = tokenize(
+        folder, drawn.items(), encode, key=key, total=drawn.rows, characters=size, unit="row", about=drawn.about
+    )
+    drawn.close()
+    return store
 
 
 MAX_HELDOUT_DOCUMENTS = 16
@@ -195,19 +137,22 @@ class MixedEncoder:
 
 
 def tokenize_texts(
-    texts: Sequence[str], rows: Mapping[str, int | None], folders: tuple[Path, Path], encoder: KeyedEncoder,
-    *, stamp: str, seed: int,
-) -> None:  # fmt: skip
-    """Two stores in `folders`: of the documents of `texts` and the rows of `rows` (path -> rows to draw), and of the
-    documents held out. Without any of those the second folder is not made.
+    texts: Sequence[str], rows: Mapping[str, Amount], folders: tuple[Path, Path], encoder: KeyedEncoder,
+    *, stamp: str, seed: int, mix_by: Unit = "rows", mix_total: int | None = None,
+    kept: tuple[Path, Path] | None = None,
+) -> tuple[Path, Path]:  # fmt: skip
+    """Two stores in `folders`: of the documents of `texts` and the rows of `rows` (path -> how much), and of the
+    documents held out. Without any of those the second folder is not made. Returns `folders`, or `kept` if the stores
+    are there already.
 
     `stamp` names the contents of the files. What was tokenised before a kill is kept. Raises `DataError` naming file
     and row for what cannot be read, before anything is tokenised.
     """
     bundled = [fingerprint([source.documents_fingerprint()]) for source in map(Source, texts) if source.bundled]
-    key = fingerprint(stamp, bundled, list(texts), encoder.key, dict(rows), seed)
-    if finished_store(folders[0], key):
-        return
+    key = store_key(stamp, bundled, list(texts), encoder.key, rows, seed, mix_by=mix_by, mix_total=mix_total)
+    for place in (kept or folders, folders):
+        if finished_store(place[0], key):
+            return place
     if texts:
         say("text: reading it once, to choose what is held out")
     lengths_N = np.array(array("q", (len(text.text) for text in read_texts(texts))), dtype=np.int64)
@@ -216,9 +161,9 @@ def tokenize_texts(
     held = held_out(lengths_N, seed)
     if texts:
         say(f"text: {len(lengths_N):,} documents, {int(lengths_N.sum()):,} characters; {len(held)} held out")
-    chosen = {path: draw(path, wanted, seed) for path, wanted in rows.items()}
-    drawn = sum(map(len, chosen.values()))
-    total, characters = len(lengths_N) - len(held) + drawn, int(lengths_N.sum()) + drawn * CHARACTERS_OF_A_ROW
+    drawn = Drawn.of(folders[0], rows, encoder, seed=seed, stamp=stamp, by=mix_by, total=mix_total)
+    total = len(lengths_N) - len(held) + drawn.rows
+    characters = int(lengths_N.sum()) + drawn.rows * CHARACTERS_OF_A_ROW
 
     def items_of_texts() -> Iterator[Item]:
         """Those to train on. Held-out ones are tokenised in passing, so that the first store is never there alone."""
@@ -232,8 +177,10 @@ def tokenize_texts(
             if len(aside) == len(held):
                 build_store(folders[1], [aside], encoder, key=key)
 
-    items = chain(items_of_texts(), items_of_rows(chosen))
-    tokenize(folders[0], items, encoder, key=key, total=total, characters=characters, unit="document")
+    items, encode = chain(items_of_texts(), drawn.items()), EncodedOr(encoder)
+    tokenize(folders[0], items, encode, key=key, total=total, characters=characters, unit="document", about=drawn.about)
+    drawn.close()
+    return folders
 
 
 def read_texts(names: Sequence[str]) -> Iterator[Text]:

@@ -13,6 +13,7 @@ from typing import Any
 from longalign.core.gradient_shares import LengthBias
 from longalign.core.memory import RankMemory
 from longalign.core.timing import LayoutOption
+from longalign.data.mix import FileShare, as_dicts
 
 SCHEMA = 2
 
@@ -142,6 +143,7 @@ class PlanReport:
     memory: MemoryNeed
     by_length: Sequence[GroupShare]
     by_source: Sequence[GroupShare]
+    mix: Sequence[FileShare]
     length_bias: LengthBias | None
     plan_hash: str
     sampling_hash: str
@@ -150,6 +152,8 @@ class PlanReport:
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON-able values, its groups of figures side by side."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        shares = as_dicts(plain.pop("mix"))
+        mix = {"mix": shares} if shares else {}  # lengths alone come from no file
         groups = {name: plain.pop(name) for name in ("rows", "packs", "time")}
         figures = {key: value for group in groups.values() for key, value in asdict(group).items()}
         return {
@@ -162,6 +166,7 @@ class PlanReport:
             "by_length": [asdict(group) for group in self.by_length],
             "by_source": [asdict(group) for group in self.by_source],
             "length_bias": asdict(self.length_bias) if self.length_bias else None,
+            **mix,
         }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,8 @@ import numpy as np
 from longalign.base.tokenizers import save_with_template
 from longalign.config import PlanSettings
 from longalign.core.order import IntArray
+from longalign.data.mix import FileShare, draw_mix, drawn_rows, file_shares, shares_of
+from longalign.data.overlong import LEAST_ROOM, pieces
 from longalign.errors import ConfigError, DataError
 
 
@@ -22,7 +24,8 @@ from longalign.errors import ConfigError, DataError
 class PlanLengths:
     """What is planned: tokens and targets of each sequence, its source, and what happened to rows on the way.
 
-    basis: how the lengths were obtained, for the report. counts: `overlong`, `dropped`, ... as in data/overlong.py.
+    mix: what is used of each row file. basis: how the lengths were obtained, for the report. counts: `overlong`,
+    `dropped`, ... as in data/overlong.py.
     """
 
     lengths_N: IntArray
@@ -31,6 +34,7 @@ class PlanLengths:
     sources: Sequence[str]
     counts: Mapping[str, int]
     basis: str
+    mix: Sequence[FileShare] = ()
 
 
 def read_lengths(settings: PlanSettings) -> PlanLengths:
@@ -53,7 +57,7 @@ def read_lengths(settings: PlanSettings) -> PlanLengths:
             raise DataError(f"{settings.targets}: row {row} has {targets_N[row]} targets in {lengths_N[row]} tokens")
         basis = settings.lengths + ("" if settings.targets else ", every token a target")
         return fit_to_window(lengths_N, targets_N, np.zeros_like(lengths_N), ["all"], settings, basis)
-    first = Path(settings.data[0])
+    first = Path(next(iter(settings.data)))
     if (first / "store.json").exists():
         return _from_store(first, settings)
     return _tokenised(settings) if settings.tokenizer else _stated(settings)
@@ -84,24 +88,37 @@ def fit_to_window(
         if settings.overlong == "drop":
             keep = np.flatnonzero(~over_N)
             counts["dropped"] = int(over_N.sum())
+            lengths_N, targets_N = lengths_N[keep], targets_N[keep]
+        elif settings.overlong == "split":
+            parts = [_split(int(n), int(t), settings.window) for n, t in zip(lengths_N, targets_N, strict=True)]
+            keep = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+            flat = [piece for part in parts for piece in part]
+            lengths_N, targets_N = np.array(flat, np.int64).reshape(-1, 2).T
+            counts["split"] = sum(len(part) > 1 for part in parts)
+            counts["dropped"] = sum(not part for part in parts)
         else:
-            pieces_N = -(-lengths_N // settings.window) if settings.overlong == "split" else np.ones_like(lengths_N)
-            keep = np.repeat(np.arange(len(lengths_N)), pieces_N)
-            counts["split" if settings.overlong == "split" else "shortened"] = int(over_N.sum())
-        if not len(keep):
-            raise DataError(f"plan: every row is above the window of {settings.window} tokens and `overlong` is drop")
-        lengths_N, targets_N, source_N = lengths_N[keep], targets_N[keep], source_N[keep]
-        if settings.overlong == "split":  # full windows, then the rest; targets in proportion
-            first = np.concatenate(([True], keep[1:] != keep[:-1]))
-            piece = np.arange(len(keep)) - np.flatnonzero(first)[np.cumsum(first) - 1]
-            whole = lengths_N
-            lengths_N = np.minimum(whole - piece * settings.window, settings.window)
-            targets_N = targets_N * lengths_N // whole
-        else:
+            keep = np.arange(len(lengths_N))
+            counts["shortened"] = int(over_N.sum())
             lengths_N = np.minimum(lengths_N, settings.window)
             targets_N = np.minimum(targets_N, lengths_N)
-        counts["tokens_cut"] = before - int(lengths_N.sum())
-    return PlanLengths(lengths_N, targets_N, source_N, sources, counts, basis)
+        if not len(keep):
+            raise DataError(f"plan: no row is left under the window of {settings.window} tokens ({settings.overlong})")
+        source_N = source_N[keep]
+        counts["tokens_cut"] = max(before - int(lengths_N.sum()), 0)  # fragments repeat their prompts
+    return PlanLengths(lengths_N, targets_N, source_N, sources, +counts, basis)
+
+
+def _split(length: int, targets: int, window: int) -> list[tuple[int, int]]:
+    """(length, targets) of a row's fragments, taken to be one prompt and one answer; without a prompt, windows."""
+    if length <= window:
+        return [(length, targets)]
+    prompt = length - targets
+    if prompt == 0:
+        starts = range(0, length, window)
+        return [(min(length - start, window),) * 2 for start in starts]
+    if window - prompt < max(window // LEAST_ROOM, 1):
+        return []
+    return [(prompt + context + trained, trained) for context, trained in pieces(targets, window - prompt)]
 
 
 def _from_store(folder: Path, settings: PlanSettings) -> PlanLengths:
@@ -110,11 +127,14 @@ def _from_store(folder: Path, settings: PlanSettings) -> PlanLengths:
     store = TokenStore.open(folder)
     numbers_N = store.source_N.astype(np.int64)
     basis = f"token store {folder}"
-    return fit_to_window(store.lengths, store.target_counts, numbers_N, store.sources, settings, basis)
+    found = fit_to_window(store.lengths, store.target_counts, numbers_N, store.sources, settings, basis)
+    return replace(found, mix=shares_of(store))
 
 
 def _tokenised(settings: PlanSettings) -> PlanLengths:
     """Exact: the very tokens training would see, by the rule for over-long rows."""
+    from longalign.data.drawn import Drawn
+    from longalign.data.pool import EncodedOr
     from longalign.data.to_tokens import RowEncoder
 
     found = _Found()
@@ -122,15 +142,21 @@ def _tokenised(settings: PlanSettings) -> PlanLengths:
     with TemporaryDirectory() as folder:
         tokenizer = _tokenizer(settings, folder)
         encode = RowEncoder(tokenizer, settings.window, settings.overlong, settings.train_on, settings.thinking)
-        for row in _rows(settings.data, counts):
-            encoded, done = encode(row)
+        drawn = Drawn.of(
+            Path(folder) / "tokens", settings.data, encode, seed=settings.seed, stamp="plan", by=settings.mix_by,
+            total=settings.mix_total,
+        )  # fmt: skip
+        _count_left_out(drawn.left_out, counts)
+        for item in drawn.items():
+            encoded, done = EncodedOr(encode)(item.value)
             counts.update(done)
             for sequence, note in encoded:
-                found.add(sequence.length_tokens, sequence.target_count, note.get("source", "unknown"))
-    counts["dropped"] += counts["dropped_overlong"] + counts["dropped_without_targets"]
+                found.add(sequence.length_tokens, sequence.target_count, note.get("source", "unknown"), note["file"])
+    counts["dropped"] += sum(number for name, number in counts.items() if name.startswith("dropped_"))
     if not len(found.lengths):
         raise DataError(f"{', '.join(settings.data)}: no row has targets; nothing to plan")
-    return PlanLengths(*found.arrays(), list(found.sources), +counts, f"rows tokenised with {settings.tokenizer}")
+    tokenised = PlanLengths(*found.arrays(), [], +counts, f"rows tokenised with {settings.tokenizer}")
+    return found.named(tokenised, drawn_rows(drawn.times))
 
 
 def _tokenizer(settings: PlanSettings, folder: str) -> str:
@@ -144,47 +170,87 @@ def _tokenizer(settings: PlanSettings, folder: str) -> str:
 
 def _stated(settings: PlanSettings) -> PlanLengths:
     """From each row's `length_tokens`; targets by the assistant's share of the characters."""
+    from longalign.data.drawn import items_of_rows
+    from longalign.data.pool import COPIES, FILE
+    from longalign.data.source import read_rows
+
     found = _Found()
     counts: Counter[str] = Counter()
-    for row in _rows(settings.data, counts):
-        length = row.get("length_tokens") or row.get("length")
-        if not isinstance(length, int) or length < 1:
-            where = f"{row['_file']}: row {row['id']}"
-            raise DataError(f"{where}: no `length_tokens`; add --tokenizer to count them")
+    left_out: Counter[str] = Counter()
+    lengths = {
+        path: np.fromiter((_length(row, path) for row in read_rows(path, left_out=left_out)), np.int64)
+        for path in settings.data
+    }
+    _count_left_out(left_out, counts)
+    times = draw_mix(
+        settings.data, {path: len(lengths_R) for path, lengths_R in lengths.items()}, by=settings.mix_by,
+        total=settings.mix_total, seed=settings.seed,
+        tokens_of=lambda path: trained_tokens(lengths[path], settings),
+    )  # fmt: skip
+    for item in items_of_rows(times):
+        row = item.value
+        length = _length(row, row[FILE])
         sizes = [(message["role"] == "assistant", len(message["content"] or "")) for message in row["messages"]]
         share = sum(size for answer, size in sizes if answer) / max(sum(size for _, size in sizes), 1)
-        found.add(length, max(round(length * share), 1), row["source"])
+        for _ in range(row[COPIES]):
+            found.add(length, max(round(length * share), 1), row["source"], row[FILE])
     if not len(found.lengths):
         raise DataError(f"{', '.join(settings.data)}: no rows with an answer; nothing to plan")
     basis = "`length_tokens` of the rows, targets estimated from characters (add --tokenizer for exact ones)"
-    planned = fit_to_window(*found.arrays(), list(found.sources), settings, basis)
-    return replace(planned, counts=dict(Counter(planned.counts) + counts))
+    planned = fit_to_window(*found.arrays(), [], settings, basis)
+    return found.named(replace(planned, counts=dict(Counter(planned.counts) + counts)), drawn_rows(times))
 
 
-def _rows(paths: Sequence[str], counts: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Rows of all files; conversations without a usable answer are counted as dropped."""
-    from longalign.data.source import read_rows
+def trained_tokens(lengths_R: IntArray, settings: PlanSettings) -> IntArray:
+    """Tokens of rows of these lengths that are trained on, by the rule for rows above the window."""
+    if settings.overlong == "split":
+        return lengths_R
+    over_R = lengths_R > settings.window
+    return np.where(over_R, 0 if settings.overlong == "drop" else settings.window, lengths_R)
 
-    left_out: Counter[str] = Counter()
-    for path in paths:
-        for row in read_rows(path, left_out=left_out):
-            yield row | {"_file": path}
+
+def _length(row: Mapping[str, Any], path: str) -> int:
+    """What the row states. Raises `DataError` where it states nothing."""
+    length = row.get("length_tokens") or row.get("length")
+    if not isinstance(length, int) or length < 1:
+        raise DataError(f"{path}: row {row['id']}: no `length_tokens`; add --tokenizer to count them")
+    return length
+
+
+def _count_left_out(left_out: Counter[str], counts: Counter[str]) -> None:
+    """Conversations without a usable answer are counted as dropped."""
     counts["dropped"] += left_out.total()
     counts.update({f"no usable answer: {reason}": number for reason, number in left_out.items()})
 
 
 class _Found:
-    """Lengths, targets and sources as they are met: 24 bytes a row, since there may be millions."""
+    """Lengths, targets and origins as they are met: 24 bytes a row, since there may be millions."""
 
     def __init__(self) -> None:
-        self.lengths, self.targets, self.source_of = array("q"), array("q"), array("q")
-        self.sources: dict[str, int] = {}
+        self.lengths, self.targets, self.origin_of = array("q"), array("q"), array("q")
+        self.origins: dict[tuple[str, str], int] = {}  # (source, file)
 
-    def add(self, length: int, targets: int, source: object) -> None:
+    def add(self, length: int, targets: int, source: object, file: str) -> None:
         self.lengths.append(length)
         self.targets.append(targets)
-        self.source_of.append(self.sources.setdefault(str(source), len(self.sources)))
+        self.origin_of.append(self.origins.setdefault((str(source), file), len(self.origins)))
 
     def arrays(self) -> tuple[IntArray, IntArray, IntArray]:
-        lengths_N, targets_N, source_N = (np.array(x, np.int64) for x in (self.lengths, self.targets, self.source_of))
-        return lengths_N, targets_N, source_N
+        lengths_N, targets_N, origin_N = (np.array(x, np.int64) for x in (self.lengths, self.targets, self.origin_of))
+        return lengths_N, targets_N, origin_N
+
+    def named(self, planned: PlanLengths, drawn: Mapping[str, Mapping[str, int]]) -> PlanLengths:
+        """`planned`, whose sources are numbers of origins, with sources and files told apart."""
+        sources = list(dict.fromkeys(source for source, _ in self.origins))
+        source_O = np.array([sources.index(source) for source, _ in self.origins], dtype=np.int64)
+        files = list(dict.fromkeys(file for _, file in self.origins))
+        file_O = np.array([files.index(file) for _, file in self.origins], dtype=np.int64)
+        mix = file_shares(drawn, sums_by_file(planned, file_O[planned.source_N], files))
+        return replace(planned, source_N=source_O[planned.source_N], sources=sources, mix=mix)
+
+
+def sums_by_file(planned: PlanLengths, file_N: IntArray, files: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """File -> sequences, tokens and targets that are planned of it."""
+    each = (np.ones_like(file_N), planned.lengths_N, planned.targets_N)
+    sums = np.stack([np.bincount(file_N, weights=values, minlength=len(files)) for values in each]).astype(np.int64)
+    return {file: (int(sums[0, n]), int(sums[1, n]), int(sums[2, n])) for n, file in enumerate(files)}

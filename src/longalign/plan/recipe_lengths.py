@@ -39,13 +39,10 @@ class RowLengths:
     basis: str
     here: bool
 
-    def drawn(self, wanted: int | None, seed: int) -> RowLengths:
-        """As many rows as are wanted, drawn at random; all when there are no more."""
-        rows = len(self.lengths_N)
-        if wanted is None or wanted >= rows:
-            return self
-        kept = random_for(seed, "plan rows", rows).choice(rows, size=wanted, replace=False)
-        return RowLengths(self.lengths_N[kept], self.targets_N[kept], self.basis, self.here)
+    def used(self, times_R: IntArray) -> RowLengths:
+        """Each row as often as it is used."""
+        lengths_N, targets_N = np.repeat(self.lengths_N, times_R), np.repeat(self.targets_N, times_R)
+        return RowLengths(lengths_N, targets_N, self.basis, self.here)
 
 
 def is_here(names: Iterable[str]) -> bool:

@@ -75,6 +75,7 @@ def plan(settings: PlanSettings, out: Path | None = None, *, data: PlanLengths |
         memory=memory_need(step_plan, shape, machine, how),
         by_length=_shares(step_plan, bands_N, bands),
         by_source=_shares(step_plan, data.source_N, data.sources),
+        mix=data.mix,
         length_bias=length_bias(step_plan),
         plan_hash=plan_hash,
         sampling_hash=step_plan.sampling_hash,

@@ -13,6 +13,7 @@ from rich.table import Table
 from longalign.core.memory import RankMemory
 from longalign.core.strategies import strategy_of
 from longalign.core.timing import LayoutOption
+from longalign.data.mix import mix_lines
 from longalign.plan.figures import GroupShare, MemoryNeed, PlanReport
 
 
@@ -131,7 +132,7 @@ def _shares(groups: Sequence[GroupShare], label: str) -> Table:
 
 def _notes(r: PlanReport) -> list[str]:
     rows = r.rows
-    notes = [f"lengths from {rows.lengths_from}"]
+    notes = [f"lengths from {rows.lengths_from}", *mix_lines(r.mix)]
     if rows.row_counts:
         counts = ", ".join(f"{name} {number:,}" for name, number in rows.row_counts.items())
         notes.append(f"rows treated before planning ({rows.overlong_rule} above {r.window:,} tokens): {counts}")

@@ -9,6 +9,7 @@ from longalign.base.progress import say
 from longalign.base.sources import Named
 from longalign.config import RunSettings, TrainSettings
 from longalign.config.load import build, merge
+from longalign.config.mix import Amount, MixSettings, counted, less
 from longalign.errors import ConfigError, nearest
 from longalign.eval.evaluate import task_folder
 from longalign.eval.registry import tasks_of
@@ -35,16 +36,16 @@ def fit_arms(settings: RunSettings, built: dict[str, int]) -> tuple[RunSettings,
 
     All arms shrink by one share, so that what differs between them stays what the recipe made differ.
     """
-    drawn = {arm: own.get("data", settings.train.data) for arm, own in settings.train.arms.items()}
+    drawn = {arm: _own_rows(settings, arm) for arm in settings.train.arms}
     short = {name: f"{rows} of {settings.data[name].rows} {name} rows" for name, rows in built.items()}
-    wanted = [(name, rows) for data in drawn.values() for name, rows in data.items() if name in built and rows]
+    wanted = [(name, n) for data in drawn.values() for name, a in data.items() if name in built and (n := counted(a))]
     share = min((built[name] / rows for name, rows in wanted), default=1.0)
     if share >= 1:
         return settings, []
     lacking = [short[name] for name in built if any(n == name and rows > built[name] for n, rows in wanted)]
     arms = {
         arm: settings.train.arms[arm]
-        | {"data": {n: max(int(r * share), 1) if n in built and r else r for n, r in data.items()}}
+        | {"data": {name: less(amount, share) if name in built else amount for name, amount in data.items()}}
         for arm, data in drawn.items()
     }
     note = f"the documents gave {' and '.join(lacking)}; every arm takes {share:.1%} of the built rows it names"
@@ -66,12 +67,20 @@ def stage_folders(settings: RunSettings, out: Path) -> set[Path]:
     return stages | {task_folder(folder, name) for folder in evaluated for name in tasks}
 
 
-def arm_rows(settings: RunSettings, arm: str) -> dict[str, int | None]:
-    """The sets and files that an arm trains on, and how many rows of each; whether files are there is not asked.
+def _own_rows(settings: RunSettings, arm: str) -> dict[str, Amount]:
+    """What an arm says of rows, or what all arms share. Raises `ConfigError` for what cannot be read."""
+    own = settings.train.arms[arm]
+    if "data" not in own:
+        return settings.train.data
+    return build(MixSettings, {"data": own["data"]}, f"train.arms.{arm}").data
+
+
+def arm_rows(settings: RunSettings, arm: str) -> dict[str, Amount]:
+    """The sets and files that an arm trains on, and how much of each; whether files are there is not asked.
 
     Raises `ConfigError` for an arm without rows, and for a set whose rows the arm's window would cut unasked.
     """
-    wanted: dict[str, int | None] = settings.train.arms[arm].get("data", settings.train.data)
+    wanted = _own_rows(settings, arm)
     if not wanted:
         raise ConfigError(f"train.arms.{arm}: no `data`; name sets of the `data` section or files, each with a count")
     found = arm_settings(settings, arm, data=wanted)
@@ -85,9 +94,9 @@ def arm_rows(settings: RunSettings, arm: str) -> dict[str, int | None]:
     return wanted
 
 
-def row_files(settings: RunSettings, arm: str, out: Path) -> dict[str, int | None]:
+def row_files(settings: RunSettings, arm: str, out: Path) -> dict[str, Amount]:
     """The rows of an arm: names of built sets become their files; other names must be files or bundled rows."""
-    found: dict[str, int | None] = {}
+    found: dict[str, Amount] = {}
     for name, rows in arm_rows(settings, arm).items():
         if name in settings.data:
             found[str(rows_file(out, name))] = rows

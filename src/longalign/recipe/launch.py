@@ -50,7 +50,7 @@ def run_stage(
 
 def command(verb: str, file: Path, out: Path, processes: int, *, restart: bool = False) -> list[str]:
     """The command that starts the processes; `file` holds the settings."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    start = [sys.executable, "-m", "longalign.recipe.torchrun", "--standalone", "--nproc-per-node", str(processes)]
     return [
         *start,
         "-m",

@@ -7,6 +7,7 @@ documents, which `data` would make anyway.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,17 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from longalign.base.files import make_folder
 from longalign.base.sources import Named
-from longalign.config import DataSettings, LoopSettings, RunSettings, TrainSettings
+from longalign.base.stage import place_to_plan
+from longalign.config import DataSettings, ExtendSettings, LoopSettings, PlanSettings, RunSettings, TrainSettings
+from longalign.config.mix import Amount, Portion
 from longalign.config.plan import plan_settings
 from longalign.core.hardware import MACHINES
 from longalign.core.model_shape import ModelShape
 from longalign.data.build_plan import plan_build
+from longalign.data.mix import draw_mix, drawn_rows, file_shares
 from longalign.data.select import DocumentLengths, DocumentSummary
 from longalign.errors import ConfigError
 from longalign.eval.cost import plan_eval
 from longalign.plan.known_models import local_file, model_shape
-from longalign.plan.lengths import fit_to_window
+from longalign.plan.lengths import fit_to_window, sums_by_file, trained_tokens
 from longalign.plan.recipe_lengths import (
     LONG_ROWS,
     RowLengths,
@@ -36,10 +41,11 @@ from longalign.plan.recipe_lengths import (
     windows,
 )
 from longalign.plan.report import plan
-from longalign.recipe.arms import arm_rows, arm_settings, no_rows
+from longalign.recipe.arms import arm_rows, arm_settings, no_rows, rows_file
 from longalign.recipe.check import check_model
 from longalign.recipe.planned import PlannedData, PlannedEval, PlannedTraining, RunPlan, Totals
 
+OVERLONG = "truncate_middle_of_document"  # of the rows that `extend` mixes in
 ROW_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet")
 
 
@@ -51,21 +57,48 @@ class RowSource:
     out: Path
     found: dict[str, RowLengths] = field(default_factory=dict)
 
-    def rows(self, name: str, wanted: int | None) -> RowLengths:
-        """The rows of a set, file or bundled name, as many as are wanted."""
-        if name not in self.found:
-            self.found[name] = self._all(name, wanted)
-        return self.found[name].drawn(wanted, seed=0)
+    def mixed(self, files: Mapping[str, Amount], loop: ExtendSettings | TrainSettings, seed: int) -> Mixed:
+        """The rows that a stage uses of each set or file, drawn as the stage will draw them. Of a file that is too
+        short all are taken: what is short now may be built by then."""
+        for name, amount in files.items():
+            if name not in self.found:
+                self.found[name] = self._all(name, amount)
+        held = {self._file(name): self.found[name] for name in files}
+        asked: dict[str, Amount] = {}
+        for name, amount in files.items():
+            rows = len(self.found[name].lengths_N)
+            asked[self._file(name)] = min(amount, rows) if isinstance(amount, int) else amount
+        window = PlanSettings(
+            window=loop.window, overlong=loop.overlong if isinstance(loop, TrainSettings) else OVERLONG
+        )
+        times = draw_mix(
+            asked, {file: len(rows.lengths_N) for file, rows in held.items()}, by=loop.mix_by, total=loop.mix_total,
+            seed=seed, tokens_of=lambda file: trained_tokens(held[file].lengths_N, window),
+        )  # fmt: skip
+        own = {name: times[self._file(name)] for name in files}
+        return Mixed({name: self.found[name].used(times_R) for name, times_R in own.items()}, drawn_rows(own))
 
-    def _all(self, name: str, wanted: int | None) -> RowLengths:
+    def _file(self, name: str) -> str:
+        """What draws are keyed by: the file that a set will be."""
+        return str(rows_file(self.out, name)) if name in self.settings.data else name
+
+    def _all(self, name: str, amount: Amount) -> RowLengths:
         built = self.settings.data.get(name)
-        file = str(self.out / "data" / name / "rows.jsonl") if built else name
-        if is_here([file]):
-            return measured_rows(file, self.settings.model)
+        if is_here([self._file(name)]):
+            return measured_rows(self._file(name), self.settings.model)
         if built:
             band = _band(built, built.max_length_tokens)
             return simulated_rows(name, rows=built.rows, lengths=band, why="not built yet")
+        wanted = amount.rows if isinstance(amount, Portion) else amount
         return assumed_rows(name, wanted, self.settings.assume.get(name))
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Rows by set or file, repetitions included, and how many each holds and gives."""
+
+    parts: Mapping[str, RowLengths]
+    drawn: Mapping[str, Mapping[str, int]]
 
 
 def plan_run(settings: RunSettings, out: Path) -> RunPlan:
@@ -116,10 +149,11 @@ def _plan_extend(settings: RunSettings, source: RowSource) -> PlannedTraining:
         else:
             found = assumed_rows(name, None, settings.assume.get(name))
         source.found[name] = parts[name] = windows(found, extend.window)
-    parts |= {name: source.rows(name, wanted) for name, wanted in extend.data.items()}
+    mixed = source.mixed(extend.data, extend, extend.seed)
+    parts |= mixed.parts
     if not parts:
         raise ConfigError("extend: no `text` to train on; name files or folders of documents")
-    return _plan_training(extend, settings, parts)
+    return _plan_training(extend, settings, parts, mixed.drawn)
 
 
 def _plan_arm(settings: RunSettings, arm: str, source: RowSource) -> PlannedTraining:
@@ -127,20 +161,22 @@ def _plan_arm(settings: RunSettings, arm: str, source: RowSource) -> PlannedTrai
     for name in wanted:
         if not (name in settings.data or is_here([name]) or name.endswith(ROW_SUFFIXES)):
             raise no_rows(settings, arm, name)
-    parts = {name: source.rows(name, rows) for name, rows in wanted.items()}
-    return _plan_training(arm_settings(settings, arm, model=settings.model, data=wanted), settings, parts)
+    loop = arm_settings(settings, arm, model=settings.model, data=wanted)
+    mixed = source.mixed(wanted, loop, next(iter(settings.seeds), 0))
+    return _plan_training(loop, settings, mixed.parts, mixed.drawn)
 
 
-def _plan_training(loop: LoopSettings, settings: RunSettings, parts: dict[str, RowLengths]) -> PlannedTraining:
+def _plan_training(
+    loop: LoopSettings, settings: RunSettings, parts: Mapping[str, RowLengths], drawn: Mapping[str, Mapping[str, int]]
+) -> PlannedTraining:
     """One training run: the figures of `longalign plan` that count before it starts."""
     planned = plan_settings(loop, model=settings.model, machine=settings.machine, ranks=_ranks(settings))
-    if not isinstance(loop, TrainSettings):  # documents are cut into windows
-        planned = planned.model_copy(update={"overlong": "split"})
     lengths_N = np.concatenate([part.lengths_N for part in parts.values()])
     targets_N = np.concatenate([part.targets_N for part in parts.values()])
     source_N = np.repeat(np.arange(len(parts)), [len(part.lengths_N) for part in parts.values()])
     data = fit_to_window(lengths_N, targets_N, source_N, list(parts), planned, "rows here or simulated")
     rows = {name: len(part.lengths_N) for name, part in parts.items()}
+    data = replace(data, mix=file_shares(drawn, sums_by_file(data, data.source_N, list(parts))))
     return PlannedTraining(report=plan(planned, data=data), rows=rows, max_steps=loop.max_steps)
 
 
@@ -148,8 +184,15 @@ def _plan_data(settings: DataSettings, out: Path, name: str) -> PlannedData:
     """Calls, tokens and money of one set: from its documents where they are here, else from a simulated corpus."""
     if is_here([*settings.documents, *settings.decontaminate]) and local_file(settings.tokenizer, "tokenizer.json"):
         from longalign.data.build import build
+        from longalign.data.build_files import Paths
 
-        found = build(settings, out / "data" / name, plan_only=True)
+        folder = out / "data" / name
+        with place_to_plan(folder) as place:
+            counted = Paths.of(folder).work / "documents.sqlite"
+            if place != folder and counted.exists():  # what was counted need not be counted again
+                make_folder(Paths.of(place).work)
+                shutil.copy(counted, Paths.of(place).work)
+            found = build(settings, place, plan_only=True)
         return _spend(settings, "documents counted", found["plan"])
     band = _band(settings, DocumentLengths.of(settings).max)
     lengths = simulated_rows(name, rows=settings.rows, lengths=band, why="").lengths_N

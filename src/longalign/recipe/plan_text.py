@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from longalign.data.mix import mix_lines
 from longalign.plan.text import quiet_console, table, text_of
 from longalign.recipe.planned import PlannedData, PlannedEval, PlannedTraining, RunPlan
 
@@ -26,6 +27,9 @@ def run_plan_text(plan: RunPlan) -> str:
     if plan.trainings:
         console.print(_training(plan.trainings))
         console.print(_memory(plan.trainings))
+    for name, row in plan.trainings.items():
+        for line in mix_lines(row.report.mix):
+            console.print(f"{name}: {line}", soft_wrap=True)
     if plan.eval.plan.tasks:
         console.print(_eval(plan.eval))
     totals = plan.totals

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from longalign.data.mix import as_dicts
 from longalign.eval.cost import EvalPlan
 from longalign.plan.figures import SCHEMA, PlanReport
 
@@ -58,7 +59,13 @@ class PlannedTraining:
         whole = self.report.as_dict()
         figures = {name: getattr(self, name) for name in ("steps", "hours", "flops", "tokens", "targets", "packs")}
         kept = {key: whole[key] for key in KEPT}
-        return {**kept, **figures, "rows": dict(self.rows), "step_s": self.report.time.step_seconds.mean}
+        return {
+            **kept,
+            **figures,
+            "rows": dict(self.rows),
+            "mix": as_dicts(self.report.mix),
+            "step_s": self.report.time.step_seconds.mean,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from longalign.core.step_plan import StepPlan
 from longalign.core.strategies import STRATEGIES
+from longalign.data.mix import COLUMNS, cells, shares_in
 from longalign.errors import LongAlignError
 from longalign.plan.picture import packs_svg
 from longalign.report.collect import Findings, Stage
@@ -146,10 +147,12 @@ ORDER = tuple(STRATEGIES)
 
 @dataclass(frozen=True)
 class DataSection:
-    """The values that the template shows: drawings with a heading and a line of figures each."""
+    """The values that the template shows: drawings with a heading and a line of figures each; tables of mixes."""
 
     lengths: tuple[tuple[str, str, Markup], ...]
     packs: tuple[tuple[str, str, Markup], ...]
+    mixes: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
+    columns: tuple[str, ...] = COLUMNS
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,9 @@ def data_section(stages: Sequence[Stage]) -> DataSection | None:
         drawn.append((name, line, length_histogram(lengths, reach, title=f"sequence lengths of {name}", colour=number)))
     plans = [(arm(stage), plan) for stage in first if (plan := _plan(stage)) is not None and len(plan)]
     packs = [(name, _pack_line(plan), Markup(packs_svg(plan, plan.rules.cost))) for name, plan in plans]
-    return DataSection(tuple(drawn), tuple(packs)) if drawn or packs else None
+    shares = [(arm(stage), shares_in(stage.manifest.get("summary") or {})) for stage in first]
+    mixes = [(name, tuple(map(cells, mix))) for name, mix in shares if mix]
+    return DataSection(tuple(drawn), tuple(packs), tuple(mixes)) if drawn or packs or mixes else None
 
 
 def _lengths(stage: Stage) -> NDArray[np.int64] | None:

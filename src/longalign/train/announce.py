@@ -10,6 +10,7 @@ import torch
 from longalign.base.progress import say
 from longalign.config import LoopSettings
 from longalign.config.plan import plan_settings
+from longalign.data.mix import mix_lines, shares_of
 from longalign.data.store import TokenStore
 from longalign.errors import DataError
 from longalign.plan.figures import PlanReport
@@ -67,7 +68,7 @@ def announce(settings: LoopSettings, placement: Placement, store: TokenStore, so
         raise DataError(f"no sequence with targets is left to train on ({store.counts}); look at the rows' lengths")
     report = preview(settings, placement, source, store.folder, out / "plan" if ranks.is_first() else None)
     if ranks.is_first():
-        say(describe(store))
+        say("\n".join([describe(store), *mix_lines(shares_of(store))]))
         say(headline(report))
     return report
 

@@ -11,6 +11,7 @@ from longalign.base.files import atomic_write_json, fingerprint_path, random_for
 from longalign.base.sources import model_dir
 from longalign.base.threads import choose_threads
 from longalign.config import Strategy, TrainSettings
+from longalign.config.mix import counted
 from longalign.core.strategies import STRATEGIES
 from longalign.data.source import read_rows
 from longalign.data.store import TokenStore
@@ -51,12 +52,13 @@ def measure(settings: TrainSettings, out: Path, *, rows: int) -> dict[str, Any]:
 
 
 def _draw(settings: TrainSettings, rows: int) -> list[dict[str, Any]]:
-    """`rows` rows (or all, where there are fewer), files in proportion to the rows that the arm takes of them."""
+    """`rows` rows (or all, where there are fewer), files in proportion to the numbers of rows that the arm takes of
+    them, or to all of a file that it takes no number of."""
     orders = []
     for name, wanted in settings.data.items():
         found = sum(1 for _ in read_rows(name))
         order = random_for(settings.seed, "throughput", Path(name).name).permutation(found)
-        orders.append(order[: wanted or found])
+        orders.append(order[: min(counted(wanted) or found, found)])
     share = min(rows / max(sum(map(len, orders)), 1), 1.0)
     ends = [round(end * share) for end in accumulate(map(len, orders), initial=0)]  # whole numbers that sum to `rows`
     drawn = []

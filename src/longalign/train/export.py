@@ -17,6 +17,7 @@ from longalign.base.files import atomic_path
 from longalign.base.machine import describe_machine
 from longalign.base.sources import model_dir
 from longalign.config import LoopSettings, RopeSettings
+from longalign.data.mix import mix_table
 from longalign.train.checkpoint import whole
 from longalign.train.lora import has_adapters, merge_adapters
 from longalign.train.model import load_config, load_model
@@ -157,7 +158,7 @@ def model_card(what: str, settings: LoopSettings, summary: Mapping[str, Any], *,
         "warmup_ratio", "num_train_epochs", "seed", "dtype", "overlong", "train_on", "lora_rank", "quantize",
     ]  # fmt: skip
     recipe = "\n".join(f"| {key} | {values[key]} |" for key in shown if values.get(key) is not None)
-    rows = "\n".join(f"| {name} | {count} |" for name, count in sources.items())
+    rows = "\n".join(f"| {name} | {count} |" for name, count in sources.items()) + mix_table(summary)
     heldout = summary.get("heldout")
     losses = ""
     if heldout:

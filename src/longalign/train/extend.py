@@ -49,15 +49,18 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
     names = [name for name in (*settings.text, *settings.data) if not Named(name).bundled]
     inputs = partial(input_fingerprints, settings.model, names)
-    with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION, restart=restart) as stage:
+    with open_shared_stage(
+        out, "extend", settings=settings, inputs=inputs, version=VERSION, restart=restart, plan_only=plan_only
+    ) as stage:
         if stage.finished is not None:
             return with_model(stage.finished, out)
-        choose_threads(out)
+        if not plan_only:
+            choose_threads(out)
         source = model_dir(settings.model)
         tokenizer = open_tokenizer(source, ends_text=True)
         check_model(settings, stage.placement, source, tokenizer, needs_rope=True, plan_only=plan_only)
-        store, heldout = _tokens(settings, out, source, stage.inputs)
-        report = announce(settings, stage.placement, store, source, out)
+        store, heldout = _tokens(settings, stage.folder, source, stage.inputs, kept=out)
+        report = announce(settings, stage.placement, store, source, stage.folder)
         if plan_only:
             return plan_summary(report)
         curves = _Curves(out / "positions.json", heldout, settings, stage.placement.group)
@@ -107,11 +110,13 @@ class _Curves:
 
 
 def _tokens(
-    settings: ExtendSettings, out: Path, tokenizer: str, inputs: Mapping[str, str]
+    settings: ExtendSettings, out: Path, tokenizer: str, inputs: Mapping[str, str], *, kept: Path
 ) -> tuple[TokenStore, TokenStore | None]:
-    """Training and held-out sequences; the first rank makes them, the others read them."""
+    """Training and held-out sequences; the first rank makes them in `out` unless they are in `kept` already, the others
+    read them."""
     encoder = MixedEncoder(DocumentEncoder(tokenizer, settings.window), RowEncoder(tokenizer, settings.window))
-    folders = (out / "tokens", out / "heldout-tokens")
-    make = partial(tokenize_texts, settings.text, settings.data, folders, encoder, seed=settings.seed)
-    ranks.on_first_rank(partial(make, stamp=fingerprint(inputs)))
+    places = [(folder / "tokens", folder / "heldout-tokens") for folder in (kept, out)]
+    make = partial(tokenize_texts, settings.text, settings.data, places[-1], encoder, seed=settings.seed)
+    mix: Any = {"mix_by": settings.mix_by, "mix_total": settings.mix_total}
+    folders = ranks.on_first_rank(partial(make, stamp=fingerprint(inputs), kept=places[0], **mix))
     return TokenStore.open(folders[0]), TokenStore.open(folders[1]) if folders[1].exists() else None

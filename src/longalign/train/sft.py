@@ -36,16 +36,19 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False, restar
     """
     files = [*settings.data, *settings.eval_data, *([settings.chat_template] if settings.chat_template else [])]
     inputs = partial(input_fingerprints, settings.model, files)
-    with open_shared_stage(out, "train", settings=settings, inputs=inputs, version=VERSION, restart=restart) as stage:
+    with open_shared_stage(
+        out, "train", settings=settings, inputs=inputs, version=VERSION, restart=restart, plan_only=plan_only
+    ) as stage:
         if stage.finished is not None:
             return with_model(stage.finished, out)
-        choose_threads(out)
+        if not plan_only:
+            choose_threads(out)
         source = model_dir(settings.model)
-        reader = tokenizer_folder(source, settings, out / "tokenizer")
+        reader = tokenizer_folder(source, settings, stage.folder / "tokenizer")
         tokenizer = open_tokenizer(reader, ends_text=True)
         check_model(settings, stage.placement, source, tokenizer, plan_only=plan_only)
-        store, heldout = _tokens(settings, out, reader, stage.inputs)
-        report = announce(settings, stage.placement, store, source, out)
+        store, heldout = _tokens(settings, stage.folder, reader, stage.inputs, kept=out / "tokens")
+        report = announce(settings, stage.placement, store, source, stage.folder)
         if plan_only:
             return plan_summary(report)
         model, built = build_model(settings, stage.placement, settings.model)
@@ -63,21 +66,24 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False, restar
 
 
 def _tokens(
-    settings: TrainSettings, out: Path, tokenizer: str, inputs: Mapping[str, str]
+    settings: TrainSettings, out: Path, tokenizer: str, inputs: Mapping[str, str], *, kept: Path
 ) -> tuple[TokenStore, TokenStore | None]:
-    """Training and held-out sequences; the first rank makes them, the others read them."""
+    """Training and held-out sequences; the first rank makes them, the others read them. `kept`: where those to train on
+    may be already."""
     encoder = RowEncoder(tokenizer, settings.window, settings.overlong, settings.train_on, settings.thinking)
     stamp = fingerprint(inputs)
 
-    def make() -> None:
-        tokenize_rows(out / "tokens", settings.data, encoder, seed=settings.seed, stamp=stamp)
+    def make() -> Path:
+        mix: Any = {"mix_by": settings.mix_by, "mix_total": settings.mix_total}
+        store = tokenize_rows(out / "tokens", settings.data, encoder, seed=settings.seed, stamp=stamp, kept=kept, **mix)
         if settings.eval_data:
             files = dict.fromkeys(settings.eval_data)
             tokenize_rows(out / "heldout-tokens", files, encoder, seed=settings.seed, stamp=stamp)
+        return store.folder
 
-    ranks.on_first_rank(make)
+    folder = ranks.on_first_rank(make)
     heldout = TokenStore.open(out / "heldout-tokens") if settings.eval_data else None
-    return TokenStore.open(out / "tokens"), heldout
+    return TokenStore.open(folder), heldout
 
 
 def turn_ends(store: TokenStore, tokenizer: Any, sample: int = 200) -> tuple[int, ...]:

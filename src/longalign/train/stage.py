@@ -18,9 +18,10 @@ from torch import nn
 
 from longalign.base.files import atomic_path
 from longalign.base.sources import Named
-from longalign.base.stage import StageRun, open_stage
+from longalign.base.stage import StageRun, lock, open_stage, place_to_plan
 from longalign.base.tokenizers import save_with_template
 from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
+from longalign.data.mix import as_dicts, shares_of
 from longalign.data.store import TokenStore
 from longalign.errors import DataError
 from longalign.train.export import export, model_card
@@ -54,9 +55,13 @@ def open_shared_stage(
     inputs: Callable[[], Mapping[str, str]],
     version: int,
     restart: bool = False,
+    plan_only: bool = False,
 ) -> Iterator[SharedStage]:
     """`open_stage` on the first rank; every rank learns its placement and whether the stage is done. `inputs` is called
-    on the first rank only: one process reads a corpus to hash it, not eight."""
+    on the first rank only: one process reads a corpus to hash it, not eight.
+
+    With `plan_only` nothing is opened and the stage has a place to plan in (`place_to_plan`) as its folder.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -64,6 +69,17 @@ def open_shared_stage(
     found = ranks.on_first_rank(inputs)
     runs: list[StageRun] = []
     with ExitStack() as held:
+        if plan_only:
+
+            def prepare() -> Path:
+                folder = held.enter_context(place_to_plan(out))
+                held.enter_context(lock(folder))
+                return folder
+
+            folder = ranks.on_first_rank(prepare)
+            yield SharedStage(folder, placement, None, found, None)
+            ranks.barrier()  # the first rank deletes what others may still read
+            return
 
         def hold() -> dict[str, Any] | None:
             stage = open_stage(out, name, settings=settings, inputs=found, version=version, restart=restart)
@@ -108,7 +124,7 @@ def finish_model(
     """
     summary = {
         **summary,
-        "data": {"counts": store.counts, "tokens": int(store.lengths.sum())},
+        "data": {"counts": store.counts, "tokens": int(store.lengths.sum()), "mix": as_dicts(shares_of(store))},
         "threads": torch.get_num_threads(),
     }
     card = model_card(what, settings, summary, sources=source_counts(store))

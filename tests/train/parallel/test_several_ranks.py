@@ -192,3 +192,34 @@ def test_a_mistake_is_told_once_and_no_rank_loses_its_connection(inputs: Path, t
     assert "Connection closed" not in refused.stderr
     assert "longalign/train/" not in refused.stderr, "the only traceback is that of torchrun itself"
     assert sorted((tmp_path / "checkpoints").rglob("*")) == kept
+
+
+def test_a_bad_setting_under_torchrun_is_one_line_from_the_first_rank(inputs: Path, tmp_path: Path) -> None:
+    """What follows is torchrun's own report; under `longalign run` not even that."""
+    for wrong, complaint in (
+        (("--sequence_parallel", "3"), "error: sequence_parallel: 3 does not divide 2 ranks"),
+        (("--learning_rat", "3"), "error: command line: unknown key `learning_rat` (did you mean `learning_rate`?)"),
+    ):
+        started = command(inputs, tmp_path / "out", 2, *wrong)
+        done = subprocess.run(started, capture_output=True, text=True, timeout=300)
+        own = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert own == [complaint]
+        assert done.returncode != 0
+        assert "longalign/" not in done.stderr, "the only traceback is that of torchrun itself"
+    quiet = [part.replace("torch.distributed.run", "longalign.recipe.torchrun") for part in started]
+    done = subprocess.run(quiet, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"{complaint}\n")
+
+
+def test_what_only_a_later_rank_meets_is_told_by_that_rank(tmp_path: Path) -> None:
+    script = tmp_path / "only_one.py"
+    script.write_text(
+        "import os, time\nfrom longalign.cli import ranks\nranks.FIRST_SPEAKS_WITHIN_S = 0.1\n"
+        "ranks.fail('no such file on this node') if os.environ['RANK'] == '1' else time.sleep(60)\n"
+    )
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(start, capture_output=True, text=True, timeout=120)
+    assert done.stderr.count("error: no such file on this node\n") == 1
+    assert done.returncode != 0

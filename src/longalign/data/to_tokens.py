@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from longalign.base.files import fingerprint, random_for
 from longalign.base.progress import Progress, say
 from longalign.data.overlong import Overlong, fit
+from longalign.data.row_counts import FileRows, reasons, said
 from longalign.data.source import Source, Text, read_rows
 from longalign.data.store import Encoded, Encoder, Item, TokenStore, build_store, finished_store
+from longalign.data.template_rows import unused_kwargs
 from longalign.data.tokenize import Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
 from longalign.errors import DataError
 
@@ -76,10 +78,10 @@ class RowEncoder:
         )
 
     def __call__(self, row: Mapping[str, Any]) -> Encoded:
-        sequence = sequence_of_row(
-            worker_tokenizer(self.tokenizer), row, train_on=self.train_on, thinking=self.thinking
-        )
+        tokenizer = worker_tokenizer(self.tokenizer)
+        sequence = sequence_of_row(tokenizer, row, train_on=self.train_on, thinking=self.thinking)
         kept, counts = fit(sequence, self.window, self.overlong)
+        counts.update(f"chat_template_kwargs.{name} without effect" for name in unused_kwargs(tokenizer, row))
         note = {key: row[key] for key in ("id", "source", "task", "language") if row.get(key) is not None}
         return [(part, {**note, "where": row.get("_where")}) for part in kept], counts
 
@@ -95,22 +97,34 @@ def tokenize_rows(
     key = fingerprint(stamp, encoder.key, dict(files), seed)
     if store := finished_store(folder, key):
         return store
-    chosen = {path: draw(path, wanted, seed) for path, wanted in files.items()}
+    chosen, read = _drawn(files, seed)
     total = sum(map(len, chosen.values()))
     if total == 0:
         why = f": none in {', '.join(files)}" if files else "; give row files with --data"
-        raise DataError(f"no rows to train on{why}")
+        left_out = reasons(read.values())
+        raise DataError(f"no rows to train on{why}" + (f" (left out: {left_out})" if left_out else ""))
     size = total * CHARACTERS_OF_A_ROW
-    return tokenize(folder, items_of_rows(chosen), encoder, key=key, total=total, characters=size, unit="row")
+    items = items_of_rows(chosen)
+    return tokenize(folder, items, encoder, key=key, total=total, characters=size, unit="row", read=read)
+
+
+def _drawn(
+    files: Mapping[str, int | None], seed: int
+) -> tuple[dict[str, Sequence[int] | NDArray[np.int64]], dict[str, FileRows]]:
+    """The numbers of the rows to use of each file, and what became of its rows, which is printed."""
+    left_out: dict[str, Counter[str]] = {path: Counter() for path in files}
+    chosen = {path: draw(path, wanted, seed, left_out[path]) for path, wanted in files.items()}
+    return chosen, said(left_out)
 
 
 def tokenize(
-    folder: Path, items: Iterable[Item], encoder: Encoder, *, key: str, total: int, characters: int, unit: str
-) -> TokenStore:
+    folder: Path, items: Iterable[Item], encoder: Encoder, *, key: str, total: int, characters: int, unit: str,
+    read: Mapping[str, FileRows],
+) -> TokenStore:  # fmt: skip
     """`build_store` of `total` items with progress, in several processes where `characters` (about) pay for them."""
     workers = 1 if characters < CHARACTERS_FOR_WORKERS else min(os.cpu_count() or 1, 16)
     with Progress("tokenise", total=total, unit=unit) as bar:
-        return build_store(folder, _chunks(items), encoder, key=key, workers=workers, on_chunk=bar.advance)
+        return build_store(folder, _chunks(items), encoder, key=key, workers=workers, on_chunk=bar.advance, read=read)
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -133,9 +147,11 @@ def _characters(value: Mapping[str, Any]) -> int:
     return len(value["text"])
 
 
-def draw(path: str, wanted: int | None, seed: int) -> Sequence[int] | NDArray[np.int64]:
+def draw(
+    path: str, wanted: int | None, seed: int, left_out: Counter[str] | None = None
+) -> Sequence[int] | NDArray[np.int64]:
     """Row numbers to use of a file, ascending; reads the whole file once, so that errors show early."""
-    count = sum(1 for _ in read_rows(path))
+    count = sum(1 for _ in read_rows(path, left_out=left_out))
     if wanted is None:
         return range(count)
     if wanted > count:
@@ -216,7 +232,7 @@ def tokenize_texts(
     held = held_out(lengths_N, seed)
     if texts:
         say(f"text: {len(lengths_N):,} documents, {int(lengths_N.sum()):,} characters; {len(held)} held out")
-    chosen = {path: draw(path, wanted, seed) for path, wanted in rows.items()}
+    chosen, read = _drawn(rows, seed)
     drawn = sum(map(len, chosen.values()))
     total, characters = len(lengths_N) - len(held) + drawn, int(lengths_N.sum()) + drawn * CHARACTERS_OF_A_ROW
 
@@ -233,7 +249,7 @@ def tokenize_texts(
                 build_store(folders[1], [aside], encoder, key=key)
 
     items = chain(items_of_texts(), items_of_rows(chosen))
-    tokenize(folders[0], items, encoder, key=key, total=total, characters=characters, unit="document")
+    tokenize(folders[0], items, encoder, key=key, total=total, characters=characters, unit="document", read=read)
 
 
 def read_texts(names: Sequence[str]) -> Iterator[Text]:

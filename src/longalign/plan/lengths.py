@@ -155,7 +155,7 @@ def _stated(settings: PlanSettings) -> PlanLengths:
         share = sum(size for answer, size in sizes if answer) / max(sum(size for _, size in sizes), 1)
         found.add(length, max(round(length * share), 1), row["source"])
     if not len(found.lengths):
-        raise DataError(f"{', '.join(settings.data)}: no rows with an answer; nothing to plan")
+        raise DataError(f"{', '.join(settings.data)}: no rows with an answer; nothing to plan ({dict(counts)})")
     basis = "`length_tokens` of the rows, targets estimated from characters (add --tokenizer for exact ones)"
     planned = fit_to_window(*found.arrays(), list(found.sources), settings, basis)
     return replace(planned, counts=dict(Counter(planned.counts) + counts))
@@ -163,14 +163,17 @@ def _stated(settings: PlanSettings) -> PlanLengths:
 
 def _rows(paths: Sequence[str], counts: Counter[str]) -> Iterator[dict[str, Any]]:
     """Rows of all files; conversations without a usable answer are counted as dropped."""
+    from longalign.data.row_counts import said, totals
     from longalign.data.source import read_rows
 
-    left_out: Counter[str] = Counter()
+    left_out: dict[str, Counter[str]] = {path: Counter() for path in paths}
     for path in paths:
-        for row in read_rows(path, left_out=left_out):
+        for row in read_rows(path, left_out=left_out[path]):
             yield row | {"_file": path}
-    counts["dropped"] += left_out.total()
-    counts.update({f"no usable answer: {reason}": number for reason, number in left_out.items()})
+    read = said(left_out).values()
+    counts["dropped"] += sum(rows.read - rows.used for rows in read)
+    if any(rows.left_out or rows.cut for rows in read):
+        counts.update(totals(read))
 
 
 class _Found:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign.data.template_rows import check_shown, messages_for_template
+from longalign.data.template_rows import check_shown, with_known_roles
 from longalign.data.turn_spans import Span, assistant_spans
 from longalign.errors import DataError, ModelError
 
@@ -65,7 +65,7 @@ def tokenize_conversation(
     thinking: Thinking = "keep",
     tools: Sequence[Mapping[str, Any]] | None = None,
     evidence: Sequence[str] = (),
-    template_kwargs: Mapping[str, Any] | None = None,
+    template_options: Mapping[str, Any] | None = None,
 ) -> TokenSequence:
     """Tokenise `messages` by the chat template; assistant turns (all, or the last) are targets, end-of-turn included.
 
@@ -76,7 +76,7 @@ def tokenize_conversation(
     check_tokenizer(tokenizer)
     if thinking == "strip":
         messages = [_without_thinking(message) for message in messages]
-    text, spans = assistant_spans(tokenizer, messages, tools, template_kwargs)
+    text, spans = assistant_spans(tokenizer, messages, tools, template_options)
     check_shown(text, messages, tools)
     if train_on == "last":
         spans = spans[-1:]
@@ -171,10 +171,10 @@ def sequence_of_row(tokenizer: Any, row: Mapping[str, Any], **how: Any) -> Token
     check_tokenizer(tokenizer)
     return tokenize_conversation(
         tokenizer,
-        messages_for_template(tokenizer, row),
+        with_known_roles(tokenizer, row),
         tools=row.get("tools"),
         evidence=evidence_texts(row.get("evidence")),
-        template_kwargs=row.get("chat_template_kwargs"),
+        template_options=row.get("chat_template_kwargs"),
         **how,
     )
 

@@ -31,11 +31,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Renderer:
-    """One tokenizer's template with the tools and template arguments of one row."""
+    """One tokenizer's template with the tools and template options of one row."""
 
     tokenizer: Any
     tools: Sequence[Any] | None
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """Text of `messages`; `prompt` adds the header that asks for the assistant's turn."""
@@ -44,7 +44,7 @@ class Renderer:
             tools=list(self.tools) if self.tools else None,
             tokenize=False,
             add_generation_prompt=prompt,
-            **self.template_kwargs,
+            **self.options,
         )
         return str(text)
 
@@ -53,13 +53,13 @@ def assistant_spans(
     tokenizer: Any,
     messages: Sequence[Message],
     tools: Sequence[Any] | None = None,
-    template_kwargs: Mapping[str, Any] | None = None,
+    template_options: Mapping[str, Any] | None = None,
 ) -> tuple[str, list[Span]]:
     """The rendered conversation and the span of each assistant turn that it shows, in order.
 
     Raises `DataError` when the template refuses the conversation or a turn cannot be located.
     """
-    render = Renderer(tokenizer, tools, template_kwargs or {})
+    render = Renderer(tokenizer, tools, template_options or {})
     try:
         text = render(messages)
     except Exception as error:  # template errors come as jinja2's or any other type
@@ -94,7 +94,7 @@ def _generation_spans(render: Renderer, messages: Sequence[Message], text: str) 
         tools=list(tools) if tools else None,
         chat_template=template,
         return_assistant_tokens_mask=True,
-        **{**tokenizer.special_tokens_map, **render.template_kwargs},
+        **{**tokenizer.special_tokens_map, **render.options},
     )
     if rendered[0] != text:
         return None

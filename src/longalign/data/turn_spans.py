@@ -40,7 +40,7 @@ class Renderer:
     def __call__(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """Text of `messages`; `prompt` adds the header that asks for the assistant's turn."""
         text = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
+            [{**message, "content": message.get("content") or ""} for message in messages],
             tools=list(self.tools) if self.tools else None,
             tokenize=False,
             add_generation_prompt=prompt,
@@ -90,7 +90,7 @@ def _generation_spans(render: Renderer, messages: Sequence[Message], text: str) 
     from transformers.utils.chat_template_utils import render_jinja_template
 
     rendered, indices = render_jinja_template(
-        conversations=[[dict(message) for message in messages]],
+        conversations=[[{**message, "content": message.get("content") or ""} for message in messages]],
         tools=list(tools) if tools else None,
         chat_template=template,
         return_assistant_tokens_mask=True,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from longalign.base.progress import say
 
@@ -52,6 +53,11 @@ def said(counted: Mapping[str, Counter[str]]) -> dict[str, FileRows]:
     for name, rows in files.items():
         say(f"{name}: {rows.words}")
     return files
+
+
+def noted(files: Mapping[str, FileRows]) -> dict[str, Any]:
+    """What a token store writes down of them."""
+    return {"counts": totals(files.values()), "read": {name: asdict(rows) for name, rows in files.items()}}
 
 
 def totals(files: Iterable[FileRows]) -> Counter[str]:

@@ -34,8 +34,8 @@ from longalign.errors import DataError
 NAMED_FIELDS = 12
 
 
-def rows_of_file(path: Path | str, left_out: Counter[str] | None = None) -> Iterator[Row]:
-    """The rows of whatever `raw_rows` reads: `id`, `messages`, `source`, all other fields.
+def rows_of_file(path: Path | str, left_out: Counter[str] | None = None) -> Iterator[tuple[str, Row]]:
+    """(where, row) of whatever `raw_rows` reads: `id`, `messages`, `source`, all other fields.
 
     `left_out` counts the rows read, and those left out or cut by reason (row_counts.py); who counts is also told which
     fields are not used. Raises `DataError` with file:line:field.
@@ -51,7 +51,7 @@ def rows_of_file(path: Path | str, left_out: Counter[str] | None = None) -> Iter
             for name in row.keys() - KNOWN - unused.keys():
                 if row[name] is not None:
                     unused[name] = where
-            yield _named(row, where, path)
+            yield where, _named(row, where, path)
     except GeneratorExit:
         _tell_unused(path, unused, left_out)
         raise

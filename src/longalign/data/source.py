@@ -58,15 +58,21 @@ class Source(Named):
 
         Raises `DataError` with file:line:field.
         """
+        for _, row in self.placed_rows(left_out):
+            yield row
+
+    def placed_rows(self, left_out: Counter[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(where, row): file:line without the folder, or file and number of the row, for messages."""
         if not self.bundled:
-            yield from rows_of_file(self.name, left_out)
+            for where, row in rows_of_file(self.name, left_out):
+                yield where.replace(self.name, Path(self.name).name, 1), row
             return
         from longalign.bundled.rows import rows
 
-        for row in rows(self.name):
+        for number, row in enumerate(rows(self.name), 1):
             if left_out is not None:
                 left_out[READ] += 1
-            yield row
+            yield f"{self.name} row {number}", row
 
     def documents_fingerprint(self) -> str:
         """Content of its documents; of a bundled corpus too, which depends on the Python that runs."""

@@ -18,7 +18,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import islice
@@ -31,7 +31,6 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
 from longalign.base.files import atomic_path, atomic_write_json, fingerprint, json_line
-from longalign.data.row_counts import FileRows, totals
 from longalign.data.tokenize import TokenSequence
 from longalign.errors import DataError, LongAlignError
 
@@ -138,13 +137,13 @@ def build_store(
     key: str,
     workers: int = 1,
     on_chunk: Callable[[int], None] = lambda rows: None,
-    read: Mapping[str, FileRows] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> TokenStore:
     """Tokenise `chunks` with `encode` (picklable when `workers` > 1) into `folder`, or open what is there.
 
     `key` names the content (rows, tokenizer, settings); a store or chunk of another key is replaced. Row by row,
     `encode` returns sequences with their notes, and counts. Its errors come back as `DataError` naming the row.
-    `chunks` is read as it is needed: at most two chunks a worker are in memory. `read`: what became of files' rows.
+    `chunks` is read as it is needed: at most two chunks a worker are in memory. `about`: more for store.json.
     """
     if store := finished_store(folder, key):
         return store
@@ -162,7 +161,7 @@ def build_store(
         count = max(count, number + 1)
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        _join([_part_path(parts, number) for number in range(count)], temporary, key, read or {})
+        _join([_part_path(parts, number) for number in range(count)], temporary, key, about or {})
     shutil.rmtree(parts)
     return TokenStore.open(folder)
 
@@ -239,11 +238,11 @@ def _encode_chunk(chunk: Sequence[Item], encode: Encoder, path: Path) -> None:
         )
 
 
-def _join(paths: Sequence[Path], folder: Path, key: str, read: Mapping[str, FileRows]) -> None:
+def _join(paths: Sequence[Path], folder: Path, key: str, about: Mapping[str, Any]) -> None:
     """Lay all chunks end to end; one chunk in memory at a time. Plain writes: dirty pages of a map would stay."""
     lengths, target_counts = (_gathered(paths, name) for name in ("lengths", "target_counts"))
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    counts, digest, numbers, place = totals(read.values()), sha256(), dict[str, int](), 0
+    counts, digest, numbers, place = Counter[str](about.get("counts")), sha256(), dict[str, int](), 0
     source_N = np.zeros(len(lengths), dtype=np.int32)
     with (
         _flat(folder / "ids.npy", np.int32, int(offsets[-1])) as ids,
@@ -269,12 +268,12 @@ def _join(paths: Sequence[Path], folder: Path, key: str, read: Mapping[str, File
     atomic_write_json(
         folder / "store.json",
         {
+            **about,
             "format": FORMAT_VERSION,
             "key": key,
             "sequences": len(lengths),
             "tokens": int(offsets[-1]),
             "counts": dict(counts),
-            "files": {name: asdict(rows) for name, rows in read.items()},
             "sources": list(numbers),
             "fingerprint": fingerprint(digest.hexdigest(), sha256(offsets.tobytes()).hexdigest()),
         },

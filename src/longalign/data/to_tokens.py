@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from longalign.base.files import fingerprint, random_for
 from longalign.base.progress import Progress, say
 from longalign.data.overlong import Overlong, fit
-from longalign.data.row_counts import FileRows, reasons, said
+from longalign.data.row_counts import FileRows, noted, reasons, said
 from longalign.data.source import Source, Text, read_rows
 from longalign.data.store import Encoded, Encoder, Item, TokenStore, build_store, finished_store
 from longalign.data.template_rows import unused_kwargs
@@ -105,7 +105,7 @@ def tokenize_rows(
         raise DataError(f"no rows to train on{why}" + (f" (left out: {left_out})" if left_out else ""))
     size = total * CHARACTERS_OF_A_ROW
     items = items_of_rows(chosen)
-    return tokenize(folder, items, encoder, key=key, total=total, characters=size, unit="row", read=read)
+    return tokenize(folder, items, encoder, key=key, total=total, characters=size, unit="row", about=noted(read))
 
 
 def _drawn(
@@ -119,12 +119,12 @@ def _drawn(
 
 def tokenize(
     folder: Path, items: Iterable[Item], encoder: Encoder, *, key: str, total: int, characters: int, unit: str,
-    read: Mapping[str, FileRows],
+    about: Mapping[str, Any],
 ) -> TokenStore:  # fmt: skip
     """`build_store` of `total` items with progress, in several processes where `characters` (about) pay for them."""
     workers = 1 if characters < CHARACTERS_FOR_WORKERS else min(os.cpu_count() or 1, 16)
     with Progress("tokenise", total=total, unit=unit) as bar:
-        return build_store(folder, _chunks(items), encoder, key=key, workers=workers, on_chunk=bar.advance, read=read)
+        return build_store(folder, _chunks(items), encoder, key=key, workers=workers, on_chunk=bar.advance, about=about)
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -162,11 +162,10 @@ def draw(
 def items_of_rows(chosen: Mapping[str, Sequence[int] | NDArray[np.int64]]) -> Iterator[Item]:
     """The rows with these numbers, ascending, of each file."""
     for path, numbers in chosen.items():
-        rows, name, passed = read_rows(path), Path(path).name, 0
+        rows, passed = Source(path).placed_rows(), 0
         for number in numbers:
-            row = next(islice(rows, number - passed, None))
+            where, row = next(islice(rows, number - passed, None))
             passed = number + 1
-            where = f"{name} row {passed}"
             yield Item(where, {"source": Path(path).stem, **row, "_where": where})
 
 
@@ -249,7 +248,9 @@ def tokenize_texts(
                 build_store(folders[1], [aside], encoder, key=key)
 
     items = chain(items_of_texts(), items_of_rows(chosen))
-    tokenize(folders[0], items, encoder, key=key, total=total, characters=characters, unit="document", read=read)
+    tokenize(
+        folders[0], items, encoder, key=key, total=total, characters=characters, unit="document", about=noted(read)
+    )
 
 
 def read_texts(names: Sequence[str]) -> Iterator[Text]:

@@ -134,7 +134,7 @@ def _items(stream: TextIO, text: str, path: Path) -> Iterator[object]:
                 if ended or isinstance(error, RecursionError) or not _may_go_on(str(error), at, len(text)):
                     raise DataError(f"{path}: row {number + 1}: not JSON ({error})") from None
             else:
-                if end < len(text) or ended:
+                if ended or (end < len(text) and not (_is_number(value) and text[end] in ".eE+-0123456789")):
                     if number and start == place:
                         raise DataError(f"{path}: row {number + 1}: not JSON (a comma is missing before it)")
                     number, place = number + 1, end
@@ -147,6 +147,10 @@ def _items(stream: TextIO, text: str, path: Path) -> Iterator[object]:
 def _behind(pattern: re.Pattern[str], text: str, place: int) -> int:
     found = pattern.match(text, place)
     return found.end() if found else place
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _may_go_on(message: str, at: int, length: int) -> bool:

@@ -34,7 +34,7 @@ def with_known_roles(tokenizer: Any, row: Mapping[str, Any]) -> list[dict[str, A
 def unused_kwargs(tokenizer: Any, row: Mapping[str, Any]) -> list[str]:
     """Names in the row's `chat_template_kwargs` that the template does not mention."""
     given = row.get("chat_template_kwargs") or {}
-    return [name for name in given if name not in _template(tokenizer, row)]
+    return [name for name in given if not _names(_template(tokenizer, row), name)]
 
 
 def check_shown(text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> None:

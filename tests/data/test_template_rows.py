@@ -57,7 +57,7 @@ def targets_of(tokenizer: Any, row: dict[str, Any]) -> str:
 
 
 PLAIN = (
-    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% if shout and m.role == 'user' %}{{ '!' }}{% endif %}"
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + ('!' if shout and m.role == 'user' else '') }}"
     "{{ '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 """Adds content without looking whether there is any, and knows no tools."""
@@ -104,7 +104,7 @@ def test_a_system_prompt_or_a_reply_that_is_left_out_is_an_error() -> None:
 
 
 def test_arguments_printed_as_python_are_an_error() -> None:
-    printed = PLAIN.replace("m.content }}", "m.content }}{% for c in m.tool_calls %}{{ c.function }}{% endfor %}")
+    printed = PLAIN.replace("{{ '<|end|>' }}", "{% for c in m.tool_calls %}{{ c.function }}{% endfor %}{{ '<|end|>' }}")
     with pytest.raises(DataError, match="the arguments of `get_weather` in message 2 as JSON"):
         sequence_of_row(with_template(printed), read({"messages": CALLS["messages"]}))
 

@@ -50,7 +50,8 @@ def raw_rows(path: Path | str) -> Iterator[Raw]:
     try:
         yield from _reader(path)(path)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert it first") from None
+        what = f"not UTF-8 ({error.reason} at byte {error.start})"
+        raise DataError(f"{path}: {what}; convert it to UTF-8, or give a {FORMS}") from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 

@@ -13,6 +13,8 @@ from typing import Any
 from longalign.errors import DataError
 
 Message = Mapping[str, Any]
+DESCRIBED = 40
+"""Characters of a tool's description that are looked for."""
 
 
 def with_known_roles(tokenizer: Any, row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -48,7 +50,7 @@ def check_shown(text: str, messages: Sequence[Message], tools: Sequence[Any] | N
 
 def _missing(text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> Iterator[str]:
     for tool in tools or ():
-        if not _names(text, name := _name(tool)):
+        if not _names(text, name := _name(tool)) or not _shows(text, _described(tool)):
             yield f"the tool `{name}`"
     for number, message in enumerate(messages):
         for call in message.get("tool_calls") or ():
@@ -56,7 +58,7 @@ def _missing(text: str, messages: Sequence[Message], tools: Sequence[Any] | None
             values = arguments.values() if isinstance(arguments, Mapping) else ()
             if not _names(text, name) or not all(_shows(text, value) for value in values):
                 yield f"the call of `{name}` in message {number}"
-            elif str(arguments) != json.dumps(arguments, ensure_ascii=False) and str(arguments) in text:
+            elif _is_python(text, arguments):
                 yield f"the arguments of `{name}` in message {number} as JSON (but as Python does)"
         role = message.get("role")
         if role in ("system", "developer", "tool") and not _shows(text, message.get("content")):
@@ -73,13 +75,27 @@ def _name(tool: Any) -> str:
     return str(function.get("name", "")) if isinstance(function, Mapping) else ""
 
 
+def _described(tool: Any) -> str:
+    """How a tool's description begins: a call names its tool too, so a name alone is no tool."""
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    words = function.get("description") if isinstance(function, Mapping) else None
+    return words.strip().split("\n", 1)[0][:DESCRIBED] if isinstance(words, str) else ""
+
+
+def _is_python(text: str, arguments: object) -> bool:
+    """Whether a mapping stands in the text as Python writes it, where that is not JSON."""
+    if not isinstance(arguments, Mapping):
+        return False
+    written = str(dict(arguments))
+    return written in text and written != json.dumps(arguments, ensure_ascii=False)
+
+
 def _names(text: str, name: str) -> bool:
     return not name or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
 def _shows(text: str, value: object) -> bool:
     """Whether a text stands in the rendered one, as it is or in JSON; any other value counts as shown."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.strip() in text:
         return True
-    forms = (value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1])
-    return any(form.strip() in text for form in forms)
+    return any(json.dumps(value, ensure_ascii=ascii_)[1:-1].strip() in text for ascii_ in (False, True))

@@ -65,7 +65,7 @@ def test_a_store_says_what_became_of_every_row_of_every_file(
     said = capsys.readouterr().err
     assert (
         f"{files[0]}: 5 rows read, 2 used, 3 left out (3 {NO_ANSWER}), 2 cut at an empty assistant turn\n"
-        f"{files[1]}: 1 rows read, 1 used\n" in said
+        f"{files[1]}: 1 row read, 1 used\n" in said
     )
     assert store.names([0, 1, 2]) == ["five.jsonl:1", "five.jsonl:5", "one.jsonl:1"]
     folders = (tmp_path / "mixed", tmp_path / "held")
@@ -113,7 +113,7 @@ def test_show_tells_what_is_not_trained(tmp_path: Path, capsys: pytest.CaptureFi
     show_rows(write(tmp_path / "rows.jsonl", [row, *FIVE[1:]]), rows=1)
     said = capsys.readouterr().out
     assert "[assistant, not trained] bad\n" in said
-    assert "rows.jsonl: 1 rows read, 1 used\n" in said
+    assert "rows.jsonl: 1 row read, 1 used\n" in said
 
 
 TURNS = st.lists(

@@ -44,7 +44,8 @@ class FileRows:
     def words(self) -> str:
         """`5 rows read, 2 used, 3 left out (3 no answer in the conversation)`."""
         out = f", {sum(self.left_out.values()):,} left out ({_listed(self.left_out)})" if self.left_out else ""
-        return f"{self.read:,} rows read, {self.used:,} used{out}{f', {_listed(self.cut)}' if self.cut else ''}"
+        rows = "row" if self.read == 1 else "rows"
+        return f"{self.read:,} {rows} read, {self.used:,} used{out}{f', {_listed(self.cut)}' if self.cut else ''}"
 
 
 def said(counted: Mapping[str, Counter[str]]) -> dict[str, FileRows]:

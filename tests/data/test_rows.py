@@ -70,11 +70,13 @@ def test_collected_chats_may_open_with_the_assistant_or_repeat_a_speaker() -> No
 
 
 def test_tool_calls_and_other_fields_stay() -> None:
-    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
-    row = normalise({"messages": [TURNS[0], call, {"role": "tool", "content": "5"}, TURNS[1]], "tools": [1]}, "f:1")
+    function = {"name": "add", "arguments": {"numbers": [2, 3]}}
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+    tool = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
+    row = normalise({"messages": [TURNS[0], call, {"role": "tool", "content": "5"}, TURNS[1]], "tools": [tool]}, "f:1")
     assert row is not None
     assert row["messages"][1] == call
-    assert row["tools"] == [1]
+    assert row["tools"] == [tool]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Resolves the name of an input: something bundled (`builtin:NAME`), a file or folder, or something remote (a hub id).
+"""Resolves the name of an input: something bundled (`builtin:NAME`), a file or folder, a data set of the hub
+(`hub:ORG/NAME`), or something else remote (a model's hub id).
 
 Only this module parses the prefix. `longalign.data.source.Source` adds reading documents and rows.
 """
@@ -10,7 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from longalign.base.files import fingerprint_path
-from longalign.errors import ConfigError
+from longalign.base.hub import fingerprint_of_hub, is_hub_name
+from longalign.errors import ConfigError, nearest
 
 PREFIX = "builtin:"
 BUNDLED = Path(str(files("longalign.bundled")))
@@ -44,11 +46,14 @@ class Named:
 
     @property
     def here(self) -> bool:
-        """Whether it can be read now, without a download and without waiting for another stage."""
-        return self.bundled or self.path.exists()
+        """Whether it can be read now, without waiting for another stage. A data set of the hub is downloaded for it."""
+        return self.bundled or is_hub_name(self.name) or self.path.exists()
 
     def fingerprint(self) -> str:
-        """Content of a model, file or folder. A hub id or a bundled set of texts or rows stands for itself."""
+        """Content of a model, file, folder or data set. A model's hub id or a bundled set of texts or rows stands for
+        itself."""
+        if is_hub_name(self.name):
+            return fingerprint_of_hub(self.name)
         return fingerprint_path(self.path) if self.path.exists() else f"named:{self.name}"
 
 
@@ -58,3 +63,19 @@ def model_dir(name: str) -> str:
     if named.bundled and not named.bundled_model:
         raise ConfigError(f"`{name}`: no such bundled model; there is `{PREFIX}tiny-base`")
     return str(named.path) if named.bundled else name
+
+
+def not_there(path: str | Path) -> str:
+    """`no such file or folder`, with the nearest path that is there, or how a data set of the hub is named."""
+    path = Path(path)
+    known = next(folder for folder in path.parents if folder.is_dir() or folder == folder.parent)
+    wrong, *rest = path.parts[len(known.parts) :] or [path.name]
+    try:
+        close = nearest(wrong, sorted(entry.name for entry in known.iterdir()))
+    except OSError:
+        close = ""
+    if found := close.removeprefix(" (did you mean `").removesuffix("`?)"):
+        whole = Path(known, found, *rest)
+        return f"no such file or folder (did you mean `{whole if whole.exists() else known / found}`?)"
+    like_hub = len(path.parts) == 2 and not path.suffix and not path.is_absolute()
+    return "no such file or folder" + (f" (a data set of the hub is hub:{path})" if like_hub else "")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from longalign.base.files import files_below
+from longalign.base.sources import not_there
 from longalign.core.text import Language, detect_language
 from longalign.data.file_text import RawDocument, is_known, read_file
 from longalign.errors import DataError, UnreadableError
@@ -61,7 +62,7 @@ def documents_at(root: Path, skipped: list[Skipped]) -> Iterator[Document]:
     A file that is named and cannot be read is an error; one inside a folder is skipped and counted.
     """
     if not root.exists():
-        raise DataError(f"{root}: no such file or folder")
+        raise DataError(f"{root}: {not_there(root)}")
     if root.is_file():
         try:
             yield from _documents(root, root.name, skipped)

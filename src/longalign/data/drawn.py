@@ -18,7 +18,8 @@ from longalign.config.mix import Amount, Portion
 from longalign.data.chunks import tokenize
 from longalign.data.mix import Times, Unit, draw_mix, drawn_rows
 from longalign.data.pool import COPIES, FILE, NUMBER, KeyedEncoder, PoolEncoder, items_of_pool, tokens_of_rows
-from longalign.data.source import read_rows
+from longalign.data.row_counts import FileRows, noted, said
+from longalign.data.source import Source, read_rows
 from longalign.data.store import Item, TokenStore
 
 CHARACTERS_OF_A_ROW = 5_000
@@ -41,22 +42,24 @@ def store_key(stamp: str, *parts: object, mix_by: Unit = "rows", mix_total: int 
 class Drawn:
     """The rows of a mix: how often each is used, and where a mix by tokens has them tokenised already.
 
-    left_out: conversations without a usable answer, by reason.
+    read: what became of the rows of each file.
     """
 
     times: Mapping[str, Times]
     pools: Mapping[str, TokenStore]
     folder: Path
-    left_out: Counter[str]
+    read: Mapping[str, FileRows]
 
     @classmethod
     def of(
         cls, folder: Path, files: Mapping[str, Amount], encoder: KeyedEncoder, *, seed: int, stamp: str, by: Unit,
         total: int | None,
     ) -> Drawn:  # fmt: skip
-        """Reads each file through once, so that errors show early; where tokens count, tokenises it beside `folder`."""
-        left_out: Counter[str] = Counter()
-        rows_of = {path: sum(1 for _ in read_rows(path, left_out=left_out)) for path in files}
+        """Reads each file through once, so that errors show early, and says what became of its rows; where tokens
+        count, tokenises it beside `folder`."""
+        left_out: dict[str, Counter[str]] = {path: Counter() for path in files}
+        rows_of = {path: sum(1 for _ in read_rows(path, left_out=left_out[path])) for path in files}
+        read = said(left_out)
         beside = folder.parent / f".{folder.name}.pool"
         pools: dict[str, TokenStore] = {}
 
@@ -72,7 +75,7 @@ class Drawn:
             return tokens_of_rows(pools[path], rows_of[path])
 
         times = draw_mix(files, rows_of, by=by, total=total, seed=seed, tokens_of=tokens_of)
-        return cls(times, pools, beside, left_out)
+        return cls(times, pools, beside, read)
 
     @property
     def rows(self) -> int:
@@ -81,8 +84,8 @@ class Drawn:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the store notes of the mix."""
-        return {"drawn": drawn_rows(self.times)}
+        """What the store notes of the files and the mix."""
+        return {"drawn": drawn_rows(self.times), **noted(self.read)}
 
     def items(self) -> Iterator[Item]:
         """The rows file by file; those that are tokenised already come encoded."""
@@ -100,10 +103,9 @@ class Drawn:
 def items_of_rows(times: Mapping[str, Times]) -> Iterator[Item]:
     """The rows of each file that are used, with how often."""
     for path, times_R in times.items():
-        rows, name = read_rows(path), Path(path).name
+        rows = Source(path).placed_rows()
         last = int(np.flatnonzero(times_R)[-1]) + 1 if times_R.any() else 0
-        for number, row in enumerate(islice(rows, last)):
+        for number, (where, row) in enumerate(islice(rows, last)):
             if used := int(times_R[number]):
-                where = f"{name} row {number + 1}"
                 ours = {"_where": where, FILE: path, NUMBER: number, COPIES: used}
                 yield Item(where, {"source": Path(path).stem, **row, **ours})

@@ -134,7 +134,7 @@ def parsed_lines(lines: Iterable[str | bytes], path: Path) -> Iterator[tuple[int
             continue
         try:
             yield number, json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number}: not JSON ({error}); each line must be one JSON object") from None
 
 

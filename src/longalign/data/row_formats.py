@@ -2,10 +2,12 @@
 
 | format | fields | known from |
 |---|---|---|
-| messages | `messages`: [{`role`, `content`}], optional `length` | THUDM/LongAlign-10k, our own |
+| messages | `messages`: [{`role`, `content`}], optional `length` | THUDM/LongAlign-10k, OpenAI, our own |
 | ShareGPT | `conversations`: [{`from`, `value`}] | ShareGPT_Vicuna_unfiltered |
-| LongAlpaca | `instruction`, optional `input`, `output` | Yukang/LongAlpaca-12k, Alpaca |
-| completion | `prompt`, `completion` (or `response`) | many |
+| LongAlpaca | `instruction`, optional `input` and `history`, `output` | Yukang/LongAlpaca-12k, Alpaca, LLaMA-Factory |
+| completion | `prompt`, `completion` (or `response`), texts or lists of messages | many |
+
+What stands beside the conversation (`system`, `tools`, ...) is read by row_fields.py, whatever the format.
 """
 
 from __future__ import annotations
@@ -14,24 +16,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from longalign.data.row_turns import Messages, read_turns
+from longalign.data.row_values import json_of, kind_of, text_of
 from longalign.errors import DataError
 
+__all__ = ["ROW_FORMATS", "Messages", "Row", "RowFormat", "format_of", "text_of"]
+
 Row = dict[str, Any]
-Messages = list[dict[str, Any]]
-ROLES = ("system", "user", "assistant", "tool")
-SPEAKERS = {
-    "human": "user",
-    "user": "user",
-    "system": "system",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "claude": "assistant",
-    "assistant": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-}
+PREFERENCES = ("chosen", "rejected")
+TOKENS = ("input_ids", "labels")
 
 
 @dataclass(frozen=True)
@@ -47,44 +40,35 @@ class RowFormat:
 
 def read_messages(row: Row, where: str) -> Messages:
     """`messages`, our own form."""
-    return _messages(row["messages"], where)
+    return read_turns(row["messages"], where, "messages")
 
 
 def read_instruction(row: Row, where: str) -> Messages:
     """Alpaca's `instruction` and `input` are one question."""
     parts = [text_of(row.pop("instruction"), where, "instruction"), text_of(row.pop("input", "") or "", where, "input")]
-    return _pair("\n\n".join(part for part in parts if part), text_of(row.pop("output"), where, "output"))
+    question = "\n\n".join(part for part in parts if part)
+    return _history(row, where) + _pair(question, text_of(row.pop("output"), where, "output"))
 
 
 def read_sharegpt(row: Row, where: str) -> Messages:
     """Turns of `from` and `value`."""
-    messages: Messages = []
-    for position, item in enumerate(_list(row.pop("conversations"), where, "conversations", empty=True)):
-        place = f"conversations[{position}]"
-        if not isinstance(item, Mapping):
-            raise DataError(f"{where}: field `{place}` is {kind_of(item)}; it must be {{`from`, `value`}}")
-        speaker = item.get("from")
-        if not isinstance(speaker, str) or speaker.lower() not in SPEAKERS:
-            raise DataError(
-                f"{where}: field `{place}.from` is {speaker!r}; it must be one of {', '.join(sorted(SPEAKERS))}"
-            )
-        messages.append(
-            {"role": SPEAKERS[speaker.lower()], "content": text_of(item.get("value"), where, f"{place}.value")}
-        )
-    return messages
+    return read_turns(row.pop("conversations"), where, "conversations", empty=True)
 
 
 def read_completion(row: Row, where: str) -> Messages:
     """`prompt` with `completion` or `response`: texts, or lists of messages."""
     name = "completion" if "completion" in row else "response"
     prompt, completion = row.pop("prompt"), row.pop(name)
+    if row.get("label") is False:
+        raise DataError(f"{where}: field `label` is false: {_PREFERENCE}; leave the row out")
+    answer = (
+        read_turns(completion, where, name)
+        if isinstance(completion, list)
+        else _pair("", text_of(completion, where, name))[1:]
+    )
     if isinstance(prompt, list):
-        return _messages(prompt, where) + (
-            _messages(completion, where)
-            if isinstance(completion, list)
-            else [{"role": "assistant", "content": text_of(completion, where, name)}]
-        )
-    return _pair(text_of(prompt, where, "prompt"), text_of(completion, where, name))
+        return read_turns(prompt, where, "prompt") + answer
+    return _history(row, where) + _pair(text_of(prompt, where, "prompt"), "")[:1] + answer
 
 
 ROW_FORMATS: dict[str, RowFormat] = {
@@ -102,45 +86,36 @@ def format_of(row: Mapping[str, Any], where: str) -> RowFormat:
     for known in ROW_FORMATS.values():
         if all(field in row for field in known.fields):
             return known
-    found = ", ".join(f"`{key}`" for key in list(row)[:6]) or "no fields"
+    if found := [f"`{name}`" for name in PREFERENCES if name in row]:
+        raise DataError(f"{where}: field {' and '.join(found)}: {_PREFERENCE}; give what was chosen as `completion`")
+    if found := [f"`{name}`" for name in TOKENS if name in row]:
+        raise DataError(f"{where}: field {found[0]}: rows of tokens are not read; give the conversation as `messages`")
+    if "text" in row:
+        hint = "; plain texts are for `longalign extend --text`"
+    else:
+        hint = ""
+    names = ", ".join(f"`{key}`" for key in list(row)[:6]) or "no fields"
     *forms, last = (" with ".join(f"`{field}`" for field in known.fields) for known in ROW_FORMATS.values())
-    raise DataError(f"{where}: no conversation here (found {found}); a row needs {', '.join(forms)} or {last}")
+    raise DataError(f"{where}: no conversation here (found {names}); a row needs {', '.join(forms)} or {last}{hint}")
 
 
-def _messages(value: object, where: str) -> Messages:
-    messages = []
-    for position, item in enumerate(_list(value, where, "messages")):
-        place = f"messages[{position}]"
-        if not isinstance(item, Mapping):
-            raise DataError(f"{where}: field `{place}` is {kind_of(item)}; it must be {{`role`, `content`}}")
-        role = item.get("role")
-        if role not in ROLES:
-            raise DataError(f"{where}: field `{place}.role` is {role!r}; it must be one of {', '.join(ROLES)}")
-        if not (item.get("content") is None and item.get("tool_calls")):
-            text_of(item.get("content"), where, f"{place}.content")
-        messages.append(dict(item))
-    return messages
+_PREFERENCE = "preferences between answers are not trained here, only answers"
 
 
 def _pair(question: str, answer: str) -> Messages:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def _list(value: object, where: str, field: str, *, empty: bool = False) -> list[Any]:
-    if not isinstance(value, list):
-        raise DataError(f"{where}: field `{field}` is {kind_of(value)}; it must be a list of turns")
-    if not value and not empty:
-        raise DataError(f"{where}: field `{field}` is empty; it needs at least one question and its answer")
-    return value
-
-
-def text_of(value: object, where: str, field: str) -> str:
-    """The value of a field that must be text. Raises `DataError` with file:line and field."""
-    if not isinstance(value, str):
-        raise DataError(f"{where}: field `{field}` is {kind_of(value)}; it must be text")
-    return value
-
-
-def kind_of(value: object) -> str:
-    """How a message calls a value of the wrong type."""
-    return "missing" if value is None else f"a {type(value).__name__}"
+def _history(row: Row, where: str) -> Messages:
+    """LLaMA-Factory's `history`: earlier questions with their answers, [[question, answer], ...]."""
+    pairs = row.pop("history", None)
+    pairs = json_of(pairs, where, "history") if pairs else []
+    if not isinstance(pairs, list):
+        raise DataError(f"{where}: field `history` is {kind_of(pairs)}; it must be a list of [question, answer]")
+    messages: Messages = []
+    for position, pair in enumerate(pairs):
+        place = f"history[{position}]"
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise DataError(f"{where}: field `{place}` is not [question, answer]")
+        messages += _pair(*(text_of(text, where, f"{place}[{side}]") for side, text in enumerate(pair)))
+    return messages

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from longalign.base.tokenizers import open_tokenizer
+from longalign.data.row_counts import FileRows
 from longalign.data.source import read_rows
 
 HEAD_CHARS = 300
@@ -27,18 +28,20 @@ def show_rows(file: Path, *, rows: int = 3, tokenizer: str | None = None) -> Non
         if loaded is not None:
             print(target_picture(loaded, row))
         print()
-    for reason, count in left_out.items():
-        print(f"left out: {count} ({reason})")
+    print(f"{file}: {FileRows.of(left_out).words}")
 
 
 def row_text(row: Mapping[str, Any]) -> str:
     """One row: its metadata, then its turns with the middle of long ones left out."""
     known = ("source", "task", "language", "length_tokens", "title", "model", "support")
     facts = [f"{key}: {row[key]}" for key in known if row.get(key) not in (None, "", [])]
+    facts += [f"tools: {', '.join(tool['function']['name'] for tool in row['tools'])}"] if row.get("tools") else []
+    facts += [f"{name}: {value}" for name, value in (row.get("chat_template_kwargs") or {}).items()]
     lines = [f"=== {row['id']} ===", ", ".join(facts)] if facts else [f"=== {row['id']} ==="]
     for message in row["messages"]:
-        content = message.get("content") or json.dumps(message.get("tool_calls"), ensure_ascii=False)
-        lines.append(f"[{message['role']}] {_middle_left_out(content)}")
+        calls = [json.dumps(message["tool_calls"], ensure_ascii=False)] if message.get("tool_calls") else []
+        role = message["role"] if message.get("train", True) else f"{message['role']}, not trained"
+        lines.append(f"[{role}] {_middle_left_out(' '.join([*filter(None, [message.get('content')]), *calls]))}")
     for entry in row.get("evidence") or ():
         if isinstance(entry, Mapping) and "position" in entry:
             lines.append(f"  evidence at {entry['position']:.0%}: {' '.join(str(entry.get('text', '')).split())[:120]}")

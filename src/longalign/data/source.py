@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from longalign.base.files import fingerprint, fingerprint_path
-from longalign.base.sources import Named
+from longalign.base.sources import Named, not_there
 from longalign.data.documents import Document, Skipped, documents_at, make_document
+from longalign.data.row_counts import READ
 from longalign.data.rows import rows_of_file
 from longalign.errors import DataError
 
@@ -53,23 +54,32 @@ class Source(Named):
             yield Text(document.id, document.text, document.source or self.name, document.title, document.origin)
 
     def rows(self, left_out: Counter[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Its rows of `messages`; `left_out` counts conversations without a usable answer by reason.
+        """Its rows of `messages`; `left_out` counts rows read, and those left out or cut by reason (row_counts.py).
 
         Raises `DataError` with file:line:field.
         """
+        for _, row in self.placed_rows(left_out):
+            yield row
+
+    def placed_rows(self, left_out: Counter[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(where, row): file:line without the folder, or file and number of the row, for messages."""
         if not self.bundled:
-            yield from rows_of_file(Path(self.name), left_out)
+            for where, row in rows_of_file(self.name, left_out):
+                yield where.replace(self.name, Path(self.name).name, 1), row
             return
         from longalign.bundled.rows import rows
 
-        yield from rows(self.name)
+        for number, row in enumerate(rows(self.name), 1):
+            if left_out is not None:
+                left_out[READ] += 1
+            yield f"{self.name} row {number}", row
 
     def documents_fingerprint(self) -> str:
         """Content of its documents; of a bundled corpus too, which depends on the Python that runs."""
         if self.bundled:
             return fingerprint(list(self._corpus()))
         if not self.here:
-            raise DataError(f"{self.name}: no such file or folder")
+            raise DataError(f"{self.name}: {not_there(self.name)}")
         return fingerprint_path(self.name)
 
     def _corpus(self) -> Iterator[tuple[str, str]]:
@@ -103,5 +113,5 @@ def documents_fingerprint(names: Sequence[Path | str]) -> str:
 
 
 def read_rows(name: str | Path, *, left_out: Counter[str] | None = None) -> Iterator[dict[str, Any]]:
-    """`Source.rows` of a .jsonl (or .json list, also .gz) file or bundled set: `id`, `messages`, `source`, the rest."""
+    """`Source.rows` of a file, folder, data set of the hub or bundled set: `id`, `messages`, `source`, the rest."""
     return Source(str(name)).rows(left_out)

@@ -241,8 +241,8 @@ def _join(paths: Sequence[Path], folder: Path, key: str, about: Mapping[str, Any
     """Lay all chunks end to end; one chunk in memory at a time. Plain writes: dirty pages of a map would stay."""
     lengths, target_counts = (_gathered(paths, name) for name in ("lengths", "target_counts"))
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    counts, digest, numbers, files = Counter[str](), sha256(), dict[str, int](), dict[str, Any]()
-    source_N, place = np.zeros(len(lengths), dtype=np.int32), 0
+    counts, digest, numbers = Counter[str](about.get("counts")), sha256(), dict[str, int]()
+    files, source_N, place = dict[str, Any](), np.zeros(len(lengths), dtype=np.int32), 0
     with (
         _flat(folder / "ids.npy", np.int32, int(offsets[-1])) as ids,
         _flat(folder / "targets.npy", np.bool_, int(offsets[-1])) as targets,
@@ -269,6 +269,7 @@ def _join(paths: Sequence[Path], folder: Path, key: str, about: Mapping[str, Any
     atomic_write_json(
         folder / "store.json",
         {
+            **about,
             "format": FORMAT_VERSION,
             "key": key,
             "sequences": len(lengths),
@@ -276,7 +277,6 @@ def _join(paths: Sequence[Path], folder: Path, key: str, about: Mapping[str, Any
             "counts": dict(counts),
             "sources": list(numbers),
             "files": {file: sums.tolist() for file, sums in files.items()},
-            **about,
             "fingerprint": fingerprint(digest.hexdigest(), sha256(offsets.tobytes()).hexdigest()),
         },
     )

@@ -28,8 +28,10 @@ from longalign.data.drawn import CHARACTERS_OF_A_ROW, Drawn, store_key
 from longalign.data.mix import Unit
 from longalign.data.overlong import Overlong, fit
 from longalign.data.pool import COPIES, FILE, EncodedOr, KeyedEncoder, copies
+from longalign.data.row_counts import reasons
 from longalign.data.source import Source, Text
 from longalign.data.store import Encoded, Item, TokenStore, build_store, finished_store
+from longalign.data.template_rows import unused_kwargs
 from longalign.data.tokenize import Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
 from longalign.errors import DataError
 
@@ -61,10 +63,10 @@ class RowEncoder:
         )
 
     def __call__(self, row: Mapping[str, Any]) -> Encoded:
-        sequence = sequence_of_row(
-            worker_tokenizer(self.tokenizer), row, train_on=self.train_on, thinking=self.thinking
-        )
+        tokenizer = worker_tokenizer(self.tokenizer)
+        sequence = sequence_of_row(tokenizer, row, train_on=self.train_on, thinking=self.thinking)
         kept, counts = fit(sequence, self.window, self.overlong)
+        counts.update(f"chat_template_kwargs.{name} without effect" for name in unused_kwargs(tokenizer, row))
         note = {key: row[key] for key in ("id", "source", "task", "language") if row.get(key) is not None}
         note |= {"where": row.get("_where")} | ({"file": row[FILE]} if FILE in row else {})
         return copies(([(part, note) for part in kept], counts), row.get(COPIES, 1))
@@ -86,7 +88,8 @@ def tokenize_rows(
     drawn = Drawn.of(folder, files, encoder, seed=seed, stamp=stamp, by=mix_by, total=mix_total)
     if drawn.rows == 0:
         why = f": none in {', '.join(files)}" if files else "; give row files with --data"
-        raise DataError(f"no rows to train on{why}")
+        left_out = reasons(drawn.read.values())
+        raise DataError(f"no rows to train on{why}" + (f" (left out: {left_out})" if left_out else ""))
     size = drawn.rows * CHARACTERS_OF_A_ROW
     encode = EncodedOr(encoder)
     store = tokenize(

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from longalign.data.template_rows import check_shown, with_known_roles
 from longalign.data.turn_spans import Span, assistant_spans
 from longalign.errors import DataError, ModelError
 
@@ -64,6 +65,7 @@ def tokenize_conversation(
     thinking: Thinking = "keep",
     tools: Sequence[Mapping[str, Any]] | None = None,
     evidence: Sequence[str] = (),
+    template_options: Mapping[str, Any] | None = None,
 ) -> TokenSequence:
     """Tokenise `messages` by the chat template; assistant turns (all, or the last) are targets, end-of-turn included.
 
@@ -74,7 +76,8 @@ def tokenize_conversation(
     check_tokenizer(tokenizer)
     if thinking == "strip":
         messages = [_without_thinking(message) for message in messages]
-    text, spans = assistant_spans(tokenizer, messages, tools)
+    text, spans = assistant_spans(tokenizer, messages, tools, template_options)
+    check_shown(text, messages, tools)
     if train_on == "last":
         spans = spans[-1:]
     return _encode(tokenizer, text, spans, evidence)
@@ -162,11 +165,17 @@ def _without_thinking(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sequence_of_row(tokenizer: Any, row: Mapping[str, Any], **how: Any) -> TokenSequence:
-    """`tokenize_conversation` of a data row (`messages`, optional `tools` and `evidence`)."""
+    """`tokenize_conversation` of a data row (`messages`, optional `tools`, `chat_template_kwargs` and `evidence`)."""
     if not row.get("messages"):
         raise DataError("field `messages` is missing or empty")
+    check_tokenizer(tokenizer)
     return tokenize_conversation(
-        tokenizer, row["messages"], tools=row.get("tools"), evidence=evidence_texts(row.get("evidence")), **how
+        tokenizer,
+        with_known_roles(tokenizer, row),
+        tools=row.get("tools"),
+        evidence=evidence_texts(row.get("evidence")),
+        template_options=row.get("chat_template_kwargs"),
+        **how,
     )
 
 

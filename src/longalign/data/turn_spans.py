@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from longalign.errors import DataError
@@ -31,35 +31,40 @@ class Span:
 
 @dataclass(frozen=True)
 class Renderer:
-    """One tokenizer's template with the tools of one row."""
+    """One tokenizer's template with the tools and template options of one row."""
 
     tokenizer: Any
     tools: Sequence[Any] | None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """Text of `messages`; `prompt` adds the header that asks for the assistant's turn."""
         text = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
+            [{**message, "content": message.get("content") or ""} for message in messages],
             tools=list(self.tools) if self.tools else None,
             tokenize=False,
             add_generation_prompt=prompt,
+            **self.options,
         )
         return str(text)
 
 
 def assistant_spans(
-    tokenizer: Any, messages: Sequence[Message], tools: Sequence[Any] | None = None
+    tokenizer: Any,
+    messages: Sequence[Message],
+    tools: Sequence[Any] | None = None,
+    template_options: Mapping[str, Any] | None = None,
 ) -> tuple[str, list[Span]]:
     """The rendered conversation and the span of each assistant turn that it shows, in order.
 
     Raises `DataError` when the template refuses the conversation or a turn cannot be located.
     """
-    render = Renderer(tokenizer, tools)
+    render = Renderer(tokenizer, tools, template_options or {})
     try:
         text = render(messages)
     except Exception as error:  # template errors come as jinja2's or any other type
         raise DataError(f"the chat template refuses this conversation: {error}") from None
-    marked = _generation_spans(tokenizer, messages, tools, text)
+    marked = _generation_spans(render, messages, text)
     if marked is not None:
         return text, marked
     turns = [number for number, message in enumerate(messages) if message.get("role") == "assistant"]
@@ -77,20 +82,19 @@ def assistant_spans(
     return text, spans
 
 
-def _generation_spans(
-    tokenizer: Any, messages: Sequence[Message], tools: Sequence[Any] | None, text: str
-) -> list[Span] | None:
+def _generation_spans(render: Renderer, messages: Sequence[Message], text: str) -> list[Span] | None:
+    tokenizer, tools = render.tokenizer, render.tools
     template = tokenizer.get_chat_template(tools=tools)
     if not re.search(r"\{%-?\s*generation\s*-?%\}", template):
         return None
     from transformers.utils.chat_template_utils import render_jinja_template
 
     rendered, indices = render_jinja_template(
-        conversations=[[dict(message) for message in messages]],
+        conversations=[[{**message, "content": message.get("content") or ""} for message in messages]],
         tools=list(tools) if tools else None,
         chat_template=template,
         return_assistant_tokens_mask=True,
-        **tokenizer.special_tokens_map,
+        **{**tokenizer.special_tokens_map, **render.options},
     )
     if rendered[0] != text:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from longalign.config import PlanSettings
 from longalign.core.order import IntArray
 from longalign.data.mix import FileShare, draw_mix, drawn_rows, file_shares, shares_of
 from longalign.data.overlong import LEAST_ROOM, pieces
+from longalign.data.row_counts import FileRows, said, totals
 from longalign.errors import ConfigError, DataError
 
 
@@ -146,7 +147,7 @@ def _tokenised(settings: PlanSettings) -> PlanLengths:
             Path(folder) / "tokens", settings.data, encode, seed=settings.seed, stamp="plan", by=settings.mix_by,
             total=settings.mix_total,
         )  # fmt: skip
-        _count_left_out(drawn.left_out, counts)
+        _count_left_out(drawn.read.values(), counts)
         for item in drawn.items():
             encoded, done = EncodedOr(encode)(item.value)
             counts.update(done)
@@ -176,12 +177,12 @@ def _stated(settings: PlanSettings) -> PlanLengths:
 
     found = _Found()
     counts: Counter[str] = Counter()
-    left_out: Counter[str] = Counter()
+    left_out: dict[str, Counter[str]] = {path: Counter() for path in settings.data}
     lengths = {
-        path: np.fromiter((_length(row, path) for row in read_rows(path, left_out=left_out)), np.int64)
+        path: np.fromiter((_length(row, path) for row in read_rows(path, left_out=left_out[path])), np.int64)
         for path in settings.data
     }
-    _count_left_out(left_out, counts)
+    _count_left_out(said(left_out).values(), counts)
     times = draw_mix(
         settings.data, {path: len(lengths_R) for path, lengths_R in lengths.items()}, by=settings.mix_by,
         total=settings.mix_total, seed=settings.seed,
@@ -195,7 +196,7 @@ def _stated(settings: PlanSettings) -> PlanLengths:
         for _ in range(row[COPIES]):
             found.add(length, max(round(length * share), 1), row["source"], row[FILE])
     if not len(found.lengths):
-        raise DataError(f"{', '.join(settings.data)}: no rows with an answer; nothing to plan")
+        raise DataError(f"{', '.join(settings.data)}: no rows with an answer; nothing to plan ({dict(counts)})")
     basis = "`length_tokens` of the rows, targets estimated from characters (add --tokenizer for exact ones)"
     planned = fit_to_window(*found.arrays(), [], settings, basis)
     return found.named(replace(planned, counts=dict(Counter(planned.counts) + counts)), drawn_rows(times))
@@ -217,10 +218,12 @@ def _length(row: Mapping[str, Any], path: str) -> int:
     return length
 
 
-def _count_left_out(left_out: Counter[str], counts: Counter[str]) -> None:
+def _count_left_out(read: Iterable[FileRows], counts: Counter[str]) -> None:
     """Conversations without a usable answer are counted as dropped."""
-    counts["dropped"] += left_out.total()
-    counts.update({f"no usable answer: {reason}": number for reason, number in left_out.items()})
+    read = list(read)
+    counts["dropped"] += sum(rows.read - rows.used for rows in read)
+    if any(rows.left_out or rows.cut for rows in read):
+        counts.update(totals(read))
 
 
 class _Found:

@@ -8,6 +8,7 @@ steps and 12.0 sequences a pack; the log that the authors published with their c
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,11 +79,13 @@ def assumed_rows(name: str, wanted: int | None, given: AssumedLengths | None) ->
 
 def measured_rows(name: str, tokenizer: str) -> RowLengths:
     """Rows of a file that is here: by their stated length, else by characters. Raises `DataError` when it has none."""
+    from longalign.data.row_counts import FileRows
     from longalign.data.source import read_rows
 
     stated, characters, answers = array("q"), array("q"), array("q")
     sample: list[str] = []
-    for row in read_rows(name):
+    left_out: Counter[str] = Counter()
+    for row in read_rows(name, left_out=left_out):
         texts = [(str(message["content"] or ""), message["role"] == "assistant") for message in row["messages"]]
         characters.append(sum(len(text) for text, _ in texts))
         answers.append(sum(len(text) for text, answer in texts if answer))
@@ -90,7 +93,7 @@ def measured_rows(name: str, tokenizer: str) -> RowLengths:
         if len(sample) < SAMPLED_TEXTS:
             sample.append("\n".join(text for text, _ in texts)[:SAMPLED_CHARACTERS])
     if not stated:
-        raise DataError(f"{name}: no rows with an answer; nothing to plan")
+        raise DataError(f"{name}: no rows with an answer; nothing to plan ({FileRows.of(left_out).words})")
     ratio, how = characters_per_token(sample, tokenizer)
     counted_N = np.maximum(np.round(np.array(characters) / ratio), 2).astype(np.int64)
     stated_N = np.array(stated, dtype=np.int64)
@@ -98,6 +101,8 @@ def measured_rows(name: str, tokenizer: str) -> RowLengths:
     share_N = np.array(answers) / np.maximum(np.array(characters), 1)
     targets_N = np.clip(np.round(lengths_N * share_N), 1, lengths_N).astype(np.int64)
     basis = "lengths stated by the rows" if stated_N.all() else how
+    read = FileRows.of(left_out)
+    basis += f"; {read.words}" if read.left_out or read.cut else ""
     return RowLengths(lengths_N, targets_N, f"{basis}; targets by the answers' share of the characters", here=True)
 
 

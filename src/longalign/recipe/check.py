@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from longalign.base.sources import Named, model_dir
+from longalign.base.sources import Named, model_dir, not_there
 from longalign.config import RunSettings
 from longalign.errors import DataError
 from longalign.eval.registry import key_of, tasks_of
@@ -23,7 +23,7 @@ def check_inputs(settings: RunSettings, *, evaluated: bool = False) -> None:
             next(read_documents([name]))
     for key, path in files(settings):
         if not Named(path).here:
-            raise DataError(f"{key}: {path}: no such file or folder")
+            raise DataError(f"{key}: {path}: {not_there(path)}")
     check_model(settings, model_dir(settings.model))
     if not evaluated:
         check_endpoints(settings)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from longalign.base.files import atomic_path
-from longalign.base.sources import Named
+from longalign.base.sources import Named, not_there
 from longalign.base.stage import StageRun, lock, open_stage, place_to_plan
 from longalign.base.tokenizers import save_with_template
 from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
@@ -97,7 +97,7 @@ def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:
     """
     names = list(names)
     if gone := [name for name in names if not Named(name).here]:
-        raise DataError(f"{gone[0]}: no such file or folder")
+        raise DataError(f"{gone[0]}: {not_there(gone[0])}")
     return {"model": input_fingerprint(model), **{name: input_fingerprint(name) for name in names}}
 
 

@@ -147,7 +147,7 @@ def test_numbers_take_theirs_and_weights_share_the_rest_of_a_total(files: tuple[
 def test_numbers_draw_the_rows_that_they_always_drew(files: tuple[str, str], tmp_path: Path) -> None:
     chats, _ = files
     drawn = np.sort(random_for(3, "rows", "chats.jsonl").choice(40, size=9, replace=False))
-    assert rows_used(made(tmp_path / "a", {chats: 9})) == [f"chats.jsonl row {number + 1}" for number in drawn]
+    assert rows_used(made(tmp_path / "a", {chats: 9})) == [f"chats.jsonl:{number + 1}" for number in drawn]
     stores = [made(tmp_path / name, {chats: amount}) for name, amount in (("a", 9), ("b", {"rows": 9}))]
     assert stores[0].description["key"] == stores[1].description["key"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from longalign.base.decides import EXECUTION, REPORTING
 from longalign.config.base import Settings
@@ -57,9 +57,27 @@ class ExtendSettings(LoopSettings):
     data: dict[str, int | None] = Field(
         {}, description="row files mixed into the text (answers are targets), and how many rows to draw; null = all"
     )
+    windows: dict[int, float] = Field(
+        {},
+        description="share of the text's tokens by the window they are cut at, such as {4096: 0.3, 65536: 0.7}; the "
+        "largest is `window`; default: all at `window`",
+    )
     rope: RopeSettings = Field(RopeSettings(), description="how the position encoding is stretched")
     init: Literal["weights", "random"] = Field("weights", description="`random` builds the model from its config")
     weighting: Weighting = Field("token", description="continual pretraining counts tokens")
+
+    @model_validator(mode="after")
+    def _shares_of_windows_are_whole(self) -> Self:
+        if not self.windows:
+            return self
+        shown = ", ".join(f"{window}: {share:g}" for window, share in self.windows.items())
+        if min(self.windows.values()) <= 0 or abs(sum(self.windows.values()) - 1) > 1e-6:
+            raise ValueError(f"windows: {{{shown}}}: the shares must be above 0 and together 1")
+        if max(self.windows) != self.window or min(self.windows) < 2:
+            raise ValueError(
+                f"windows: {{{shown}}}: the largest must be `window` ({self.window}), the smallest 2 or more tokens"
+            )
+        return self
 
 
 class TrainSettings(LoopSettings, FineTuningSettings):

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from longalign.base.sources import Named, model_dir
 from longalign.config import RunSettings
-from longalign.errors import DataError
+from longalign.errors import DataError, ModelError
 from longalign.eval.registry import key_of, tasks_of
+from longalign.recipe.arms import extension_names
 
 
 def check_inputs(settings: RunSettings, *, evaluated: bool = False) -> None:
@@ -41,16 +42,24 @@ def check_endpoints(settings: RunSettings) -> None:
 
 def check_model(settings: RunSettings, source: str) -> None:
     """Raise `ModelError` when what the config in `source` describes cannot be extended or trained exactly."""
-    if settings.extend is None and not settings.train.arms:
+    if not settings.extensions and not settings.train.arms:
         return
     from longalign.train.model import check_supported, load_config
+    from longalign.train.stretch import stretch_rope
 
-    check_supported(load_config(source), needs_rope=settings.extend is not None)
+    config = load_config(source)
+    check_supported(config, needs_rope=bool(settings.extensions))
+    for name, stage in zip(extension_names(settings), settings.extensions, strict=True):
+        try:  # each from what the one before makes, which would otherwise show after hours
+            config, _ = stretch_rope(config, stage.rope, stage.window)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from None
 
 
 def documents(settings: RunSettings) -> Iterator[str]:
     """Names of everything that is read as documents."""
-    yield from settings.extend.text if settings.extend else ()
+    for stage in settings.extensions:
+        yield from stage.text
     for wanted in settings.data.values():
         yield from wanted.documents
     for task in tasks_of(settings.eval):
@@ -62,7 +71,8 @@ def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
     """(key of the recipe, path) of the other files it reads; rows of arms are looked for with the arms."""
     for name, wanted in settings.data.items():
         yield from ((f"data.{name}.decontaminate", path) for path in wanted.decontaminate)
-    yield from (("extend.data", path) for path in (settings.extend.data if settings.extend else ()))
+    for stage in settings.extensions:
+        yield from (("extend.data", path) for path in stage.data)
     yield from (("train.eval_data", path) for path in settings.train.eval_data)
     templates = [("eval", settings.eval.chat_template), ("train", settings.train.chat_template)]
     templates += [(f"train.arms.{arm}", own.get("chat_template")) for arm, own in settings.train.arms.items()]

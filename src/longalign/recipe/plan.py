@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from longalign.base.sources import Named
-from longalign.config import DataSettings, LoopSettings, RunSettings, TrainSettings
+from longalign.config import DataSettings, ExtendSettings, LoopSettings, RunSettings, TrainSettings
 from longalign.config.plan import plan_settings
 from longalign.core.hardware import MACHINES
 from longalign.core.model_shape import ModelShape
@@ -29,6 +29,7 @@ from longalign.plan.recipe_lengths import (
     LONG_ROWS,
     RowLengths,
     assumed_rows,
+    in_shares,
     is_here,
     measured_rows,
     simulated_rows,
@@ -36,7 +37,7 @@ from longalign.plan.recipe_lengths import (
     windows,
 )
 from longalign.plan.report import plan
-from longalign.recipe.arms import arm_rows, arm_settings, no_rows
+from longalign.recipe.arms import arm_rows, arm_settings, extension_names, no_rows
 from longalign.recipe.check import check_model
 from longalign.recipe.planned import PlannedData, PlannedEval, PlannedTraining, RunPlan, Totals
 
@@ -80,11 +81,12 @@ def plan_run(settings: RunSettings, out: Path) -> RunPlan:
     if not Named(settings.model).bundled and (config := local_file(settings.model, "config.json")):
         check_model(settings, str(config.parent))
     source = RowSource(settings, out)
-    extend = _plan_extend(settings, source) if settings.extend else None
+    stages = zip(extension_names(settings), settings.extensions, strict=True)
+    extend = {name: _plan_extend(stage, settings, source) for name, stage in stages}
     data = {name: _plan_data(wanted, out, name) for name, wanted in settings.data.items()}
     arms = {arm: _plan_arm(settings, arm, source) for arm in settings.train.arms}
-    models = 1 + (extend is not None) + len(arms) * len(settings.seeds)
-    window = max((row.report.window for row in [*arms.values(), *([extend] if extend else [])]), default=4096)
+    models = 1 + bool(extend) + len(arms) * len(settings.seeds)
+    window = max((row.report.window for row in [*arms.values(), *extend.values()]), default=4096)
     asks = plan_eval(settings.eval, models=models, window=window)
     reading_s = sum(_reading_s(shape, found, settings) for found in asks.prompt_tokens_N.values())
     evaluation = PlannedEval(plan=asks, accelerator_hours=models * reading_s / 3600)
@@ -105,10 +107,8 @@ def plan_run(settings: RunSettings, out: Path) -> RunPlan:
     return replace(found, notes=_notes(found, source))
 
 
-def _plan_extend(settings: RunSettings, source: RowSource) -> PlannedTraining:
+def _plan_extend(extend: ExtendSettings, settings: RunSettings, source: RowSource) -> PlannedTraining:
     """Documents in windows, every token a target, with the rows that are mixed in."""
-    extend = settings.extend
-    assert extend is not None
     parts = {}
     for name in extend.text:
         if is_here([name]):
@@ -116,6 +116,8 @@ def _plan_extend(settings: RunSettings, source: RowSource) -> PlannedTraining:
         else:
             found = assumed_rows(name, None, settings.assume.get(name))
         source.found[name] = parts[name] = windows(found, extend.window)
+    if extend.windows:
+        parts = in_shares(parts, extend.windows, seed=extend.seed)
     parts |= {name: source.rows(name, wanted) for name, wanted in extend.data.items()}
     if not parts:
         raise ConfigError("extend: no `text` to train on; name files or folders of documents")
@@ -171,11 +173,12 @@ def _spend(settings: DataSettings, basis: str, found: Mapping[str, Any]) -> Plan
 
 
 def _totals(
-    settings: RunSettings, extend: PlannedTraining | None, data: Mapping[str, PlannedData],
+    settings: RunSettings, extend: Mapping[str, PlannedTraining], data: Mapping[str, PlannedData],
     arms: Mapping[str, PlannedTraining], evaluation: PlannedEval,
 ) -> Totals:  # fmt: skip
     """Hours of training over all seeds, and money where every price is known."""
-    training = sum(row.hours for row in arms.values()) * len(settings.seeds) + (extend.hours if extend else 0.0)
+    training = sum(row.hours for row in arms.values()) * len(settings.seeds)
+    training += sum(row.hours for row in extend.values())
     costs = [row.cost_usd for row in data.values()] + [row.cost_usd for row in evaluation.plan.judge.values()]
     known = [cost for cost in costs if cost is not None]
     return Totals(

@@ -22,6 +22,7 @@ from longalign.base.sources import Named, model_dir
 from longalign.base.threads import choose_threads
 from longalign.base.tokenizers import open_tokenizer
 from longalign.config import ExtendSettings
+from longalign.data.mixed_windows import tokenize_in_windows
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import DocumentEncoder, MixedEncoder, RowEncoder, tokenize_texts
 from longalign.errors import ConfigError
@@ -112,6 +113,10 @@ def _tokens(
     """Training and held-out sequences; the first rank makes them, the others read them."""
     encoder = MixedEncoder(DocumentEncoder(tokenizer, settings.window), RowEncoder(tokenizer, settings.window))
     folders = (out / "tokens", out / "heldout-tokens")
-    make = partial(tokenize_texts, settings.text, settings.data, folders, encoder, seed=settings.seed)
-    ranks.on_first_rank(partial(make, stamp=fingerprint(inputs)))
+    if settings.windows:
+        make = partial(tokenize_in_windows, shares=settings.windows)
+    else:
+        make = partial(tokenize_texts)
+    read = (settings.text, settings.data, folders, encoder)
+    ranks.on_first_rank(partial(make, *read, seed=settings.seed, stamp=fingerprint(inputs)))
     return TokenStore.open(folders[0]), TokenStore.open(folders[1]) if folders[1].exists() else None

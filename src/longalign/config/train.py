@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from longalign.base.decides import EXECUTION, REPORTING
 from longalign.config.base import Settings
+from longalign.config.eval import TaskSettings
 from longalign.config.execution import FineTuningSettings, StepSettings, Weighting
 
 
@@ -24,6 +25,13 @@ class RopeSettings(Settings):
     trained_window: int | None = Field(
         None, gt=0, description="tokens the model was trained on; default: max_position_embeddings of its config"
     )
+
+
+class EarlyStopSettings(Settings):
+    """When training ends before its plan does."""
+
+    patience: int = Field(3, gt=0, description="measurements in a row without an improvement after which it ends")
+    min_delta: float = Field(0.0, ge=0, description="what `best_by` must gain to count as an improvement")
 
 
 class LoopSettings(StepSettings):
@@ -44,9 +52,60 @@ class LoopSettings(StepSettings):
         description="steps between held-out losses; default: only at the end",
         json_schema_extra=REPORTING,
     )
+    eval_tasks: TaskSettings | None = Field(
+        None,
+        description="evaluations on small samples while training, as in `eval`: a curve beside the loss",
+        json_schema_extra=REPORTING,
+    )
+    eval_task_steps: int | None = Field(
+        None,
+        gt=0,
+        description="steps between `eval_tasks`; default: only before the first step and after the last",
+        json_schema_extra=REPORTING,
+    )
+    best_by: str | None = Field(
+        None,
+        description="`final` gets the weights that were best by this figure: `needle.accuracy` (higher is better) or "
+        "`heldout.all.loss` (lower is better); default: the last weights",
+    )
+    early_stop: EarlyStopSettings | None = Field(None, description="end when `best_by` no longer improves")
     report_to: tuple[str, ...] = Field(
         (), description="Trainer trackers: wandb, tensorboard, mlflow", json_schema_extra=REPORTING
     )
+
+    @property
+    def also_decide(self) -> tuple[str, ...]:
+        """Settings that are reporting unless weights are chosen by what they report."""
+        return ("eval_tasks", "eval_task_steps", "eval_steps") if self.best_by else ()
+
+    @model_validator(mode="after")
+    def _what_is_measured_can_be(self) -> Self:
+        if self.eval_tasks is None:
+            if self.eval_task_steps:
+                raise ValueError("eval_task_steps: there are no eval_tasks; name some, for example {needle: {...}}")
+        elif self.parallel == "deepspeed":
+            raise ValueError("eval_tasks: deepspeed cannot generate while it trains; use fsdp2")
+        elif self.eval_tasks.needle and self.eval_tasks.needle.forced_tokens:
+            raise ValueError("eval_tasks.needle.forced_tokens: not while training; leave it to `eval`")
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> Self:
+        if self.best_by is None:
+            if self.early_stop:
+                raise ValueError("early_stop needs best_by, the figure that must improve")
+            return self
+        if self.parallel == "deepspeed":
+            raise ValueError("best_by: deepspeed cannot take earlier weights up again; use fsdp2")
+        task = self.best_by.split(".")[0]
+        every = "eval_steps" if task == "heldout" else "eval_task_steps"
+        names = [*(self.eval_tasks.model_fields_set if self.eval_tasks else ())]
+        names += self.eval_tasks.tasks if self.eval_tasks else ()
+        if task != "heldout" and task not in names:
+            raise ValueError(f"best_by: {self.best_by}: eval_tasks has no {task}, and it is no figure of `heldout`")
+        if getattr(self, every) is None:
+            raise ValueError(f"best_by: {self.best_by} is measured at the end only; set {every}")
+        return self
 
 
 class ExtendSettings(LoopSettings):
@@ -89,3 +148,9 @@ class TrainSettings(LoopSettings, FineTuningSettings):
     )
     eval_data: tuple[str, ...] = Field((), description="held-out rows for learning curves (Figure 6)")
     num_train_epochs: int = Field(2, gt=0, description="times every sequence is trained on")
+
+    @model_validator(mode="after")
+    def _held_out_rows_are_given(self) -> Self:
+        if self.best_by and self.best_by.startswith("heldout.") and not self.eval_data:
+            raise ValueError(f"best_by: {self.best_by} needs held-out rows; give eval_data")
+        return self

@@ -34,6 +34,7 @@ from longalign.train.perplexity import perplexity_by_position, position_table
 from longalign.train.prepare import build_model, check_model, model_to_measure
 from longalign.train.run_plan import fit
 from longalign.train.stage import finish_model, input_fingerprints, open_shared_stage, with_model
+from longalign.train.task_curve import TaskCurve, deciding_inputs
 
 VERSION = 1
 POSITION_WINDOWS = 16
@@ -48,7 +49,8 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
     """
     if not settings.text and not settings.data:
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
-    names = [name for name in (*settings.text, *settings.data) if not Named(name).bundled]
+    read = (*settings.text, *settings.data, *deciding_inputs(settings))
+    names = [name for name in read if not Named(name).bundled]
     inputs = partial(input_fingerprints, settings.model, names)
     with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION, restart=restart) as stage:
         if stage.finished is not None:
@@ -57,6 +59,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
         source = model_dir(settings.model)
         tokenizer = open_tokenizer(source, ends_text=True)
         check_model(settings, stage.placement, source, tokenizer, needs_rope=True, plan_only=plan_only)
+        curve = TaskCurve.of(settings, source, out)
         store, heldout = _tokens(settings, out, source, stage.inputs)
         report = announce(settings, stage.placement, store, source, out)
         if plan_only:
@@ -67,7 +70,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
         model, built = build_model(settings, stage.placement, settings.model, rope=settings.rope, init=settings.init)
         trainer, summary = fit(
             model, store, settings, stage.placement, out, label="extend", heldout_store=heldout,
-            before=partial(curves.measure, "stretched"),
+            curve=curve, before=partial(curves.measure, "stretched"),
         )  # fmt: skip
         curves.measure("extended", trainer.model)
         if ranks.is_first() and curves.values:

@@ -20,7 +20,9 @@ WINDOWS = (8, 32, 64)
     st.lists(st.integers(1, 9), min_size=1, max_size=3),
     st.integers(0, 9),
 )
-def test_each_window_has_its_share_of_as_many_tokens_as_possible(lengths: list[int], parts: list[int], seed: int) -> None:
+def test_each_window_has_its_share_of_as_many_tokens_as_possible(
+    lengths: list[int], parts: list[int], seed: int
+) -> None:
     lengths_N = np.array(lengths)
     windows = WINDOWS[-len(parts) :]
     shares = {window: part / sum(parts) for window, part in zip(windows, parts, strict=True)}

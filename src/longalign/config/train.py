@@ -99,8 +99,8 @@ class LoopSettings(StepSettings):
             raise ValueError("best_by: deepspeed cannot take earlier weights up again; use fsdp2")
         task = self.best_by.split(".")[0]
         every = "eval_steps" if task == "heldout" else "eval_task_steps"
-        names = [*(self.eval_tasks.model_fields_set if self.eval_tasks else ())]
-        names += self.eval_tasks.tasks if self.eval_tasks else ()
+        names = [*(self.eval_tasks.tasks if self.eval_tasks else ())]
+        names += [name for name, value in self.eval_tasks or () if isinstance(value, Settings)]
         if task != "heldout" and task not in names:
             raise ValueError(f"best_by: {self.best_by}: eval_tasks has no {task}, and it is no figure of `heldout`")
         if getattr(self, every) is None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from longalign.base.sources import Named, model_dir
-from longalign.config import RunSettings
+from longalign.config import LoopSettings, RunSettings
 from longalign.errors import DataError, ModelError
 from longalign.eval.registry import key_of, tasks_of
 from longalign.recipe.arms import extension_names
+
+if TYPE_CHECKING:
+    from longalign.eval.task import Task
 
 
 def check_inputs(settings: RunSettings, *, evaluated: bool = False) -> None:
@@ -36,7 +40,7 @@ def check_endpoints(settings: RunSettings) -> None:
 
     for wanted in settings.data.values():
         llm.check_model(wanted.llm)
-    for task in tasks_of(settings.eval):
+    for _, task in all_tasks(settings):
         task.check()
 
 
@@ -62,7 +66,7 @@ def documents(settings: RunSettings) -> Iterator[str]:
         yield from stage.text
     for wanted in settings.data.values():
         yield from wanted.documents
-    for task in tasks_of(settings.eval):
+    for _, task in all_tasks(settings):
         for names in task.reads().documents.values():
             yield from names
 
@@ -77,6 +81,16 @@ def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
     templates = [("eval", settings.eval.chat_template), ("train", settings.train.chat_template)]
     templates += [(f"train.arms.{arm}", own.get("chat_template")) for arm, own in settings.train.arms.items()]
     yield from ((f"{where}.chat_template", path) for where, path in templates if path)
-    for task in tasks_of(settings.eval):
+    for where, task in all_tasks(settings):
         for key, paths in task.reads().files.items():
-            yield from ((f"{key_of(task)}.{key}", path) for path in paths)
+            yield from ((f"{where}.{key}", path) for path in paths)
+
+
+def all_tasks(settings: RunSettings) -> Iterator[tuple[str, Task[Any]]]:
+    """(key of the recipe, task) of `eval` and of what is asked while training."""
+    yield from ((key_of(task), task) for task in tasks_of(settings.eval))
+    loops: list[tuple[str, LoopSettings]] = [("train", settings.train)]
+    loops += zip(extension_names(settings), settings.extensions, strict=True)
+    for where, loop in loops:
+        if loop.eval_tasks:
+            yield from ((f"{where}.eval_tasks.{task.name}", task) for task in tasks_of(loop.eval_tasks))

@@ -20,7 +20,7 @@ from longalign.core.model_shape import ModelShape, SequenceCost
 from longalign.core.step_plan import StepPlan, load_plan, save_plan
 from longalign.core.weighting import WeightSchedule
 from longalign.data.store import TokenStore
-from longalign.errors import DataError
+from longalign.errors import ConfigError, DataError
 from longalign.train import checkpoint
 from longalign.train.announce import known_accelerator
 from longalign.train.collate import StepLoader
@@ -75,6 +75,8 @@ def fit(
             data_rank=placement.data_rank,
             sequence_parallel=placement.sequence_parallel,
         )
+    elif (settings.best_by or "").startswith("heldout."):
+        raise ConfigError(f"best_by: {settings.best_by}: nothing is held out (of 10 documents and more, one is)")
     if done and ranks.is_first():
         say(f"{label}: resuming at step {done} of {steps} ({resumed})")
     with Progress(label, total=steps, unit="step", done=done) as bar:

@@ -13,6 +13,7 @@ parts are replaced:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from longalign.base.files import append_jsonl, read_jsonl
 from longalign.base.progress import say
@@ -252,7 +253,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
                 self.bare_optimizer,
                 {
                     "scheduler.json": self.lr_scheduler.state_dict(),
-                    "trainer_state.json": vars_of(self.state),
+                    "trainer_state.json": dataclasses.asdict(self.state),
                 },
                 keep=self.settings.save_total_limit,
             )
@@ -293,10 +294,3 @@ def load_position(folder: Path, trainer: PlanTrainer) -> None:
     """Optimizer and schedule of a checkpoint."""
     checkpoint.load_optimizer(folder, trainer.model, trainer.bare_optimizer)
     trainer.lr_scheduler.load_state_dict(checkpoint.read_json(folder, "scheduler.json"))
-
-
-def vars_of(state: TrainerState) -> dict[str, Any]:
-    """Trainer's own position as plain values."""
-    import dataclasses
-
-    return dataclasses.asdict(state)

@@ -15,9 +15,11 @@ from longalign.base.files import read_jsonl
 from longalign.config import EvalSettings, TrainSettings
 from longalign.errors import ConfigError
 from longalign.eval.evaluate import evaluate
+from longalign.train.live_model import answering
 from longalign.train.sft import train
 from tests.makers.rows import make_inputs
 from tests.train.runs import in_process, on_ranks
+from tests.train.tiny import packed_inputs, sequences_of, tiny_model
 
 TASK = "tests.train.hash_task:Hash"
 STEPS = 12
@@ -35,7 +37,7 @@ def settings(place: Path, *, asked: bool = True, **more: Any) -> TrainSettings:
         "num_train_epochs": 20, "max_steps": STEPS, "learning_rate": 5e-2, "save_steps": 4, "seed": 1,
     }  # fmt: skip
     if asked:
-        values |= {"eval_tasks": {"tasks": {"hash": {"task": TASK}}, "batch_tokens": 128}, "eval_task_steps": 2}
+        values |= {"eval_tasks": {"tasks": {"hash": {"task": TASK}}, "batch_tokens": 1024}, "eval_task_steps": 2}
     return TrainSettings(**(values | more))
 
 
@@ -63,8 +65,27 @@ def test_training_is_bitwise_the_same_with_and_without_tasks(place: Path, tmp_pa
     found = curve(tmp_path / "asked")
     assert [step for step, _ in found] == [0, 2, 4, 6]
     assert len({value for _, value in found}) > 2, "the curve follows the weights"
-    alone = EvalSettings(model=str(tmp_path / "asked" / "final"), tasks={"hash": {"task": TASK}}, batch_tokens=128)
+    alone = EvalSettings(model=str(tmp_path / "asked" / "final"), tasks={"hash": {"task": TASK}}, batch_tokens=1024)
     assert evaluate(alone, tmp_path / "eval")["overall"]["mean"] == found[-1][1]
+
+
+def test_while_it_answers_a_model_generates_as_plain_ones_do_and_afterwards_trains_as_before() -> None:
+    model: Any = tiny_model()
+    before = torch.get_rng_state(), model.config._attn_implementation
+
+    def fails() -> None:
+        with answering(model):
+            assert model._supports_logits_to_keep(), "or the logits of whole prompts would be in memory"
+            assert (model.training, model.config._attn_implementation) == (False, "sdpa")
+            torch.rand(1)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (model.training, model.config._attn_implementation) == (True, before[1])
+    inputs = packed_inputs(sequences_of([5, 9]))
+    assert model(**inputs).loss.requires_grad, "its loss is there again"
 
 
 def test_final_has_the_best_weights_and_training_ends_when_nothing_improves(place: Path, tmp_path: Path) -> None:
@@ -77,7 +98,7 @@ def test_final_has_the_best_weights_and_training_ends_when_nothing_improves(plac
     assert losses(tmp_path)[-1][0] == last
     assert summary["best"] == {"by": "hash.mean", "step": best_step, "value": best, "measured": len(found) - 1}
     assert f"the weights of step {best_step}" in (tmp_path / "final" / "README.md").read_text()
-    alone = EvalSettings(model=str(tmp_path / "final"), tasks={"hash": {"task": TASK}}, batch_tokens=128)
+    alone = EvalSettings(model=str(tmp_path / "final"), tasks={"hash": {"task": TASK}}, batch_tokens=1024)
     assert evaluate(alone, tmp_path / "eval")["overall"]["mean"] == best
 
 
@@ -90,7 +111,7 @@ def test_a_figure_that_does_not_exist_is_named_before_any_step(place: Path, tmp_
 @pytest.mark.slow
 def test_killed_in_training_and_in_a_measurement_it_ends_the_same(place: Path, tmp_path: Path) -> None:
     bomb = tmp_path / "bomb"
-    tasks = {"tasks": {"hash": {"task": TASK, "dies_beside": str(bomb)}}, "batch_tokens": 128}
+    tasks = {"tasks": {"hash": {"task": TASK, "dies_beside": str(bomb)}}, "batch_tokens": 1024}
     wanted = settings(place, eval_tasks=tasks, best_by="hash.mean", early_stop={"patience": 4})
     assert in_process(train, wanted, tmp_path / "straight") == 0
     out = tmp_path / "killed"

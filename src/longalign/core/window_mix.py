@@ -35,7 +35,9 @@ def window_of_each(lengths_N: IntArray, shares: Mapping[int, float], rng: np.ran
     for number in reversed(range(len(windows))):
         own = rng.permutation(np.flatnonzero(natural_N == number))
         ready = np.concatenate([own, longer])
-        taken = _as_many_as(lengths_N[ready], shares[windows[number]] * total)
+        wanted = shares[windows[number]] * total
+        everything = number == 0 and total >= tokens_W.sum()  # rounding leaves out nothing that the shares do not
+        taken = len(ready) if everything else _as_many_as(lengths_N[ready], wanted)
         cut_N[ready[:taken]] = windows[number]
         longer = ready[taken:]
     return cut_N

@@ -231,7 +231,7 @@ def attach_loss(model: nn.Module, *, chunk_rows: int | None = None) -> nn.Module
 
 @contextmanager
 def without_loss(model: nn.Module) -> Iterator[None]:
-    """The model's own `forward` for a while: generation looks at its signature to know what it takes (positions)."""
+    """The model's own `forward` for a while: generation reads from its signature that one row of logits is enough."""
     if not isinstance(model, _WithLoss):
         yield
         return

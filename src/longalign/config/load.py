@@ -28,7 +28,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = out.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             out[key] = merge(old, value)
-        elif isinstance(value, Mapping) and _sections(old):
+        elif isinstance(value, Mapping) and isinstance(old, list) and _sections(old):
             out[key] = _merge_list(key, old, value)
         else:
             out[key] = value

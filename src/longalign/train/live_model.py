@@ -52,8 +52,8 @@ class LiveModel(LocalModel):
         self.tell: Callable[[tuple[Prompts, list[Request]] | None], object] | None = None
 
     @property
-    def name(self) -> str:  # type: ignore[override]  # its weights change from step to step: nothing is cached by it
-        """What answers call it."""
+    def name(self) -> str:
+        """What answers call it; its weights change from step to step, and nothing is remembered by it."""
         return self._spec
 
     def _generate(self, prompts: Prompts, requests: list[Request]) -> Prompts:

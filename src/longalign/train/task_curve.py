@@ -98,8 +98,14 @@ class TaskCurve:
         device: torch.device,
     ) -> dict[str, Any]:
         """Figures by task, the same on every rank; each calls it. together: weights are spread over the ranks."""
-        how = {"batch_tokens": self.batch_tokens, "precision": precision, "device": device}
-        live = LiveModel(model, self.tokenizer, name=f"step-{step}", **how)
+        live = LiveModel(
+            model,
+            self.tokenizer,
+            name=f"step-{step}",
+            batch_tokens=self.batch_tokens,
+            precision=precision,
+            device=device,
+        )
         with answering(model):
             return on_ranks(live, partial(self._ask, live, step), together=together)
 

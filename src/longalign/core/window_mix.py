@@ -20,8 +20,8 @@ LEFT_OUT = 0
 def window_of_each(lengths_N: IntArray, shares: Mapping[int, float], rng: np.random.Generator) -> IntArray:
     """The window that each sequence is cut at, `LEFT_OUT` for those left out; lengths are at most the largest window.
 
-    `rng` decides which are cut and which are left out. Sequences stay whole until they are cut, so the tokens of a window
-    may miss its share by one of them; the smallest window's by one for each other window.
+    `rng` decides which are cut and which are left out. Sequences are taken as a whole, so the tokens of a window may
+    miss its share by one of them; those of the smallest window by one for each other window.
     Raises `ValueError` when no sequence is long enough for a window that has a share.
     """
     windows = sorted(shares)

@@ -9,7 +9,7 @@ from longalign.base.sources import Named, model_dir
 from longalign.config import LoopSettings, RunSettings
 from longalign.errors import DataError, ModelError
 from longalign.eval.registry import key_of, tasks_of
-from longalign.recipe.arms import extension_names
+from longalign.recipe.arms import arm_settings, extension_names
 
 if TYPE_CHECKING:
     from longalign.eval.task import Task
@@ -80,6 +80,8 @@ def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
     yield from (("train.eval_data", path) for path in settings.train.eval_data)
     templates = [("eval", settings.eval.chat_template), ("train", settings.train.chat_template)]
     templates += [(f"train.arms.{arm}", own.get("chat_template")) for arm, own in settings.train.arms.items()]
+    asked = [(f"{where}.eval_tasks", loop.eval_tasks) for where, loop in loops(settings)]
+    templates += [(where, tasks.chat_template) for where, tasks in asked if tasks]
     yield from ((f"{where}.chat_template", path) for where, path in templates if path)
     for where, task in all_tasks(settings):
         for key, paths in task.reads().files.items():
@@ -89,8 +91,12 @@ def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
 def all_tasks(settings: RunSettings) -> Iterator[tuple[str, Task[Any]]]:
     """(key of the recipe, task) of `eval` and of what is asked while training."""
     yield from ((key_of(task), task) for task in tasks_of(settings.eval))
-    loops: list[tuple[str, LoopSettings]] = [("train", settings.train)]
-    loops += zip(extension_names(settings), settings.extensions, strict=True)
-    for where, loop in loops:
+    for where, loop in loops(settings):
         if loop.eval_tasks:
             yield from ((f"{where}.eval_tasks.{task.name}", task) for task in tasks_of(loop.eval_tasks))
+
+
+def loops(settings: RunSettings) -> Iterator[tuple[str, LoopSettings]]:
+    """(name, settings) of every training."""
+    yield from zip(extension_names(settings), settings.extensions, strict=True)
+    yield from ((f"train.arms.{arm}", arm_settings(settings, arm)) for arm in settings.train.arms)

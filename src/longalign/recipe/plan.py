@@ -143,7 +143,20 @@ def _plan_training(loop: LoopSettings, settings: RunSettings, parts: dict[str, R
     source_N = np.repeat(np.arange(len(parts)), [len(part.lengths_N) for part in parts.values()])
     data = fit_to_window(lengths_N, targets_N, source_N, list(parts), planned, "rows here or simulated")
     rows = {name: len(part.lengths_N) for name, part in parts.items()}
-    return PlannedTraining(report=plan(planned, data=data), rows=rows, max_steps=loop.max_steps)
+    found = PlannedTraining(report=plan(planned, data=data), rows=rows, max_steps=loop.max_steps)
+    return replace(found, notes=_asked(loop, found.steps, settings)) if loop.eval_tasks else found
+
+
+def _asked(loop: LoopSettings, steps: int, settings: RunSettings) -> tuple[str, ...]:
+    """What the tasks that are asked while training come to; they are not in its hours."""
+    assert loop.eval_tasks is not None
+    times = len({0, steps, *range(0, steps, loop.eval_task_steps or steps)})
+    asks = plan_eval(loop.eval_tasks, models=times, window=loop.window)
+    shape = model_shape(settings.model)
+    hours = times * sum(_reading_s(shape, lengths, settings) for lengths in asks.prompt_tokens_N.values()) / 3600
+    questions = sum(len(lengths) for lengths in asks.prompt_tokens_N.values())
+    said = f"eval_tasks: {questions:,} questions {times:,} times; reading them takes {hours:.2g} h on one accelerator"
+    return (said, *asks.notes)
 
 
 def _plan_data(settings: DataSettings, out: Path, name: str) -> PlannedData:
@@ -193,6 +206,7 @@ def _notes(found: RunPlan, source: RowSource) -> list[str]:
     notes += [f"assume: `{name}` is read by nothing" for name in source.settings.assume if name not in source.found]
     notes += [f"data.{name}: {row.basis}" for name, row in found.data.items()]
     for where, row in found.trainings.items():
+        notes += [f"{where}: {note}" for note in row.notes]
         if not row.report.memory.fits:
             notes.append(
                 f"{where}: DOES NOT FIT into memory; raise sequence_parallel, or set cpu_offload, activation_offload "

@@ -25,6 +25,7 @@ class PlannedTraining:
     report: PlanReport
     rows: Mapping[str, int]
     max_steps: int | None
+    notes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:

@@ -96,7 +96,7 @@ class BestWeights:
             if step == 0 and any(name.split(".")[0] == self.by.split(".")[0] for name in found):
                 raise ConfigError(f"best_by: there is no figure {self.by}{nearest(self.by, list(found))}")
             return
-        value = found[self.by]
+        value = ranks.broadcast(found[self.by])  # ranks must not differ by a rounding over which step is best
         if step == 0 or value is None:
             return
         self.values[step] = value

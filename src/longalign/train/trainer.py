@@ -184,8 +184,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         A run that resumes takes up the tasks of its checkpoint where a kill has cut them short.
         """
         step = self.state.global_step
-        rows = ranks.broadcast(read_jsonl(self.meter.path) if ranks.is_first() else [])
-        self.asked = {row["step"] for row in rows if "tasks" in row}
+        rows = read_jsonl(self.meter.path) if self.curve and ranks.is_first() else []
+        self.asked = ranks.broadcast({row["step"] for row in rows if "tasks" in row})
         if self.best:
             self.best.recall(step)
         if step == 0:

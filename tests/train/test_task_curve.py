@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.train.tiny import packed_inputs, sequences_of, tiny_model
 
 TASK = "tests.train.hash_task:Hash"
 STEPS = 12
+ON_RANKS = {"dtype": "float64", "max_steps": 6, "best_by": "hash.mean"}
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +90,10 @@ def test_while_it_answers_a_model_generates_as_plain_ones_do_and_afterwards_trai
     assert model(**inputs).loss.requires_grad, "its loss is there again"
 
 
+@pytest.mark.slow
 def test_final_has_the_best_weights_and_training_ends_when_nothing_improves(place: Path, tmp_path: Path) -> None:
-    stop = {"patience": 2}
-    summary = train(settings(place, best_by="hash.mean", early_stop=stop), tmp_path)
+    wanted = settings(place, best_by="hash.mean", early_stop={"patience": 2}, save_steps=2)
+    summary = train(wanted, tmp_path)
     found = curve(tmp_path)
     best_step, best = max(found[1:], key=lambda point: point[1])
     last = found[-1][0]
@@ -100,6 +103,12 @@ def test_final_has_the_best_weights_and_training_ends_when_nothing_improves(plac
     assert f"the weights of step {best_step}" in (tmp_path / "final" / "README.md").read_text()
     alone = EvalSettings(model=str(tmp_path / "final"), tasks={"hash": {"task": TASK}}, batch_tokens=1024)
     assert evaluate(alone, tmp_path / "eval")["overall"]["mean"] == best
+    before, manifest = weights(tmp_path), json.loads((tmp_path / "stage.json").read_text())
+    shutil.rmtree(tmp_path / "final")
+    (tmp_path / "stage.json").write_text(json.dumps(manifest | {"status": "running"}))  # killed before its export
+    train(wanted, tmp_path)
+    assert losses(tmp_path)[-1][0] == last, "it trains no further"
+    assert all(torch.equal(value, before[name]) for name, value in weights(tmp_path).items())
 
 
 def test_a_figure_that_does_not_exist_is_named_before_any_step(place: Path, tmp_path: Path) -> None:
@@ -142,18 +151,26 @@ def test_killed_in_training_and_in_a_measurement_it_ends_the_same(place: Path, t
     assert all(torch.equal(value, expected[name]) for name, value in weights(out).items())
 
 
+@pytest.fixture(scope="module")
+def one(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in one process."""
+    out = tmp_path_factory.mktemp("one")
+    assert in_process(train, settings(place, **ON_RANKS), out) == 0
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "how"),
     [(2, {"parallel": "ddp"}), (2, {"parallel": "fsdp2"}), (4, {"parallel": "fsdp2", "sequence_parallel": 2})],
 )
-def test_ranks_measure_what_one_process_does(place: Path, tmp_path: Path, count: int, how: dict[str, Any]) -> None:
-    wanted = settings(place, dtype="float64", max_steps=6, best_by="hash.mean")
-    assert in_process(train, wanted, tmp_path / "one") == 0
-    on_ranks(count, train, wanted.model_copy(update=how), tmp_path / "ranks")
-    assert curve(tmp_path / "ranks") == curve(tmp_path / "one")
-    best = [json.loads((tmp_path / name / "stage.json").read_text())["summary"]["best"] for name in ("one", "ranks")]
+def test_ranks_measure_what_one_process_does(
+    place: Path, one: Path, tmp_path: Path, count: int, how: dict[str, Any]
+) -> None:
+    on_ranks(count, train, settings(place, **ON_RANKS).model_copy(update=how), tmp_path)
+    assert curve(tmp_path) == curve(one)
+    best = [json.loads((out / "stage.json").read_text())["summary"]["best"] for out in (one, tmp_path)]
     assert best[0] == best[1]
-    found = weights(tmp_path / "ranks")
-    for name, value in weights(tmp_path / "one").items():
+    found = weights(tmp_path)
+    for name, value in weights(one).items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)

@@ -128,7 +128,8 @@ def test_marks_say_which_settings_do_not_decide_the_result() -> None:
     for cls in (TrainSettings, ExtendSettings):
         marks = {name: decides(cls, name) for name in cls.model_fields}
         assert {name for name, mark in marks.items() if mark == "execution"} == EXECUTION
-        assert {name for name, mark in marks.items() if mark == "reporting"} == {"report_to", "eval_steps"}
+        reporting = {"report_to", "eval_steps", "eval_tasks", "eval_task_steps"}
+        assert {name for name, mark in marks.items() if mark == "reporting"} == reporting
     changed = TrainSettings(parallel="fsdp2", token_limit=9, save_steps=3, report_to="wandb", rows_per_microbatch=2)
     assert result_settings(changed) == result_settings(TrainSettings())
     assert result_settings(TrainSettings(dtype="float32")) != result_settings(TrainSettings())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from longalign.cli.options import settings
-from longalign.config import TrainSettings
+from longalign.config import ExtendSettings, TrainSettings
 from longalign.config.load import load_run, nest, parse_overrides
 from longalign.errors import ConfigError
 from longalign.recipe.arms import arm_settings
@@ -50,7 +50,7 @@ def test_an_arm_lays_its_settings_on_the_common_ones(recipe: Path) -> None:
 def test_own_documents_replace_those_of_every_set_and_join_the_text(recipe: Path) -> None:
     settings, sources = load_run(recipe, {}, documents=["mine"])
     assert settings.data["long"].documents == ("mine",)
-    assert settings.extend is not None
+    assert isinstance(settings.extend, ExtendSettings)
     assert settings.extend.text == ("a", "mine")
     assert sources["data.long.documents"][1] == "--documents"
 
@@ -138,11 +138,11 @@ def test_one_value_stands_for_a_list_of_one_and_repeated_options_for_several(tmp
     path = tmp_path / "r.yaml"
     path.write_text("name: x\nextend: {text: books/}\ndata: {long: {documents: papers/}}\nseeds: 3\n")
     settings, _ = load_run(path, parse_overrides(["--train.eval_data", "a", "--train.eval-data", "b"]))
-    assert settings.extend is not None
+    assert isinstance(settings.extend, ExtendSettings)
     assert (settings.extend.text, settings.data["long"].documents, settings.seeds) == (("books/",), ("papers/",), (3,))
     assert settings.train.eval_data == ("a", "b")
     joined = load_run(path, {}, documents=["mine"])[0]
-    assert joined.extend is not None
+    assert isinstance(joined.extend, ExtendSettings)
     assert joined.extend.text == ("books/", "mine")
 
 

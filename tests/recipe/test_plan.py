@@ -64,7 +64,8 @@ def test_every_recipe_plans_without_files_and_without_network(recipe: Path) -> N
     assert list(Path().iterdir()) == []
     json.dumps(report, allow_nan=False)
     assert report["arms"]
-    for name, row in {"extend": report["extend"], **report["arms"]}.items():
+    extend = report["extend"] if isinstance(report["extend"], list) else [report["extend"]]
+    for name, row in [*(("extend", stage) for stage in extend), *report["arms"].items()]:
         if row is None:
             continue
         assert row["steps"] > 0

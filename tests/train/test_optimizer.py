@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -50,9 +51,12 @@ def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, schedule: Any
         optimizer.zero_grad()
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_a_restored_optimizer_goes_on_bit_for_bit(name: str) -> None:
-    settings = OptimizerSettings(optimizer=name, learning_rate=1e-2)  # type: ignore[arg-type]
+WSD = {"lr_scheduler_type": "warmup_stable_decay", "decay_ratio": 0.5, "min_lr_ratio": 0.1, "decay_type": "1-sqrt"}
+
+
+@pytest.mark.parametrize("how", [{"optimizer": "adamw"}, {"optimizer": "muon"}, WSD], ids=["adamw", "muon", "wsd"])
+def test_a_restored_optimizer_goes_on_bit_for_bit(how: dict[str, Any]) -> None:
+    settings = OptimizerSettings(learning_rate=1e-2, **how)
     straight = tiny_model(dtype=torch.float32)
     optimizer = build_optimizer(straight, settings)
     schedule = build_schedule(optimizer, settings, 10)
@@ -94,3 +98,41 @@ def test_the_thread_count_is_chosen_once_and_kept(tmp_path: Any, monkeypatch: py
         assert fastest([1]) == 1
     finally:
         torch.set_num_threads(before)
+
+
+def rates(steps: int, **how: Any) -> list[float]:
+    """The learning rate of each step, as a share of the peak."""
+    settings = OptimizerSettings(optimizer="muon", learning_rate=1e-2, warmup_ratio=0.2, **how)
+    model = tiny_model(dtype=torch.float32)
+    optimizer = build_optimizer(model, settings)
+    schedule, found = build_schedule(optimizer, settings, steps), []
+    for _ in range(steps):
+        muon, adamw = (group["lr"] for group in optimizer.param_groups)
+        assert muon / 0.02 == pytest.approx(adamw / 1e-2)
+        found.append(adamw / 1e-2)
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_schedules_with_a_floor_are_those_of_their_definitions() -> None:
+    """Over the steps of the run: warm-up 4 of 20; WSD decays in the last 5."""
+    cosine = [step / 4 for step in range(4)]
+    cosine += [0.1 + 0.9 * (1 + math.cos(math.pi * (step - 4) / 16)) / 2 for step in range(4, 20)]
+    assert rates(20, lr_scheduler_type="cosine_with_min_lr", min_lr_ratio=0.1) == pytest.approx(cosine)
+    wsd = [0.1 + 0.9 * step / 4 for step in range(4)] + [1.0] * 11 + [1 - 0.9 * step / 5 for step in range(5)]
+    how = {"min_lr_ratio": 0.1, "decay_ratio": 0.25, "decay_type": "linear"}
+    assert rates(20, lr_scheduler_type="warmup_stable_decay", **how) == pytest.approx(wsd)
+
+
+@pytest.mark.parametrize(
+    ("how", "complaint"),
+    [
+        ({"min_lr_ratio": 0.1}, "min_lr_ratio needs lr_scheduler_type cosine_with_min_lr or warmup_stable_decay, not"),
+        ({"decay_ratio": 0.2}, "decay_ratio needs lr_scheduler_type warmup_stable_decay, not cosine"),
+        ({**WSD, "decay_ratio": 0.9, "warmup_ratio": 0.2}, "are more than all steps"),
+    ],
+)
+def test_a_setting_that_the_schedule_does_not_have_is_refused(how: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        OptimizerSettings(**how)

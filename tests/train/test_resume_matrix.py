@@ -25,6 +25,7 @@ from tests.train.runs import in_process, on_ranks
 
 KILLED = -signal.SIGKILL
 STEPS = 24
+TASKS = {"tasks": {"hash": {"task": "tests.train.hash_task:Hash"}}}
 NEED_CUDA = {"liger_kernels"}
 
 
@@ -43,6 +44,8 @@ CHANGES = {
     "save_total_limit": Change({"save_total_limit": 2}, {"save_total_limit": 1}),
     "report_to": Change({}, {"report_to": ["tensorboard"]}),
     "eval_steps": Change({}, {"eval_steps": 5}),
+    "eval_tasks": Change({}, {"eval_tasks": TASKS}),
+    "eval_task_steps": Change({"eval_tasks": TASKS, "eval_task_steps": 3}, {"eval_tasks": TASKS, "eval_task_steps": 4}),
     "gradient_checkpointing": Change({}, {"gradient_checkpointing": True}),
     "activation_offload": Change(
         {"gradient_checkpointing": True}, {"gradient_checkpointing": True, "activation_offload": True}

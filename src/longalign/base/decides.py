@@ -7,7 +7,7 @@ A setting without a mark decides the result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel
@@ -24,11 +24,15 @@ def decides(settings: type[BaseModel], name: str) -> Decides:
 
 
 def result_settings(settings: BaseModel) -> dict[str, Any]:
-    """The settings that decide the result, as JSON-able values; those of nested sections likewise."""
+    """The settings that decide the result, as JSON-able values; those of nested sections likewise.
+
+    A settings class may have `also_decide`: names of others that do so given the rest.
+    """
     plain = settings.model_dump(mode="json")
+    also: Collection[str] = getattr(settings, "also_decide", ())
     kept: dict[str, Any] = {}
     for name in type(settings).model_fields:
-        if decides(type(settings), name) == "result":
+        if name in also or decides(type(settings), name) == "result":
             value = getattr(settings, name)
             kept[name] = result_settings(value) if isinstance(value, BaseModel) else plain[name]
     return kept

@@ -5,7 +5,14 @@ Keys follow `transformers.TrainingArguments` and the `messages` convention where
 
 from longalign.config.base import Settings
 from longalign.config.data import DataSettings
-from longalign.config.eval import ChatSettings, EvalSettings, LeaderboardSettings, NeedleSettings, ShortSettings
+from longalign.config.eval import (
+    ChatSettings,
+    EvalSettings,
+    LeaderboardSettings,
+    NeedleSettings,
+    ShortSettings,
+    TaskSettings,
+)
 from longalign.config.execution import (
     AdapterSettings,
     BatchingSettings,
@@ -22,7 +29,7 @@ from longalign.config.execution import (
 from longalign.config.mix import MixSettings, Portion
 from longalign.config.plan import PlanSettings
 from longalign.config.recipe import AssumedLengths, RunSettings, RunTrainSettings
-from longalign.config.train import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
+from longalign.config.train import EarlyStopSettings, ExtendSettings, LoopSettings, RopeSettings, TrainSettings
 
 __all__ = [
     "AdapterSettings",
@@ -30,6 +37,7 @@ __all__ = [
     "BatchingSettings",
     "ChatSettings",
     "DataSettings",
+    "EarlyStopSettings",
     "EvalSettings",
     "ExecutionSettings",
     "ExtendSettings",
@@ -51,6 +59,7 @@ __all__ = [
     "ShortSettings",
     "StepSettings",
     "Strategy",
+    "TaskSettings",
     "TrainSettings",
     "Weighting",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -84,10 +84,38 @@ class LeaderboardSettings(Settings):
     seed: int = Field(0, ge=0, description="random seed of the stage")
 
 
-class EvalSettings(Settings):
-    """Stage `eval`: which tasks run on which model."""
+class TaskSettings(Settings):
+    """Which tasks a model is measured on, and how a local one reads them."""
 
     aliases: ClassVar[Mapping[str, Alias]] = {"chat": Alias("longbench_chat")}
+
+    chat_template: str | None = Field(
+        None, description="Jinja file that renders conversations; default: the tokenizer's own (base models have none)"
+    )
+    batch_tokens: int = Field(
+        16384, gt=0, description="prompt tokens a local model takes at once", json_schema_extra=EXECUTION
+    )
+    needle: NeedleSettings | None = Field(None, description="needles over lengths and depths")
+    short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
+    longbench_chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")
+    longbench: ChatSettings | None = Field(None, description="LongBench's questions and summaries")
+    mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
+    leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
+    tasks: dict[str, dict[str, Any] | None] = Field(
+        {}, description="tasks of your own: name -> its settings, and `task`: my_package.my_task:MyTask"
+    )
+
+    @model_validator(mode="after")
+    def _require_cases(self) -> Self:
+        for name in ("longbench", "mt_bench"):
+            judged: ChatSettings | None = getattr(self, name)
+            if judged is not None and not judged.cases:
+                raise ValueError(f"{name} needs `cases`, the files of its questions; only longbench_chat has its own")
+        return self
+
+
+class EvalSettings(TaskSettings):
+    """Stage `eval`: which tasks run on which model."""
 
     model: str = Field(
         "builtin:tiny-base", description="model directory, hub id, `openai:MODEL@BASE_URL` or `anthropic:MODEL`"
@@ -101,12 +129,6 @@ class EvalSettings(Settings):
         json_schema_extra=REPORTING,
     )
     tokenizer: str | None = Field(None, description="tokenizer for an endpoint; default: characters / 4, stated")
-    chat_template: str | None = Field(
-        None, description="Jinja file that renders conversations; default: the tokenizer's own (base models have none)"
-    )
-    batch_tokens: int = Field(
-        16384, gt=0, description="prompt tokens a local model takes at once", json_schema_extra=EXECUTION
-    )
     concurrency: int = Field(8, gt=0, description="calls in flight at once (endpoints)", json_schema_extra=EXECUTION)
     price_usd_per_million: tuple[float, float] | None = Field(
         None, description="price of input, output tokens", json_schema_extra=EXECUTION
@@ -115,20 +137,3 @@ class EvalSettings(Settings):
         None, ge=0, description="stop asking the model before spending more", json_schema_extra=EXECUTION
     )
     trust_remote_code: bool = Field(False, description="run code that ships with the model; only if you trust it")
-    needle: NeedleSettings | None = Field(None, description="needles over lengths and depths")
-    short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
-    longbench_chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")
-    longbench: ChatSettings | None = Field(None, description="LongBench's questions and summaries")
-    mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
-    leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
-    tasks: dict[str, dict[str, Any] | None] = Field(
-        {}, description="tasks of your own: name -> its settings, and `task`: my_package.my_task:MyTask"
-    )
-
-    @model_validator(mode="after")
-    def _require_cases(self) -> EvalSettings:
-        for name in ("longbench", "mt_bench"):
-            judged: ChatSettings | None = getattr(self, name)
-            if judged is not None and not judged.cases:
-                raise ValueError(f"{name} needs `cases`, the files of its questions; only longbench_chat has its own")
-        return self

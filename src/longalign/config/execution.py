@@ -20,6 +20,12 @@ Weighting = Annotated[str, NameIn(WEIGHTINGS)]
 Overlong = Literal["truncate_middle_of_document", "truncate_right", "split", "drop"]
 Parallel = Literal["none", "ddp", "fsdp2", "deepspeed"]
 OF_PACKED = ("packing", "packs_per_step")
+SCHEDULES_WITH = {
+    "min_lr_ratio": ("cosine_with_min_lr", "warmup_stable_decay"),
+    "decay_ratio": ("warmup_stable_decay",),
+    "decay_type": ("warmup_stable_decay",),
+}
+"""Settings that only some schedules have."""
 
 
 class OptimizerSettings(Settings):
@@ -30,14 +36,35 @@ class OptimizerSettings(Settings):
     )
     learning_rate: float = Field(2e-5, gt=0, description="peak learning rate (AdamW part)")
     muon_learning_rate: float = Field(0.02, gt=0, description="peak learning rate of Muon's matrices")
-    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
-        "cosine", description="schedule after warm-up"
-    )
+    lr_scheduler_type: Literal[
+        "cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr", "warmup_stable_decay"
+    ] = Field("cosine", description="schedule of transformers, by its name there")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps spent warming up")
+    min_lr_ratio: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="`cosine_with_min_lr`, `warmup_stable_decay`: lowest learning rate, as a share of the peak",
+    )
+    decay_ratio: float = Field(0.1, gt=0, le=1, description="`warmup_stable_decay`: share of the steps that decay")
+    decay_type: Literal["linear", "cosine", "1-sqrt"] = Field(
+        "cosine", description="`warmup_stable_decay`: shape of the decay"
+    )
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's mean of gradients")
     adam_beta2: float = Field(0.95, ge=0, lt=1, description="decay of AdamW's mean of squared gradients")
     weight_decay: float = Field(0.0, ge=0, description="of matrices; none on norms, biases, embeddings")
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0 turns it off")
+
+    @model_validator(mode="after")
+    def _the_schedule_uses_what_is_set(self) -> Self:
+        for name, users in SCHEDULES_WITH.items():
+            if getattr(self, name) != type(self).model_fields[name].default and self.lr_scheduler_type not in users:
+                raise ValueError(f"{name} needs lr_scheduler_type {' or '.join(users)}, not {self.lr_scheduler_type}")
+        if self.lr_scheduler_type == "warmup_stable_decay" and self.warmup_ratio + self.decay_ratio > 1:
+            raise ValueError(
+                f"warmup_ratio {self.warmup_ratio:g} and decay_ratio {self.decay_ratio:g} are more than all steps"
+            )
+        return self
 
 
 class BatchingSettings(Settings):

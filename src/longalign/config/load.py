@@ -23,12 +23,35 @@ T = TypeVar("T", bound=Settings)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, mapping by mapping."""
+    """`over` laid on `base`, mapping by mapping; a mapping by number (`extend.0.window`) changes sections of a list."""
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
-        out[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            out[key] = merge(old, value)
+        elif isinstance(value, Mapping) and isinstance(old, list) and _sections(old):
+            out[key] = _merge_list(key, old, value)
+        else:
+            out[key] = value
     return out
+
+
+def _merge_list(key: str, base: Sequence[Any], over: Mapping[str, Any]) -> list[Any]:
+    """Sections of a list, with those replaced that `over` names by number."""
+    names = [str(number) for number in range(len(base))]
+    if wrong := next((name for name in over if str(name) not in names), None):
+        raise ConfigError(
+            f"`{key}.{wrong}`: `{key}` is a list of {len(base)}; say which by its number, such as {key}.0.{wrong}"
+            if not str(wrong).isdigit()
+            else f"`{key}.{wrong}`: `{key}` has {names[0]} to {names[-1]}"
+        )
+    changes = {str(name): value for name, value in over.items()}
+    return [merge(own, changes[name]) if name in changes else own for name, own in zip(names, base, strict=True)]
+
+
+def _sections(value: Any) -> bool:
+    """Whether it is a list of mappings."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str | Callable[[str], str]) -> T:
@@ -189,7 +212,9 @@ def _in_present_names(layer: Mapping[str, Any], cls: type[Settings] = RunSetting
             note_alias(key, name)
         field = cls.model_fields.get(name)
         inner = _settings_in(field.annotation) if field else None
-        if inner is None or not isinstance(value, Mapping):
+        if inner is not None and _sections(value):
+            renamed[name] = [_in_present_names(own, inner) for own in value]
+        elif inner is None or not isinstance(value, Mapping):
             renamed[name] = value
         elif field is not None and typing.get_origin(field.annotation) is dict:  # names of sets, then settings
             renamed[name] = {
@@ -204,17 +229,24 @@ def _own_documents(recipe: Mapping[str, Any], documents: Sequence[str]) -> dict[
     """The user's documents: they replace those of every data set and are added to the text of `extend`."""
     own: dict[str, Any] = {"data": {name: {"documents": list(documents)} for name in recipe.get("data") or {}}}
     if extend := recipe.get("extend"):
-        text = extend.get("text") or []
-        own["extend"] = {"text": [*([text] if isinstance(text, str) else text), *documents]}
+        stages = [_with_text(stage, documents) for stage in (extend if isinstance(extend, list) else [extend])]
+        own["extend"] = {str(n): stage for n, stage in enumerate(stages)} if isinstance(extend, list) else stages[0]
     return own
 
 
+def _with_text(stage: Mapping[str, Any], documents: Sequence[str]) -> dict[str, Any]:
+    text = stage.get("text") or []
+    return {"text": [*([text] if isinstance(text, str) else text), *documents]}
+
+
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every non-mapping value of a tree by its dotted key."""
+    """Every non-mapping value of a tree by its dotted key; sections of a list are numbered."""
     out: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             out |= leaves(value, f"{prefix}{key}.")
+        elif _sections(value):
+            out |= leaves({str(number): own for number, own in enumerate(value)}, f"{prefix}{key}.")
         else:
             out[f"{prefix}{key}"] = value
     return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from longalign.config.base import Settings
 from longalign.config.data import DataSettings
@@ -36,7 +36,10 @@ class RunSettings(Settings):
     name: str = Field(description="name of the run; default folder is runs/NAME")
     model: str = Field("builtin:tiny-base", description="the short-context model to start from")
     seeds: tuple[int, ...] = Field((0,), description="every arm is trained and evaluated once per seed")
-    extend: ExtendSettings | None = Field(None, description="leave out when the model already has the window")
+    extend: ExtendSettings | tuple[ExtendSettings, ...] | None = Field(
+        None,
+        description="leave out when the model already has the window; a list: one after another, each from the last",
+    )
     data: dict[str, DataSettings] = Field({}, description="row sets to build, by name")
     train: RunTrainSettings = Field(RunTrainSettings(), description="what all arms share, and the arms")
     eval: EvalSettings = Field(EvalSettings(), description="what every model is measured on")
@@ -56,6 +59,21 @@ class RunSettings(Settings):
         0, ge=0, description="rows of the last arm to time every batching strategy on; 0: do not"
     )
     full: dict[str, Any] = Field({}, description="dotted overrides that `--full` applies")
+
+    @property
+    def extensions(self) -> tuple[ExtendSettings, ...]:
+        """The stages of `extend`, in order."""
+        if self.extend is None:
+            return ()
+        return (self.extend,) if isinstance(self.extend, ExtendSettings) else self.extend
+
+    @field_validator("extend", mode="before")
+    @classmethod
+    def _complaints_name_the_key(cls, value: Any) -> Any:
+        """Those of a union would name its members."""
+        if isinstance(value, list | tuple):
+            return TypeAdapter(tuple[ExtendSettings, ...]).validate_python(value) or None
+        return value if value is None else ExtendSettings.model_validate(value)
 
     @model_validator(mode="before")
     @classmethod

@@ -182,7 +182,7 @@ HUB_SHAPES: Mapping[str, str] = {
         "7b": ("meta-llama/Llama-2-7b-hf", "THUDM/LongAlign-7B-64k-base", "THUDM/LongAlign-7B-64k"),
         "13b": ("meta-llama/Llama-2-13b-hf", "THUDM/LongAlign-13B-64k-base", "THUDM/LongAlign-13B-64k"),
         "70b": ("meta-llama/Llama-2-70b-hf",),
-        "8b": ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct"),
+        "8b": ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Meta-Llama-3-8B"),
         "glm-4-9b": ("THUDM/glm-4-9b-hf", "zai-org/glm-4-9b-hf", "THUDM/glm-4-9b-chat-hf", "zai-org/glm-4-9b-chat-hf"),
         "qwen3-4b": ("Qwen/Qwen3-4B", "Qwen/Qwen3-4B-Base"),
         "qwen3-8b": ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B-Base"),

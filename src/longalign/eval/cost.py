@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign.config import EvalSettings
+from longalign.config import TaskSettings
 from longalign.eval.registry import tasks_of
 from longalign.eval.task import JudgeCost
 
@@ -38,7 +38,7 @@ class EvalPlan:
         return {"models": self.models, "parts": tasks, "judge": judge, "notes": self.notes}
 
 
-def plan_eval(settings: EvalSettings, *, models: int, window: int) -> EvalPlan:
+def plan_eval(settings: TaskSettings, *, models: int, window: int) -> EvalPlan:
     """What the tasks that are set ask of `models` models with this window; notes say what is assumed or left out."""
     lengths: dict[str, NDArray[np.int64]] = {}
     judge: dict[str, JudgeCost] = {}

@@ -79,16 +79,30 @@ class JudgedTask(Task[ChatSettings]):
         return document_rows(Path(few_shots) if few_shots else None, self.settings.rubric)
 
     def measure(self, model: EvalSettings, out: Path) -> Measured:
-        wanted = self.settings
         cases = self.cases()
         with open_subject(model, out) as subject:
-            answers, cut_tokens = ask_in_turns(
-                subject,
-                cases,
-                out / ANSWERS,
-                fit=lambda prompt, before: fit(prompt, subject, wanted, before),
-                max_new_tokens=wanted.max_new_tokens,
-            )
+            asked = self._ask(cases, subject, out)
+        return self._judge(cases, subject, *asked, out)
+
+    def measure_open(self, subject: Subject, out: Path) -> Measured:
+        cases = self.cases()
+        return self._judge(cases, subject, *self._ask(cases, subject, out), out)
+
+    def _ask(self, cases: Sequence[Case], subject: Subject, out: Path) -> tuple[dict[str, Answer], dict[str, int]]:
+        """Answers, and tokens cut from each prompt."""
+        wanted = self.settings
+        return ask_in_turns(
+            subject,
+            cases,
+            out / ANSWERS,
+            fit=lambda prompt, before: fit(prompt, subject, wanted, before),
+            max_new_tokens=wanted.max_new_tokens,
+        )
+
+    def _judge(
+        self, cases: Sequence[Case], subject: Subject, answers: dict[str, Answer], cut_tokens: dict[str, int], out: Path
+    ) -> Measured:
+        wanted = self.settings
         with open_judge(wanted, out) as judge:
             verdicts = judge_answers(judge, cases, answers, out / VERDICTS)
         rows = [score_row(case, answers[case.key], verdicts, judge, cut_tokens[case.key]) for case in cases]

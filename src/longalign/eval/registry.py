@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from longalign.config import EvalSettings, Settings
+from longalign.config import EvalSettings, Settings, TaskSettings
 from longalign.config.load import build
 from longalign.errors import ConfigError, nearest
 
@@ -76,7 +76,7 @@ def find_task(name: str) -> type[Task[Any]]:
     return found
 
 
-def tasks_of(settings: EvalSettings) -> list[Task[Any]]:
+def tasks_of(settings: TaskSettings) -> list[Task[Any]]:
     """The tasks that are set, in the order of `TASKS` and then of the settings. Raises `ConfigError` as `find_task`
     does, and for settings that a task does not have."""
     built_in = {name: getattr(settings, name, None) for name in TASKS}

@@ -96,6 +96,10 @@ class Task(ABC, Generic[S]):
     def measure(self, model: EvalSettings, out: Path) -> Measured:
         """Ask the model and score its answers; questions answered in `out` are not asked again."""
 
+    def measure_open(self, subject: Subject, out: Path) -> Measured:
+        """`measure`, on a model that is open already: one that is being trained."""
+        raise ConfigError(f"task {self.name} opens its model by itself, so a model in training cannot be asked")
+
     def cost(self, window: int) -> Cost:
         """Its prompts to a model with this window, from the settings alone."""
         return Cost(notes=(f"eval.{self.name}: not counted here",))
@@ -164,13 +168,16 @@ class ExactTask(Task[S], Generic[S, Q]):
 
     def measure(self, model: EvalSettings, out: Path) -> Measured:
         with open_subject(model, out) as subject:
-            with self._own_code("questions"):
-                questions = list(self.questions(subject.view))
-            first = {question.key: question for question in reversed(questions)}
-            if again := [q.key for q in questions if q.messages != first[q.key].messages]:
-                raise ConfigError(f"task {self.name}: several questions have the key `{again[0]}`; give each its own")
-            answers = subject.ask([question.item for question in questions], out / ANSWERS, self.title.lower())
-            readings = self.readings(questions, subject, out)
+            return self.measure_open(subject, out)
+
+    def measure_open(self, subject: Subject, out: Path) -> Measured:
+        with self._own_code("questions"):
+            questions = list(self.questions(subject.view))
+        first = {question.key: question for question in reversed(questions)}
+        if again := [q.key for q in questions if q.messages != first[q.key].messages]:
+            raise ConfigError(f"task {self.name}: several questions have the key `{again[0]}`; give each its own")
+        answers = subject.ask([question.item for question in questions], out / ANSWERS, self.title.lower())
+        readings = self.readings(questions, subject, out)
         rows = [self.row(question, answers[question.key], readings.get(question.key)) for question in questions]
         return Measured(
             rows=rows,

@@ -151,8 +151,12 @@ class LocalModel:
         for index, ids in zip(batch, new_ids, strict=True):
             yield index, self._outcome(ids, requests[index], len(prompts[index]), wall_s)
 
-    @torch.inference_mode()
     def _generate(self, prompts: list[list[int]], requests: list[Request]) -> list[list[int]]:
+        with torch.inference_mode():
+            return self.generate(prompts, requests)
+
+    def generate(self, prompts: list[list[int]], requests: list[Request], **more: Any) -> list[list[int]]:
+        """New token ids of each prompt; `more` goes to transformers. All requests are alike but for their messages."""
         width = max(map(len, prompts))
         pad_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.stop_ids[0]
         ids_BT = torch.full((len(prompts), width), pad_id, dtype=torch.long)
@@ -160,9 +164,9 @@ class LocalModel:
         for row, prompt in enumerate(prompts):
             ids_BT[row, width - len(prompt) :] = torch.tensor(prompt)
             mask_BT[row, width - len(prompt) :] = 1
-        options: dict[str, Any] = {}
+        options = dict(more)
         if requests[0].stop:
-            options = {"stop_strings": list(requests[0].stop), "tokenizer": self.tokenizer}
+            options |= {"stop_strings": list(requests[0].stop), "tokenizer": self.tokenizer}
         if any(request.temperature > 0 for request in requests):
             options["logits_processor"] = LogitsProcessorList([_Gumbel(requests, self.device)])
         generated_BT = self.model.generate(

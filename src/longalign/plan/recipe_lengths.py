@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from longalign.base.tokenizers import TokenCounter
 from longalign.config import AssumedLengths
 from longalign.core.order import IntArray
 from longalign.core.text import CHARACTERS_PER_TOKEN
+from longalign.core.window_mix import window_of_each
 from longalign.errors import DataError
 from longalign.plan.known_models import local_file
 
@@ -128,6 +129,23 @@ def windows(rows: RowLengths, window: int) -> RowLengths:
     place_M = np.arange(pieces_N.sum()) - np.repeat(first_N, pieces_N)
     lengths_M = np.minimum(np.repeat(rows.lengths_N, pieces_N) - place_M * window, window)
     return RowLengths(lengths_M, lengths_M, rows.basis, rows.here)
+
+
+def in_shares(texts: Mapping[str, RowLengths], shares: Mapping[int, float], *, seed: int) -> dict[str, RowLengths]:
+    """Windows of all `texts` together, cut and left out so that each window has its share of the tokens."""
+    lengths_N = np.concatenate([rows.lengths_N for rows in texts.values()])
+    try:
+        window_N = window_of_each(lengths_N, shares, random_for(seed, "extend", "windows"))
+    except ValueError as error:
+        raise DataError(f"windows: {error} ({', '.join(texts)}); give longer text or other shares") from None
+    found, start = {}, 0
+    for name, rows in texts.items():
+        mine_N = window_N[start : start + len(rows.lengths_N)]
+        start += len(mine_N)
+        kept = [windows(replace(rows, lengths_N=rows.lengths_N[mine_N == window]), window) for window in shares]
+        lengths_M = np.concatenate([part.lengths_N for part in kept])
+        found[name] = RowLengths(lengths_M, lengths_M, rows.basis, rows.here)
+    return found
 
 
 def characters_per_token(texts: list[str], tokenizer: str) -> tuple[float, str]:

@@ -56,15 +56,21 @@ def fit_arms(settings: RunSettings, built: dict[str, int]) -> tuple[RunSettings,
 def stage_folders(settings: RunSettings, out: Path) -> set[Path]:
     """Where this recipe's stages lie; arms, seeds and tasks of an earlier recipe in the same folder stay out."""
     trained = [f"{arm}-seed{seed}" for arm in settings.train.arms for seed in settings.seeds]
-    extended = ["extended"] if settings.extend else []
+    extended = ["extended"] if settings.extensions else []
     evaluated = [out / "eval" / label for label in ("base", *extended, *(f"sft-{name}" for name in trained))]
     tasks = [task.name for task in tasks_of(settings.eval)]
-    stages = {out / name for name, on in (("extend", settings.extend), ("throughput", settings.throughput_rows)) if on}
+    stages = {out / name for name in extension_names(settings)}
+    stages |= {out / "throughput"} if settings.throughput_rows else set()
     stages |= {out / "train" / name for name in trained}
     stages |= {rows_file(out, name).parent for name in settings.data}
     if len(tasks) == 1:
         return stages | set(evaluated)
     return stages | {task_folder(folder, name) for folder in evaluated for name in tasks}
+
+
+def extension_names(settings: RunSettings) -> list[str]:
+    """Folders of the stages of `extend`: `extend`, `extend-2`, ...; one that is added moves none of the others."""
+    return ["extend" if number == 1 else f"extend-{number}" for number in range(1, len(settings.extensions) + 1)]
 
 
 def _own_rows(settings: RunSettings, arm: str) -> dict[str, Amount]:

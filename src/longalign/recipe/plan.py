@@ -34,6 +34,7 @@ from longalign.plan.recipe_lengths import (
     LONG_ROWS,
     RowLengths,
     assumed_rows,
+    in_shares,
     is_here,
     measured_rows,
     simulated_rows,
@@ -41,7 +42,7 @@ from longalign.plan.recipe_lengths import (
     windows,
 )
 from longalign.plan.report import plan
-from longalign.recipe.arms import arm_rows, arm_settings, no_rows, rows_file
+from longalign.recipe.arms import arm_rows, arm_settings, extension_names, no_rows, rows_file
 from longalign.recipe.check import check_model
 from longalign.recipe.planned import PlannedData, PlannedEval, PlannedTraining, RunPlan, Totals
 
@@ -113,11 +114,12 @@ def plan_run(settings: RunSettings, out: Path) -> RunPlan:
     if not Named(settings.model).bundled and (config := local_file(settings.model, "config.json")):
         check_model(settings, str(config.parent))
     source = RowSource(settings, out)
-    extend = _plan_extend(settings, source) if settings.extend else None
+    stages = zip(extension_names(settings), settings.extensions, strict=True)
+    extend = {name: _plan_extend(stage, settings, source) for name, stage in stages}
     data = {name: _plan_data(wanted, out, name) for name, wanted in settings.data.items()}
     arms = {arm: _plan_arm(settings, arm, source) for arm in settings.train.arms}
-    models = 1 + (extend is not None) + len(arms) * len(settings.seeds)
-    window = max((row.report.window for row in [*arms.values(), *([extend] if extend else [])]), default=4096)
+    models = 1 + bool(extend) + len(arms) * len(settings.seeds)
+    window = max((row.report.window for row in [*arms.values(), *extend.values()]), default=4096)
     asks = plan_eval(settings.eval, models=models, window=window)
     reading_s = sum(_reading_s(shape, found, settings) for found in asks.prompt_tokens_N.values())
     evaluation = PlannedEval(plan=asks, accelerator_hours=models * reading_s / 3600)
@@ -138,10 +140,8 @@ def plan_run(settings: RunSettings, out: Path) -> RunPlan:
     return replace(found, notes=_notes(found, source))
 
 
-def _plan_extend(settings: RunSettings, source: RowSource) -> PlannedTraining:
+def _plan_extend(extend: ExtendSettings, settings: RunSettings, source: RowSource) -> PlannedTraining:
     """Documents in windows, every token a target, with the rows that are mixed in."""
-    extend = settings.extend
-    assert extend is not None
     parts = {}
     for name in extend.text:
         if is_here([name]):
@@ -149,6 +149,8 @@ def _plan_extend(settings: RunSettings, source: RowSource) -> PlannedTraining:
         else:
             found = assumed_rows(name, None, settings.assume.get(name))
         source.found[name] = parts[name] = windows(found, extend.window)
+    if extend.windows:
+        parts = in_shares(parts, extend.windows, seed=extend.seed)
     mixed = source.mixed(extend.data, extend, extend.seed)
     parts |= mixed.parts
     if not parts:
@@ -177,7 +179,20 @@ def _plan_training(
     data = fit_to_window(lengths_N, targets_N, source_N, list(parts), planned, "rows here or simulated")
     rows = {name: len(part.lengths_N) for name, part in parts.items()}
     data = replace(data, mix=file_shares(drawn, sums_by_file(data, data.source_N, list(parts))))
-    return PlannedTraining(report=plan(planned, data=data), rows=rows, max_steps=loop.max_steps)
+    found = PlannedTraining(report=plan(planned, data=data), rows=rows, max_steps=loop.max_steps)
+    return replace(found, notes=_asked(loop, found.steps, settings)) if loop.eval_tasks else found
+
+
+def _asked(loop: LoopSettings, steps: int, settings: RunSettings) -> tuple[str, ...]:
+    """What the tasks that are asked while training come to; they are not in its hours."""
+    assert loop.eval_tasks is not None
+    times = len({0, steps, *range(0, steps, loop.eval_task_steps or steps)})
+    asks = plan_eval(loop.eval_tasks, models=times, window=loop.window)
+    shape = model_shape(settings.model)
+    hours = times * sum(_reading_s(shape, lengths, settings) for lengths in asks.prompt_tokens_N.values()) / 3600
+    questions = sum(len(lengths) for lengths in asks.prompt_tokens_N.values())
+    said = f"eval_tasks: {questions:,} questions {times:,} times; reading them takes {hours:.2g} h on one accelerator"
+    return (said, *asks.notes)
 
 
 def _plan_data(settings: DataSettings, out: Path, name: str) -> PlannedData:
@@ -214,11 +229,12 @@ def _spend(settings: DataSettings, basis: str, found: Mapping[str, Any]) -> Plan
 
 
 def _totals(
-    settings: RunSettings, extend: PlannedTraining | None, data: Mapping[str, PlannedData],
+    settings: RunSettings, extend: Mapping[str, PlannedTraining], data: Mapping[str, PlannedData],
     arms: Mapping[str, PlannedTraining], evaluation: PlannedEval,
 ) -> Totals:  # fmt: skip
     """Hours of training over all seeds, and money where every price is known."""
-    training = sum(row.hours for row in arms.values()) * len(settings.seeds) + (extend.hours if extend else 0.0)
+    training = sum(row.hours for row in arms.values()) * len(settings.seeds)
+    training += sum(row.hours for row in extend.values())
     costs = [row.cost_usd for row in data.values()] + [row.cost_usd for row in evaluation.plan.judge.values()]
     known = [cost for cost in costs if cost is not None]
     return Totals(
@@ -233,6 +249,7 @@ def _notes(found: RunPlan, source: RowSource) -> list[str]:
     notes += [f"assume: `{name}` is read by nothing" for name in source.settings.assume if name not in source.found]
     notes += [f"data.{name}: {row.basis}" for name, row in found.data.items()]
     for where, row in found.trainings.items():
+        notes += [f"{where}: {note}" for note in row.notes]
         if not row.report.memory.fits:
             notes.append(
                 f"{where}: DOES NOT FIT into memory; raise sequence_parallel, or set cpu_offload, activation_offload "

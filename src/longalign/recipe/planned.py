@@ -26,6 +26,7 @@ class PlannedTraining:
     report: PlanReport
     rows: Mapping[str, int]
     max_steps: int | None
+    notes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -111,7 +112,7 @@ class RunPlan:
     machine: str
     ranks: int
     seeds: int
-    extend: PlannedTraining | None
+    extend: Mapping[str, PlannedTraining]
     data: Mapping[str, PlannedData]
     arms: Mapping[str, PlannedTraining]
     eval: PlannedEval
@@ -120,16 +121,17 @@ class RunPlan:
 
     @property
     def trainings(self) -> dict[str, PlannedTraining]:
-        """Every training run by name: `extend` if there is one, then the arms."""
-        return ({"extend": self.extend} if self.extend else {}) | dict(self.arms)
+        """Every training run by name: the stages of `extend`, then the arms."""
+        return dict(self.extend) | dict(self.arms)
 
     def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON-able values."""
+        """The plan as JSON-able values. `extend` is null, one plan, or a list of several, as in the recipe."""
+        extend = [row.as_dict() for row in self.extend.values()]
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {
             "schema": SCHEMA,
             **plain,
-            "extend": self.extend.as_dict() if self.extend else None,
+            "extend": extend if len(extend) > 1 else next(iter(extend), None),
             "data": {name: asdict(row) for name, row in self.data.items()},
             "arms": {name: row.as_dict() for name, row in self.arms.items()},
             "eval": self.eval.as_dict(),

@@ -1,7 +1,7 @@
 """The whole recipe over one run folder: extend -> data -> train -> eval -> report.
 
     OUT/run.json                 the resolved recipe          OUT/results.json   what was measured, by model
-    OUT/extend/                  the extended model           OUT/throughput/    batching strategies side by side
+    OUT/extend/, extend-2/, ...  the extended models          OUT/throughput/    batching strategies side by side
     OUT/data/NAME/rows.jsonl     built instructions           OUT/report.html    the page
     OUT/train/ARM-seedN/         one fine-tuned model an arm and seed
     OUT/eval/LABEL/              needle, short, longbench_chat, ... of one model
@@ -23,7 +23,15 @@ from longalign.base.progress import say
 from longalign.base.stage import lock
 from longalign.config import RunSettings
 from longalign.eval.registry import tasks_of
-from longalign.recipe.arms import arm_settings, check, fit_arms, row_files, rows_file, stage_folders
+from longalign.recipe.arms import (
+    arm_settings,
+    check,
+    extension_names,
+    fit_arms,
+    row_files,
+    rows_file,
+    stage_folders,
+)
 from longalign.recipe.check import check_inputs
 from longalign.recipe.launch import refuse_torchrun, run_stage
 from longalign.recipe.results import over_seeds, results_table
@@ -66,14 +74,14 @@ def _evaluated(settings: RunSettings, out: Path) -> bool:
 
 
 def _extend(settings: RunSettings, out: Path, *, restart: bool) -> str:
-    """The model with the long window: the extended one, or the given one where the recipe extends nothing."""
-    if settings.extend is None:
-        return settings.model
-    _announce("extend")
-    fixed = {"model": settings.model}
-    wanted = settings.extend.model_copy(update=fixed)
-    run_stage("extend", wanted, out / "extend", processes=settings.processes_per_node, restart=restart)
-    return str(out / "extend" / "final")
+    """The model with the long window: the last extended one, or the given one where the recipe extends nothing."""
+    model = settings.model
+    for name, stage in zip(extension_names(settings), settings.extensions, strict=True):
+        _announce(name)
+        wanted = stage.model_copy(update={"model": model})
+        run_stage("extend", wanted, out / name, processes=settings.processes_per_node, restart=restart)
+        model = str(out / name / "final")
+    return model
 
 
 def _build_data(settings: RunSettings, out: Path) -> dict[str, int]:

@@ -34,6 +34,7 @@ from longalign.report.drawing import (
 )
 from longalign.report.words import decimal, duration, thousands
 
+HEADLINES = ("accuracy", "mean", "share")
 SEED_PART = re.compile(r"[-/_]?seed-?\d+\b")
 
 
@@ -41,10 +42,11 @@ SEED_PART = re.compile(r"[-/_]?seed-?\d+\b")
 class TrainingSection:
     """The values that the template shows: charts as (heading, drawing, legend), and a line for each run.
 
-    Of held-out losses: (heading, what its lines are, drawing, legend).
+    Of tasks asked while training, and of held-out losses: (heading, what its lines are, drawing, legend).
     """
 
     charts: tuple[tuple[str, Markup, Markup], ...]
+    tasks: tuple[tuple[str, str, Markup, Markup], ...]
     heldout: tuple[tuple[str, str, Markup, Markup], ...]
     rows: tuple[tuple[str, ...], ...]
     unfinished: tuple[str, ...]
@@ -62,6 +64,7 @@ def training_section(stages: Sequence[Stage]) -> TrainingSection | None:
         ).append(stage)
     return TrainingSection(
         tuple((kind, *_losses(kind, group)) for kind, group in kinds.items()),
+        tuple(curves for stage in _one_a_name(measured) for curves in _tasks(stage)),
         tuple(curves for stage in _one_a_name(measured) for curves in _heldout(stage)),
         tuple(_row(stage) for stage in stages),
         tuple(stage.place for stage in stages if not stage.done),
@@ -91,6 +94,29 @@ def _losses(kind: str, stages: Sequence[Stage]) -> tuple[Markup, Markup]:
         series.append(Series(stage.place, thin(smooth(points)), colour, marks=False))
     drawing = _drawing(series, "step", "loss", f"training loss of {kind} by step")
     return drawing, legend([(name, number) for number, name in enumerate(names)])
+
+
+def _tasks(stage: Stage) -> Iterator[tuple[str, str, Markup, Markup]]:
+    """What was asked while training: a line for all questions of a task, and one for each of its groups."""
+    rows = [row for row in stage.metrics if "tasks" in row]
+    best = (stage.manifest.get("summary") or {}).get("best")
+    chosen = f"; the weights of step {best['step']} are the best by {best['by']}" if best else ""
+    for task in dict.fromkeys(name for row in rows for name in row["tasks"]):
+        lines: dict[str, list[Point]] = {}
+        groups = ""
+        for row in rows:
+            for key, value in row["tasks"].get(task, {}).items():
+                groups = key if key.startswith("by_") else groups
+                shown = value if key.startswith("by_") else {"all": value} if key in HEADLINES else {}
+                for name, share in shown.items():
+                    if share is not None:
+                        point = Point(row["step"], share, tip=f"{task} {name}, step {row['step']}: {share:.3f}")
+                        lines.setdefault(name, []).append(point)
+        if lines:
+            series = [Series(name, thin(points), number) for number, (name, points) in enumerate(lines.items())]
+            drawing = _drawing(series, "step", task, f"{task} of {arm(stage)} while it trained")
+            what = f"{task}, {groups.replace('_', ' ')}{chosen}" if groups else f"{task}{chosen}"
+            yield arm(stage), what, drawing, legend([(name, number) for number, name in enumerate(lines)])
 
 
 def _heldout(stage: Stage) -> Iterator[tuple[str, str, Markup, Markup]]:

@@ -36,6 +36,7 @@ from longalign.train.parallel.fsdp2 import like
 
 PREFIX = "checkpoint-"
 MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
 KERNEL_CHOICES = frozenset({"fused", "foreach", "capturable", "differentiable"})
 """What an optimizer decides by itself for where its parameters are; not restored."""
 
@@ -115,9 +116,31 @@ def save(
     return final
 
 
+def save_weights(folder: Path, model: nn.Module) -> None:
+    """The trainable parameters alone into `folder`, for `load_weights`; every rank calls it.
+
+    Raises `RunError` when they cannot be written; what was there stays.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    tensors = {name: whole(parameter) for name, parameter in _trainable(model).items()}
+    if ranks.is_first():
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            save_file({name: value for name, value in tensors.items() if value is not None}, temporary / WEIGHTS)
+            _seal(temporary)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
+            sync(folder.parent)
+        except Exception as error:  # as in `save`
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise RunError(f"{folder}: the weights cannot be written ({error}); checkpoints are untouched") from None
+    ranks.barrier()
+
+
 def load_weights(checkpoint: Path, model: nn.Module) -> None:
     """Set the trainable parameters, before DDP or ZeRO-3 take them over. Raises `RunError` when names do not fit."""
-    with safe_open(checkpoint / "weights.safetensors", framework="pt") as file, torch.no_grad():
+    with safe_open(checkpoint / WEIGHTS, framework="pt") as file, torch.no_grad():
         names = set(file.keys())
         for name, parameter in _trainable(model).items():
             if name not in names:
@@ -156,7 +179,7 @@ def _load_zero(
     """Also the float32 weights: ZeRO-3 took over those of `load_weights`, rounded where it computes in bfloat16."""
     kinds = {key: next(value for _, value in _read(path)) for key, path in files.items()}
     zero.make_state(optimizer, kinds)
-    for name, value in _read(checkpoint / "weights.safetensors"):
+    for name, value in _read(checkpoint / WEIGHTS):
         zero.put(parameters[name], value)
     for key, path in files.items():
         if kinds[key].ndim:
@@ -198,7 +221,7 @@ def _trainable(model: nn.Module) -> dict[str, Tensor]:
 def _tensor_files(model: nn.Module, optimizer: Optimizer) -> Iterator[tuple[str, dict[str, Tensor | None]]]:
     """Whole tensors (on the first rank) file by file, so that only one kind is gathered at a time."""
     parameters = _trainable(model)
-    yield "weights.safetensors", {name: whole(p) for name, p in parameters.items()}
+    yield WEIGHTS, {name: whole(p) for name, p in parameters.items()}
     if _by_zero(parameters):
         for key, value in zero.state_kinds(optimizer).items():
             found = {n: whole(p, key) if value.ndim else value.to("cpu", copy=True) for n, p in parameters.items()}

@@ -166,6 +166,10 @@ def model_card(what: str, settings: LoopSettings, summary: Mapping[str, Any], *,
         lines = [f"| {k} | {first[k]:.4f} | {last[k]:.4f} |" for first, last in pairs for k in last if k in first]
         losses = "\nHeld-out losses:\n\n| part | before | after |\n|---|---|---|\n" + "\n".join(lines) + "\n"
     hardware = ", ".join(machine["accelerators"]) or f"{machine['processor']}, {machine['cores']} cores"
+    chosen = ""
+    if best := summary.get("best"):
+        chosen = f"\nThese are the weights of step {best['step']}, the best of {best['measured']} measured by "
+        chosen += f"{best['by']}: {best['value']:.4g}. Training was planned for {summary['planned_steps']} steps.\n"
     loss = f"{summary['final_loss']:.4f}" if summary.get("final_loss") is not None else "not measured"
     return f"""---
 library_name: transformers
@@ -196,7 +200,7 @@ Made from `{base}` with [LongAlign](https://arxiv.org/abs/2401.18058)'s recipe. 
 
 Training loss over the last ten steps: {loss}. {summary["target_tokens_per_s"]:,.0f} target tokens/s
 ({summary["tokens_per_s"]:,.0f} tokens/s) on {ranks.world_size()} process(es), {hardware}.
-{losses}
+{chosen}{losses}
 Step plan `{summary["plan_hash"][:16]}`, commit `{machine["commit"] or "release"}`,
 {", ".join(f"{k} {v}" for k, v in machine["versions"].items())}.
 """

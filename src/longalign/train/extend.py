@@ -22,6 +22,7 @@ from longalign.base.sources import Named, model_dir
 from longalign.base.threads import choose_threads
 from longalign.base.tokenizers import open_tokenizer
 from longalign.config import ExtendSettings
+from longalign.data.mixed_windows import tokenize_in_windows
 from longalign.data.store import TokenStore
 from longalign.data.to_tokens import DocumentEncoder, MixedEncoder, RowEncoder, tokenize_texts
 from longalign.errors import ConfigError
@@ -33,6 +34,7 @@ from longalign.train.perplexity import perplexity_by_position, position_table
 from longalign.train.prepare import build_model, check_model, model_to_measure
 from longalign.train.run_plan import fit
 from longalign.train.stage import finish_model, input_fingerprints, open_shared_stage, with_model
+from longalign.train.task_curve import TaskCurve, deciding_inputs
 
 VERSION = 1
 POSITION_WINDOWS = 16
@@ -47,7 +49,8 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
     """
     if not settings.text and not settings.data:
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
-    names = [name for name in (*settings.text, *settings.data) if not Named(name).bundled]
+    read = (*settings.text, *settings.data, *deciding_inputs(settings))
+    names = [name for name in read if not Named(name).bundled]
     inputs = partial(input_fingerprints, settings.model, names)
     with open_shared_stage(
         out, "extend", settings=settings, inputs=inputs, version=VERSION, restart=restart, plan_only=plan_only
@@ -59,6 +62,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
         source = model_dir(settings.model)
         tokenizer = open_tokenizer(source, ends_text=True)
         check_model(settings, stage.placement, source, tokenizer, needs_rope=True, plan_only=plan_only)
+        curve = TaskCurve.of(settings, source, stage.folder)
         store, heldout = _tokens(settings, stage.folder, source, stage.inputs, kept=out)
         report = announce(settings, stage.placement, store, source, stage.folder)
         if plan_only:
@@ -69,7 +73,7 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
         model, built = build_model(settings, stage.placement, settings.model, rope=settings.rope, init=settings.init)
         trainer, summary = fit(
             model, store, settings, stage.placement, out, label="extend", heldout_store=heldout,
-            before=partial(curves.measure, "stretched"),
+            curve=curve, before=partial(curves.measure, "stretched"),
         )  # fmt: skip
         curves.measure("extended", trainer.model)
         if ranks.is_first() and curves.values:
@@ -116,7 +120,12 @@ def _tokens(
     read them."""
     encoder = MixedEncoder(DocumentEncoder(tokenizer, settings.window), RowEncoder(tokenizer, settings.window))
     places = [(folder / "tokens", folder / "heldout-tokens") for folder in (kept, out)]
-    make = partial(tokenize_texts, settings.text, settings.data, places[-1], encoder, seed=settings.seed)
+    if settings.windows:
+        make = partial(tokenize_in_windows, shares=settings.windows)
+    else:
+        make = partial(tokenize_texts)
+    read = (settings.text, settings.data, places[-1], encoder)
     mix: Any = {"mix_by": settings.mix_by, "mix_total": settings.mix_total}
-    folders = ranks.on_first_rank(partial(make, stamp=fingerprint(inputs), kept=places[0], **mix))
+    again = {"seed": settings.seed, "stamp": fingerprint(inputs), "kept": places[0]}
+    folders = ranks.on_first_rank(partial(make, *read, **again, **mix))
     return TokenStore.open(folders[0]), TokenStore.open(folders[1]) if folders[1].exists() else None

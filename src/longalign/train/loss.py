@@ -19,6 +19,8 @@ Memory: logits exist for one chunk of rows; the gradients of hidden states and h
 pass chunk by chunk. That is the same three matrix products as full logits, so it costs no extra time.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -225,6 +227,22 @@ def attach_loss(model: nn.Module, *, chunk_rows: int | None = None) -> nn.Module
     model.__class__ = type(type(model).__name__, (_WithLoss, type(model)), {"__module__": type(model).__module__})
     cast(Any, model).loss_chunk_rows = chunk_rows
     return model
+
+
+@contextmanager
+def without_loss(model: nn.Module) -> Iterator[None]:
+    """The model's own `forward` for a while: generation reads from its signature that one row of logits is enough."""
+    if not isinstance(model, _WithLoss):
+        yield
+        return
+    before = model.__dict__.get("forward")
+    cast(Any, model).forward = super(_WithLoss, model).forward
+    try:
+        yield
+    finally:
+        del model.__dict__["forward"]
+        if before is not None:
+            cast(Any, model).forward = before
 
 
 class _WithLoss(nn.Module):

@@ -115,12 +115,23 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
 
 
 def build_schedule(optimizer: Optimizer, settings: OptimizerSettings, steps: int) -> LambdaLR:
-    """Warm-up over `warmup_ratio` of the steps, then the named schedule of transformers."""
+    """Warm-up over `warmup_ratio` of the `steps` of the run, then the named schedule of transformers."""
     from transformers import get_scheduler
 
-    warmup = 0 if settings.lr_scheduler_type == "constant" else round(settings.warmup_ratio * steps)
+    name = settings.lr_scheduler_type
+    warmup = 0 if name == "constant" else round(settings.warmup_ratio * steps)
+    own: dict[str, Any] = {}
+    if name == "cosine_with_min_lr":
+        own = {"min_lr_rate": settings.min_lr_ratio}
+    elif name == "warmup_stable_decay":
+        decay = min(max(round(settings.decay_ratio * steps), 1), steps - warmup)
+        own = {"num_decay_steps": decay, "decay_type": settings.decay_type, "min_lr_ratio": settings.min_lr_ratio}
     schedule: LambdaLR = get_scheduler(
-        settings.lr_scheduler_type, optimizer=optimizer, num_warmup_steps=warmup, num_training_steps=steps
+        name,
+        optimizer=optimizer,
+        num_warmup_steps=warmup,
+        num_training_steps=steps,
+        scheduler_specific_kwargs=own,
     )
     return schedule
 

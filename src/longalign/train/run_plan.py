@@ -20,7 +20,7 @@ from longalign.core.model_shape import ModelShape, SequenceCost
 from longalign.core.step_plan import StepPlan, load_plan, save_plan
 from longalign.core.weighting import WeightSchedule
 from longalign.data.store import TokenStore
-from longalign.errors import DataError
+from longalign.errors import ConfigError, DataError
 from longalign.train import checkpoint
 from longalign.train.announce import known_accelerator
 from longalign.train.collate import StepLoader
@@ -30,6 +30,7 @@ from longalign.train.metrics import Groups, StepMeter
 from longalign.train.parallel import ranks
 from longalign.train.parallel.arguments import training_arguments
 from longalign.train.parallel.placement import Placement
+from longalign.train.task_curve import TaskCurve
 from longalign.train.trainer import PlanTrainer
 
 
@@ -42,6 +43,7 @@ def fit(
     *,
     label: str,
     heldout_store: TokenStore | None = None,
+    curve: TaskCurve | None = None,
     before: Callable[[nn.Module], None] = lambda model: None,
 ) -> tuple[PlanTrainer, dict[str, Any]]:
     """Train `model` (from `build_model`) on all steps of the plan, resuming from the newest whole checkpoint.
@@ -73,6 +75,8 @@ def fit(
             data_rank=placement.data_rank,
             sequence_parallel=placement.sequence_parallel,
         )
+    elif (settings.best_by or "").startswith("heldout."):
+        raise ConfigError(f"best_by: {settings.best_by}: nothing is held out (of 10 documents and more, one is)")
     if done and ranks.is_first():
         say(f"{label}: resuming at step {done} of {steps} ({resumed})")
     with Progress(label, total=steps, unit="step", done=done) as bar:
@@ -94,6 +98,7 @@ def fit(
             checkpoints=folder / "checkpoints",
             names_of=store.names,
             heldout=heldout,
+            curve=curve,
             on_step=on_step,
             before=before,
         )
@@ -102,8 +107,17 @@ def fit(
         else:
             if ranks.is_first():
                 (folder / "metrics.jsonl").unlink(missing_ok=True)
+                if curve:
+                    curve.forget_after(None)
             trainer.train()
-    return trainer, summarise(folder, plan, steps)
+    last = trainer.state.global_step
+    summary = summarise(folder, plan, last)
+    if trainer.best:
+        best = trainer.best.restore(last, trainer.model)
+        if ranks.is_first():
+            say(f"{label}: best by {best['by']}: {best['value']:.4g}, the weights of step {best['step']} of {last}")
+        summary |= {"best": best, "planned_steps": steps}
+    return trainer, summary
 
 
 def step_plan(
@@ -168,6 +182,7 @@ def summarise(folder: Path, plan: StepPlan, steps: int) -> dict[str, Any]:
     rows = read_jsonl(folder / "metrics.jsonl")
     measured = [row for row in rows if "loss" in row]
     heldout = [row for row in rows if "heldout" in row]
+    asked = [row for row in rows if "tasks" in row]
     last = measured[-10:]
     seconds = sum(row["step_s"] for row in measured)
     return {
@@ -180,4 +195,5 @@ def summarise(folder: Path, plan: StepPlan, steps: int) -> dict[str, Any]:
         "target_tokens_per_s": round(sum(row["target_tokens"] for row in measured) / max(seconds, 1e-9), 1),
         "tokens_per_s": round(sum(row["tokens"] for row in measured) / max(seconds, 1e-9), 1),
         "heldout": {"first": heldout[0]["heldout"], "last": heldout[-1]["heldout"]} if heldout else None,
+        "eval_tasks": {"last": asked[-1]["tasks"], "seconds": sum(row["eval_s"] for row in asked)} if asked else None,
     }

@@ -23,6 +23,7 @@ from longalign.train.parallel import ranks
 from longalign.train.prepare import build_model, check_model
 from longalign.train.run_plan import fit
 from longalign.train.stage import finish_model, input_fingerprints, open_shared_stage, tokenizer_folder, with_model
+from longalign.train.task_curve import TaskCurve, deciding_inputs
 
 VERSION = 1
 
@@ -35,6 +36,7 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False, restar
     summary that is in stage.json; with `plan_only` nothing is trained and the plan's report comes back.
     """
     files = [*settings.data, *settings.eval_data, *([settings.chat_template] if settings.chat_template else [])]
+    files += deciding_inputs(settings)
     inputs = partial(input_fingerprints, settings.model, files)
     with open_shared_stage(
         out, "train", settings=settings, inputs=inputs, version=VERSION, restart=restart, plan_only=plan_only
@@ -47,12 +49,15 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False, restar
         reader = tokenizer_folder(source, settings, stage.folder / "tokenizer")
         tokenizer = open_tokenizer(reader, ends_text=True)
         check_model(settings, stage.placement, source, tokenizer, plan_only=plan_only)
+        curve = TaskCurve.of(settings, reader, stage.folder)
         store, heldout = _tokens(settings, stage.folder, reader, stage.inputs, kept=out / "tokens")
         report = announce(settings, stage.placement, store, source, stage.folder)
         if plan_only:
             return plan_summary(report)
         model, built = build_model(settings, stage.placement, settings.model)
-        trainer, summary = fit(model, store, settings, stage.placement, out, label="train", heldout_store=heldout)
+        trainer, summary = fit(
+            model, store, settings, stage.placement, out, label="train", heldout_store=heldout, curve=curve
+        )
         return finish_model(
             stage,
             trainer.model,

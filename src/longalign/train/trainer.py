@@ -13,6 +13,7 @@ parts are replaced:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -21,22 +22,30 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from longalign.base.files import append_jsonl
+from longalign.base.files import append_jsonl, read_jsonl
+from longalign.base.progress import say
 from longalign.config import LoopSettings
 from longalign.errors import RunError
 from longalign.train import checkpoint
+from longalign.train.best import BestWeights, figures
 from longalign.train.collate import Microbatch, StepBatch, StepLoader
 from longalign.train.heldout import HeldOut
 from longalign.train.metrics import NamesOf, NllSums, StepMeter, forget_after
+from longalign.train.moments import Moments
 from longalign.train.optimizer import build_optimizer, build_schedule
 from longalign.train.parallel import ranks
 from longalign.train.parallel.fsdp2 import is_sharded
 from longalign.train.parallel.placement import Placement
 from longalign.train.parallel.ulysses import model_inputs
+from longalign.train.task_curve import TaskCurve, headline
 
 logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
+
+
+class _EndedError(Exception):
+    """Training has ended before the first step of this attempt."""
 
 
 class PlanTrainer(Trainer):  # type: ignore[misc]
@@ -54,6 +63,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         checkpoints: Path,
         names_of: NamesOf,
         heldout: HeldOut | None = None,
+        curve: TaskCurve | None = None,
         on_step: Callable[[dict[str, Any]], None] = lambda row: None,
         before: Callable[[nn.Module], None] = lambda model: None,
     ) -> None:
@@ -61,11 +71,13 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.optimizer: torch.optim.Optimizer | None = None
         self.lr_scheduler: Any = None
         self.control: Any = None
-        super().__init__(model=model, args=args, callbacks=[_Schedule(settings, on_step, self.begin)])
+        super().__init__(model=model, args=args, callbacks=[Moments(settings, on_step, self.begin)])
         self.remove_callback(PrinterCallback)
         self.loss_is_scaled_for_ga = True
         self.settings, self.loader, self.meter, self.heldout = settings, loader, meter, heldout
-        self.checkpoints, self.names_of = checkpoints, names_of
+        self.checkpoints, self.names_of, self.curve = checkpoints, names_of, curve
+        self.best = BestWeights(settings, checkpoints, meter.path) if settings.best_by else None
+        self.asked: set[int] = set()
         self.placement = placement
         self.before = before
         self.sums = NllSums(meter.groups, placement.part)
@@ -167,11 +179,24 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def begin(self) -> None:
-        """Measurements before the first step; their time and that of building do not count as training time."""
-        if self.state.global_step == 0:
+        """Measurements before the first step; their time and that of building do not count as training time.
+
+        A run that resumes takes up the tasks of its checkpoint where a kill has cut them short.
+        """
+        step = self.state.global_step
+        rows = read_jsonl(self.meter.path) if self.curve and ranks.is_first() else []
+        self.asked = ranks.broadcast({row["step"] for row in rows if "tasks" in row})
+        if self.best:
+            self.best.recall(step)
+        if step == 0:
             self.before(self.model)
             self.evaluate()
+        elif self.best:
+            self.best.keep(step, self.model)
+        self.ask_tasks()
         self.meter.started_s = time.monotonic()
+        if self.control.should_training_stop:
+            raise _EndedError
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Held-out losses: a row of metrics.jsonl with `heldout` in it, and Trainer's trackers."""
@@ -185,7 +210,36 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             flat = {f"heldout_{kind}/{name}": v for kind in found for name, v in found[kind].items()}
             self.log(dict(flat))
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, flat)
+            self._measured({"heldout": found})
         return flat
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        self.ask_tasks()  # after the checkpoint: tasks may take long
+
+    def ask_tasks(self) -> None:
+        """The tasks of the curve, if they are due and have not been asked at this step: a row of metrics.jsonl."""
+        step = self.state.global_step
+        if self.curve is None or step in self.asked or not self.curve.due(step, self.state.max_steps):
+            return
+        self.asked.add(step)
+        with self.meter.paused():
+            start_s, together = time.monotonic(), self.sharded
+            how = {"together": together, "precision": self.precision, "device": self.args.device}
+            found = {"tasks": self.curve.measure(self.model, step, **how)}
+            self._measured(found)  # its weights first: who finds the row relies on them
+            if ranks.is_first():
+                append_jsonl(self.meter.path, {"step": step, **found, "eval_s": round(time.monotonic() - start_s, 3)})
+                say(f"step {step}: " + ", ".join(f"{k} {headline(v)}" for k, v in found["tasks"].items()))
+            flat = {f"eval_{name.replace('.', '/')}": v for name, v in figures(found).items() if v is not None}
+            self.log(flat)
+
+    def _measured(self, row: dict[str, Any]) -> None:
+        """Whether these weights are the best, and whether training ends."""
+        if self.best:
+            self.best.note(self.state.global_step, figures(row), self.model)
+            if self.best.ends(self.state.global_step):
+                self.control.should_training_stop = True
 
     # --- checkpoints --------------------------------------------------------------------------------------------
 
@@ -199,17 +253,28 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
                 self.bare_optimizer,
                 {
                     "scheduler.json": self.lr_scheduler.state_dict(),
-                    "trainer_state.json": vars_of(self.state),
+                    "trainer_state.json": dataclasses.asdict(self.state),
                 },
                 keep=self.settings.save_total_limit,
             )
+            if self.best:
+                self.best.tidy(self.state.global_step)
 
     def resume(self, folder: Path) -> None:
         """Train from a checkpoint; metrics of steps after it are measured again."""
+        step = checkpoint.step_of(folder)
         if ranks.is_first():
-            forget_after(self.meter.path, checkpoint.step_of(folder))
+            forget_after(self.meter.path, step)
+            if self.curve:
+                self.curve.forget_after(step)
         checkpoint.load_weights(folder, self.model)
-        self.train(resume_from_checkpoint=str(folder))
+        if self.best:
+            self.best.recall(step)
+            if self.best.ends(step):  # killed between its end and the export
+                self.state.global_step = step
+                return
+        with contextlib.suppress(_EndedError):
+            self.train(resume_from_checkpoint=str(folder))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Done before training: DDP and ZeRO-3 spread the weights that they find."""
@@ -229,33 +294,3 @@ def load_position(folder: Path, trainer: PlanTrainer) -> None:
     """Optimizer and schedule of a checkpoint."""
     checkpoint.load_optimizer(folder, trainer.model, trainer.bare_optimizer)
     trainer.lr_scheduler.load_state_dict(checkpoint.read_json(folder, "scheduler.json"))
-
-
-def vars_of(state: TrainerState) -> dict[str, Any]:
-    """Trainer's own position as plain values."""
-    import dataclasses
-
-    return dataclasses.asdict(state)
-
-
-class _Schedule(TrainerCallback):  # type: ignore[misc]
-    """When to measure held-out losses, save, and report progress."""
-
-    def __init__(
-        self, settings: LoopSettings, on_step: Callable[[dict[str, Any]], None], begin: Callable[[], object]
-    ) -> None:
-        self.settings, self.on_step, self.begin = settings, on_step, begin
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.begin()  # not earlier: ZeRO-3 has the model now, and trackers have opened their files
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        last = state.global_step >= state.max_steps
-        every = self.settings.eval_steps
-        control.should_evaluate = last or (every is not None and state.global_step % every == 0)
-        control.should_log = True  # a step's sums are read once, before the next step adds to them
-        control.should_save = last or state.global_step % self.settings.save_steps == 0
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if logs and "target_tokens" in logs:
-            self.on_step(logs)

@@ -86,19 +86,26 @@ def on_first_rank(work: Callable[[], T]) -> T:
     """
     if not _running():
         return work()
-    patient = dist.new_group(backend="gloo", timeout=LONGEST_WORK)
     box: list[Any] = [None]
-    if is_first():
-        try:
-            box = [work()]
-        except LongAlignError as error:  # every rank ends with it, and not with a lost connection
-            box = [error]
-    dist.broadcast_object_list(box, src=0, group=patient)
-    dist.destroy_process_group(patient)
+    with patient_group() as patient:
+        if is_first():
+            try:
+                box = [work()]
+            except LongAlignError as error:  # every rank ends with it, and not with a lost connection
+                box = [error]
+        dist.broadcast_object_list(box, src=0, group=patient)
     if isinstance(box[0], LongAlignError):
         box[0].printed_elsewhere = not is_first()
         raise box[0]
     return cast(T, box[0])
+
+
+@contextmanager
+def patient_group() -> Iterator[Any]:
+    """A group of all ranks, for objects in host memory, in which one may wait for another as long as it takes."""
+    patient = dist.new_group(backend="gloo", timeout=LONGEST_WORK)
+    yield patient
+    dist.destroy_process_group(patient)
 
 
 def wait_for_first() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from longalign.base.decides import EXECUTION, REPORTING
 from longalign.config.base import Settings
-from longalign.config.execution import FineTuningSettings, StepSettings, Weighting
+from longalign.config.execution import AdapterSettings, FineTuningSettings, StepSettings, Weighting
 
 
 class RopeSettings(Settings):
@@ -44,12 +44,17 @@ class LoopSettings(StepSettings):
         description="steps between held-out losses; default: only at the end",
         json_schema_extra=REPORTING,
     )
+    export_dtype: Literal["float32", "bfloat16"] | None = Field(
+        None,
+        description="dtype of the weights in `final`; default: that of the model it was made from",
+        json_schema_extra=EXECUTION,
+    )
     report_to: tuple[str, ...] = Field(
         (), description="Trainer trackers: wandb, tensorboard, mlflow", json_schema_extra=REPORTING
     )
 
 
-class ExtendSettings(LoopSettings):
+class ExtendSettings(LoopSettings, AdapterSettings):
     """Stage `extend`: stretch RoPE, continue pretraining on long text (paper section 4.1)."""
 
     model: str = Field("builtin:tiny-base", description="model directory, hub id or `builtin:tiny-base`")
@@ -60,6 +65,12 @@ class ExtendSettings(LoopSettings):
     rope: RopeSettings = Field(RopeSettings(), description="how the position encoding is stretched")
     init: Literal["weights", "random"] = Field("weights", description="`random` builds the model from its config")
     weighting: Weighting = Field("token", description="continual pretraining counts tokens")
+
+    @model_validator(mode="after")
+    def _adapters_need_weights(self) -> Self:
+        if self.init == "random" and self.lora_rank is not None:
+            raise ValueError("init: random weights stay random under lora_rank, which trains adapters only; drop one")
+        return self
 
 
 class TrainSettings(LoopSettings, FineTuningSettings):

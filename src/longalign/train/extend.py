@@ -47,10 +47,11 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
     """
     if not settings.text and not settings.data:
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
-    names = [name for name in (*settings.text, *settings.data) if not Named(name).bundled]
+    adapter = [settings.lora_adapter] if settings.lora_adapter else []
+    names = [name for name in (*settings.text, *settings.data, *adapter) if not Named(name).bundled]
     inputs = partial(input_fingerprints, settings.model, names)
     with open_shared_stage(out, "extend", settings=settings, inputs=inputs, version=VERSION, restart=restart) as stage:
-        if stage.finished is not None:
+        if stage.finished is not None and stage.complete:
             return with_model(stage.finished, out)
         choose_threads(out)
         source = model_dir(settings.model)

@@ -109,6 +109,10 @@ def load_config(path_or_id: str | Path) -> Any:
     from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
     path = Path(path_or_id)
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        raise ModelError(
+            f"{path}: an adapter; give the model it belongs to, and --lora_adapter {path} --lora_rank RANK"
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"{path}: no config.json in this folder; point at a Hugging Face model directory")
     try:

@@ -31,6 +31,7 @@ EXCLUDED: list[tuple[dict[str, Any], str]] = [
 EXECUTION = {
     "parallel", "sequence_parallel", "cpu_offload", "gradient_checkpointing", "activation_offload", "mlp_tile_tokens",
     "liger_kernels", "loss_chunk_tokens", "token_limit", "rows_per_microbatch", "save_steps", "save_total_limit",
+    "export_dtype",
 }  # fmt: skip
 
 

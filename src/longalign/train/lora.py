@@ -100,7 +100,7 @@ def merge_adapters(base: nn.Module, adapter: Path) -> nn.Module:
 
 
 def save_adapter(model: nn.Module, folder: Path, state: Mapping[str, Tensor], *, base: str) -> None:
-    """Write what plain PEFT loads on `base`, with tied tensors once.
+    """Write what plain PEFT loads on `base`: no weights of the base; a tied copy under both names, as PEFT reads it.
 
     `state` holds what trains, whole, under parameter names. The config names the base by hub id or absolute path.
     """
@@ -117,9 +117,12 @@ def save_adapter(model: nn.Module, folder: Path, state: Mapping[str, Tensor], *,
             every[name] = state[original]
     with _quiet():
         found = get_peft_model_state_dict(model, state_dict=every, save_embedding_layers=False)
-    once = {id(tensor): (name, tensor) for name, tensor in reversed(found.items())}
+    seen: set[int] = set()
+    for name, tensor in found.items():
+        found[name] = tensor.clone() if id(tensor) in seen else tensor.contiguous()
+        seen.add(id(tensor))
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(once.values()), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(found, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     inference_mode, config.inference_mode = config.inference_mode, True
     config.save_pretrained(str(folder))
     config.inference_mode = inference_mode

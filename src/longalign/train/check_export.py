@@ -1,59 +1,58 @@
 """Is `final` the model that trained? Both are asked for log-probabilities of the same targets.
 
 The trained model computes as it trained: packed, on all ranks, in its precision. `final` is loaded from disk by plain
-transformers, with its own attention, one padded row for each sequence. Weights that were rounded when they were stored
-explain a difference; how much, on this model and these rows, is measured: `final` computes once more with every
-weight moved at random within half a unit of its last place. A larger difference than that is a fault.
+transformers, with its own attention, one padded row for each sequence. It computes twice: as stored, which says what
+rounding costs, and with the weights from before rounding. The latter must agree with the trained model up to the
+precision of training, and every stored weight must be the rounded one, bit by bit.
 
-Cost: on the first rank, host memory for `final` as it is stored, its largest layer in float32, and two forward passes
-over a few hundred tokens, layer by layer on the device of training. No generator is touched.
+Training in float32 leaves differences near 1e-6. What 16 bits or 4 bits leave is measured: `final` computes once more
+with weights moved at random as far as that precision moves them.
+
+Cost: on the first rank, host memory for `final` as stored and its largest layer in float32, beside the weights before
+rounding that the export holds; two or three forward passes over a few hundred tokens, layer by layer on the device of
+training. No generator is touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from longalign.data.store import TokenStore
 from longalign.data.tokenize import TokenSequence
-from longalign.errors import ModelError
 from longalign.train.collate import collate
 from longalign.train.loss import IGNORE
 from longalign.train.parallel import ranks
 from longalign.train.parallel import zero3 as zero
-from longalign.train.parallel.fsdp2 import decoder_layers, reshard
+from longalign.train.parallel.fsdp2 import reshard
 from longalign.train.parallel.placement import Placement
 from longalign.train.parallel.ulysses import model_inputs
+from longalign.train.plain_forward import FloatArray, PaddedRows, quantised, rounding_of
 
 ROWS = 8
 ROW_TOKENS = 96
-NF4_ERROR = 0.1
-"""Root mean square error of weights in 4 bits (NF4, blocks of 64), in units of that of the weights."""
-EXPLAINED = 4.0
-"""Differences up to this many times those of rounded weights are no fault: samples are small. Twice as many where
-training computed in 16 bits, and so rounded activations too."""
+EXPLAINED = 8.0
+"""Differences up to this many times those of moved weights: activations are rounded too, and samples are small."""
 SMALLEST = 1e-3
 """Mean differences below this are never a fault."""
 WORTH_SAYING = 2e-3
-"""A change of the loss from which on the way to avoid it is shown."""
-FloatArray = NDArray[np.float64]
-Noise = Callable[[Tensor, torch.Generator], Tensor]
+"""A change of the loss by rounding from which on the way to avoid it is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCheck:
     """What the trained model and `final` say of `targets` tokens in `rows` sequences.
 
-    loss_*: mean negative log-likelihood. *_difference: of log-probabilities, absolute. rounding: the mean difference
-    of weights that are rounded at random, of which `explained` times are no fault. dtype: of the stored weights.
+    loss_*: mean negative log-likelihood. mean_difference, max_difference: between log-probabilities of the trained
+    model and of `final` as stored, in `dtype`. unrounded_difference: the mean with weights from before rounding, of
+    which `allowed` is no fault. wrong: a stored weight that is not the trained one, rounded.
     """
 
     rows: int
@@ -62,15 +61,16 @@ class ExportCheck:
     loss_exported: float
     mean_difference: float
     max_difference: float
-    rounding: float
+    unrounded_difference: float
+    allowed: float
     dtype: str
     in_4_bits: bool = False
-    explained: float = EXPLAINED
+    wrong: str | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether rounding explains the difference; not-a-number does not."""
-        return self.mean_difference <= max(SMALLEST, self.explained * self.rounding)
+        """Whether `final` is the model that trained, rounded; not-a-number is not."""
+        return self.wrong is None and self.unrounded_difference <= self.allowed
 
     def line(self) -> str:
         """Everything, for the console."""
@@ -82,15 +82,20 @@ class ExportCheck:
         if self.in_4_bits:
             return f"{text}; trained beside weights in 4 bits, stored beside the unquantised ones"
         if self.dtype != "float32" and abs(self.loss_exported - self.loss_trained) > WORTH_SAYING:
-            return f"{text}; --export_dtype float32 avoids the rounding"
+            return f"{text}. Rounding does this: --export_dtype float32 writes final again without it"
         return text
 
     def fault(self, final: Path) -> str:
         """What to tell when it does not hold."""
+        what = (
+            f"{self.wrong} is not the weight that trained"
+            if self.wrong
+            else f"without rounding, log-probabilities of {self.targets} targets differ by "
+            f"{self.unrounded_difference:.3g} on average, and {self.allowed:.2g} is explained"
+        )
         return (
-            f"{final}: is not the model that trained: log-probabilities of {self.targets} targets differ by "
-            f"{self.mean_difference:.3g} on average, where rounding to {self.dtype} explains {self.rounding:.2g}. Do "
-            "not use it. The checkpoints are complete: the same command exports again. Please report the model's name"
+            f"{final}: is not the model that trained: {what}. Do not use it. The checkpoints are complete: the same "
+            "command exports again. Please report this with the model's name"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -122,58 +127,53 @@ def trained_nll(model: nn.Module, sequences: Sequence[TokenSequence], placement:
 
 def check_export(
     final: Path,
+    weights: Mapping[str, Tensor],
     sequences: Sequence[TokenSequence],
     trained_N: FloatArray,
     placement: Placement,
     *,
     in_4_bits: bool = False,
 ) -> ExportCheck:
-    """Compare `final` with what `trained_nll` found for the same sequences. One rank calls it."""
+    """Compare `final` with what `trained_nll` found for the same sequences. One rank calls it.
+
+    `weights`: all of them before rounding, under parameter names.
+    """
     from transformers import AutoModelForCausalLM
 
     zero.build_plainly()
     with ranks.seeded(0):
         model = AutoModelForCausalLM.from_pretrained(str(final), dtype="auto").eval()
-    stored = cast(torch.dtype, model.dtype)
-    coarser = max((stored, placement.dtype), key=lambda dtype: torch.finfo(dtype).eps)
-    exported_N = plain_nll(model, sequences, placement.device)
-    noise = _quantised if in_4_bits else _rounded(torch.finfo(coarser).eps / 2)
-    moved_N = plain_nll(model, sequences, placement.device, noise)
-    difference_N = np.abs(exported_N - trained_N)
+    wrong = _not_rounded(model, weights)
+    batch = PaddedRows.of(sequences)
+    stored_N = batch.nll(model, placement.device)
+    unrounded_N = stored_N if wrong else batch.nll(model, placement.device, weights)
+    allowed = SMALLEST
+    if noise := quantised if in_4_bits else rounding_of(placement.dtype):
+        moved_N = batch.nll(model, placement.device, None if wrong else weights, noise)
+        allowed = max(SMALLEST, EXPLAINED * float(np.abs(moved_N - unrounded_N).mean()))
+    difference_N = np.abs(stored_N - trained_N)
     return ExportCheck(
         rows=len(sequences),
         targets=len(trained_N),
         loss_trained=float(trained_N.mean()),
-        loss_exported=float(exported_N.mean()),
+        loss_exported=float(stored_N.mean()),
         mean_difference=float(difference_N.mean()),
         max_difference=float(difference_N.max()),
-        rounding=float(np.abs(moved_N - exported_N).mean()),
-        dtype=str(stored).removeprefix("torch."),
+        unrounded_difference=float(np.abs(unrounded_N - trained_N).mean()),
+        allowed=allowed,
+        dtype=str(model.config.dtype).removeprefix("torch."),
         in_4_bits=in_4_bits,
-        explained=EXPLAINED * (2 if placement.dtype == torch.bfloat16 or in_4_bits else 1),
+        wrong=wrong,
     )
 
 
-def plain_nll(
-    model: nn.Module, sequences: Sequence[TokenSequence], device: torch.device, noise: Noise | None = None
-) -> FloatArray:
-    """Negative log-likelihoods of all targets, by a plain model in host memory, computed on `device` in float32 (in
-    float64 where it is stored so)."""
-    longest = max(piece.length_tokens for piece in sequences)
-    ids_NT = torch.zeros(len(sequences), longest, dtype=torch.long)
-    mask_NT, target_NT = torch.zeros_like(ids_NT), torch.zeros_like(ids_NT, dtype=torch.bool)
-    for row, piece in enumerate(sequences):
-        ids_NT[row, : piece.length_tokens] = torch.from_numpy(piece.ids_T.astype(np.int64))
-        mask_NT[row, : piece.length_tokens] = 1
-        target_NT[row, : piece.length_tokens] = torch.from_numpy(piece.target_T)
-    with torch.no_grad(), _widened(model, device, noise):
-        logits_NTV = cast(Any, model)(input_ids=ids_NT.to(device), attention_mask=mask_NT.to(device)).logits
-    rows_N, places_N = target_NT.nonzero(as_tuple=True)
-    logits_MV = logits_NTV[rows_N, places_N - 1].cpu()
-    found: FloatArray = nn.functional.cross_entropy(
-        logits_MV.double(), ids_NT[rows_N, places_N], reduction="none"
-    ).numpy()
-    return found
+def _not_rounded(model: nn.Module, weights: Mapping[str, Tensor]) -> str | None:
+    """The first weight of the loaded model that is not the one of the same name in `weights`, rounded."""
+    stored = cast(Any, model).config.dtype
+    for name, parameter in model.named_parameters():  # some of them transformers widens again
+        if name not in weights or not torch.equal(parameter.data, weights[name].to(stored).to(parameter.dtype)):
+            return name
+    return None
 
 
 def _end_of(sequence: TokenSequence) -> TokenSequence:
@@ -181,68 +181,3 @@ def _end_of(sequence: TokenSequence) -> TokenSequence:
     targets = np.flatnonzero(sequence.target_T)
     stop = int(targets[-1]) + 1 if len(targets) else sequence.length_tokens
     return sequence.take(slice(max(0, stop - ROW_TOKENS), stop))
-
-
-@contextmanager
-def _widened(model: nn.Module, device: torch.device, noise: Noise | None) -> Iterator[None]:
-    """While a part of the model runs, its weights are on `device` in float32, so that only one part is at a time."""
-    generator = torch.Generator(device).manual_seed(0)
-    for buffer in model.buffers():
-        buffer.data = buffer.data.to(device)
-    kept: dict[int, list[Tensor]] = {}
-    handles = []
-
-    def enter(module: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
-        kept[id(module)] = [parameter.data for parameter in parameters]
-        for parameter in parameters:
-            wide = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-            value = parameter.data.to(device, wide)
-            parameter.data = noise(value, generator) if noise else value
-
-    def leave(module: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
-        for parameter, value in zip(parameters, kept.pop(id(module)), strict=True):
-            parameter.data = value
-
-    for module, parameters in _parts(model):
-        handles += [
-            module.register_forward_pre_hook(lambda m, args, p=parameters: enter(m, p)),
-            module.register_forward_hook(lambda m, args, out, p=parameters: leave(m, p)),
-        ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _parts(model: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Parameter]]]:
-    """Decoder layers, and every other module that has weights of its own."""
-    try:
-        layers = decoder_layers(model)
-    except ModelError:
-        layers = []
-    inside = {id(module) for layer in layers for module in layer.modules()}
-    for layer in layers:
-        yield layer, list(layer.parameters())
-    for module in model.modules():
-        own = list(module.parameters(recurse=False))
-        if own and id(module) not in inside:
-            yield module, own
-
-
-def _rounded(half_unit: float) -> Noise:
-    """Weights that would be stored as these are."""
-
-    def noise(weight: Tensor, generator: torch.Generator) -> Tensor:
-        moved = torch.rand(weight.shape, generator=generator, device=weight.device, dtype=weight.dtype)
-        return weight * (1 + half_unit * (2 * moved - 1))
-
-    return noise
-
-
-def _quantised(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Matrices whose error is that of 4 bits."""
-    if weight.ndim < 2:
-        return weight
-    drawn = torch.randn(weight.shape, generator=generator, device=weight.device, dtype=weight.dtype)
-    return weight + NF4_ERROR * weight.square().mean().sqrt() * drawn

@@ -32,14 +32,13 @@ def export(
     base: str,
     rope: RopeSettings | None = None,
     end_ids: tuple[int, ...] = (),
-) -> Path:
+) -> dict[str, Tensor]:
     """Write `folder/final` (and `folder/adapter` for LoRA, merged in `final`). Every rank calls it.
 
     `model` is unwrapped (not DDP); `base` is where its untrained weights came from. Weights get the dtype of
     `export_dtype`, by default that of the base model's config; `end_ids` are tokens that end a turn, so that generation
-    stops there.
+    stops there. Returns the weights of `final` before they were rounded, on the first rank.
     """
-    final = folder / "final"
     adapters = has_adapters(model)
     state = _whole_state(model, trained_only=adapters)
     if ranks.is_first():
@@ -58,9 +57,9 @@ def export(
             )
             plain = merge_adapters(fresh, folder / "adapter")
             state = _whole_state(plain)
-        _write_plain(plain, state, tokenizer, final, dtype=dtype, end_ids=end_ids)
+        _write_plain(plain, state, tokenizer, folder / "final", dtype=dtype, end_ids=end_ids)
     ranks.wait_for_first()
-    return final
+    return state
 
 
 def stored_dtype(settings: LoopSettings, base: str) -> torch.dtype:

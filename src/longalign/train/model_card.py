@@ -32,7 +32,9 @@ def model_card(what: str, settings: LoopSettings, summary: Mapping[str, Any], *,
         losses = "\nHeld-out losses:\n\n| part | before | after |\n|---|---|---|\n" + "\n".join(lines) + "\n"
     hardware = ", ".join(machine["accelerators"]) or f"{machine['processor']}, {machine['cores']} cores"
     check = summary["export"]
-    same = "rounding explains it" if check["holds"] else "**rounding does not explain it: this is another model**"
+    same = "all of it by rounding" if check["holds"] else "**not by rounding: this is another model**"
+    if check["in_4_bits"] and check["holds"]:
+        same = "it trained beside weights in 4 bits"
     loss = f"{summary['final_loss']:.4f}" if summary.get("final_loss") is not None else "not measured"
     return f"""---
 library_name: transformers

@@ -132,9 +132,11 @@ def finish_model(
     """
     sample = sample_of(store)
     trained_N = trained_nll(model, sample, stage.placement)
-    final = export(model, tokenizer, stage.folder, settings=settings, base=settings.model, rope=rope, end_ids=end_ids)
-    in_4_bits = settings.quantize is not None
-    check = ranks.on_first_rank(lambda: check_export(final, sample, trained_N, stage.placement, in_4_bits=in_4_bits))
+    weights = export(model, tokenizer, stage.folder, settings=settings, base=settings.model, rope=rope, end_ids=end_ids)
+    final, in_4_bits = stage.folder / "final", settings.quantize is not None
+    check = ranks.on_first_rank(
+        lambda: check_export(final, weights, sample, trained_N, stage.placement, in_4_bits=in_4_bits)
+    )
     summary = {
         **summary,
         "data": {"counts": store.counts, "tokens": int(store.lengths.sum())},

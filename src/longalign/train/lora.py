@@ -50,7 +50,7 @@ def add_adapters(model: nn.Module, settings: AdapterSettings) -> nn.Module:
         with _quiet(), seeded(settings.seed):  # every rank draws the same adapters
             wrapped = cast(nn.Module, peft.get_peft_model(model, config))
     except ValueError as error:
-        raise ModelError(f"lora_target_modules: {error}") from None
+        raise ModelError(f"{'lora_target_modules' if 'arget' in str(error) else 'lora'}: {error}") from None
     _check_head(wrapped)
     if settings.lora_adapter and not any(p.is_meta for p in wrapped.parameters()):
         _load(wrapped, Path(settings.lora_adapter))
@@ -61,25 +61,32 @@ def add_adapters(model: nn.Module, settings: AdapterSettings) -> nn.Module:
 
 
 def describe_adapters(model: nn.Module, settings: AdapterSettings) -> str:
-    """One line: what has adapters, what trains, and which experts get none (PEFT sees linear layers only)."""
+    """One line: how many matrices of the decoder's layers have adapters, which have none, and what else trains."""
     from peft.tuners.lora import LoraLayer
 
-    adapted = {name for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-    linear = sum(isinstance(m, nn.Linear) for n, m in model.named_modules() if ".layers." in n and "lora_" not in n)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    experts = [p for n, p in model.named_parameters() if p.ndim == 3 and not p.requires_grad and ".layers." in n]
-    in_layers = sum(".layers." in name for name in adapted)
-    parts = [f"rank {settings.lora_rank} on {in_layers} of {linear} linear layers of the decoder"]
-    if others := sorted(name.rsplit(".", 1)[-1] for name in adapted if ".layers." not in name):
-        parts[0] += f" and on {', '.join(others)}"
-    saved = sorted({n.split(".modules_to_save.")[0].rsplit(".", 1)[-1] for n, p in model.named_parameters()
-                    if ".modules_to_save." in n and p.requires_grad})  # fmt: skip
-    if saved:
-        parts.append(f"{', '.join(saved)} whole")
-    parts.append(f"{trained / 1e6:,.2f}M weights train")
-    if experts:
-        parts.append(f"none on experts ({len(experts)} tensors, {sum(p.numel() for p in experts) / 1e6:,.1f}M weights)")
+    adapted = {id(_adapted_weight(m)): n for n, m in model.named_modules() if isinstance(m, LoraLayer)}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = {n: p for n, p in model.named_parameters() if n not in trained and ".layers." in n and p.ndim > 1}
+    bare = sorted({_last(name.removesuffix(".weight")) for name, p in matrices.items() if id(p) not in adapted})
+    with_adapters = sum(id(p) in adapted for p in matrices.values())
+    parts = [f"rank {settings.lora_rank} on {with_adapters} of {len(matrices)} matrices of layers"]
+    if bare:
+        parts.append(f"none on {', '.join(bare)}")
+    if others := sorted({_last(name) for name in adapted.values() if ".layers." not in name}):
+        parts.append(f"adapters on {', '.join(others)} too")
+    if whole := sorted({_last(n.split(".modules_to_save.")[0]) for n in trained if ".modules_to_save." in n}):
+        parts.append(f"{', '.join(whole)} whole")
+    parts.append(f"{sum(p.numel() for p in trained.values()) / 1e6:,.2f}M weights train")
     return "; ".join(parts)
+
+
+def _adapted_weight(layer: Any) -> Tensor:
+    """The frozen weight beside these adapters; experts are a parameter without a module of their own."""
+    return cast(Tensor, layer.get_param() if hasattr(layer, "parameter_name") else layer.get_base_layer().weight)
+
+
+def _last(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
 
 
 def merge_adapters(base: nn.Module, adapter: Path) -> nn.Module:

@@ -23,7 +23,8 @@ from longalign.train.parallel.fsdp2 import decoder_layers
 NF4_ERROR = 0.1
 """Root mean square error of weights in 4 bits (NF4, blocks of 64), in units of that of the weights."""
 FloatArray = NDArray[np.float64]
-Noise = Callable[[Tensor, torch.Generator], Tensor]
+Noise = Callable[[Tensor, torch.Generator, bool], Tensor]
+"""Gets a weight, what to draw from, and whether the weight is in a decoder layer; returns the weight, moved."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,20 @@ def _widened(
     kept: dict[int, list[Tensor]] = {}
     handles = []
 
-    def enter(module: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+    def enter(module: nn.Module, parameters: Sequence[nn.Parameter], in_layer: bool) -> None:
         kept[id(module)] = [parameter.data for parameter in parameters]
         for parameter in parameters:
             wide = torch.float64 if parameter.dtype == torch.float64 else torch.float32
             value = (weights[names[id(parameter)]] if weights else parameter.data).to(device, wide)
-            parameter.data = noise(value, generator) if noise else value
+            parameter.data = noise(value, generator, in_layer) if noise else value
 
     def leave(module: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
         for parameter, value in zip(parameters, kept.pop(id(module)), strict=True):
             parameter.data = value
 
-    for module, parameters in _parts(model):
+    for module, parameters, in_layer in _parts(model):
         handles += [
-            module.register_forward_pre_hook(lambda m, args, p=parameters: enter(m, p)),
+            module.register_forward_pre_hook(lambda m, args, p=parameters, i=in_layer: enter(m, p, i)),
             module.register_forward_hook(lambda m, args, out, p=parameters: leave(m, p)),
         ]
     try:
@@ -101,19 +102,19 @@ def _widened(
             handle.remove()
 
 
-def _parts(model: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Parameter]]]:
-    """Decoder layers, and every other module that has weights of its own."""
+def _parts(model: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Parameter], bool]]:
+    """Decoder layers, and every other module that has weights of its own; whether it is a layer."""
     try:
         layers = decoder_layers(model)
     except ModelError:
         layers = []
     inside = {id(module) for layer in layers for module in layer.modules()}
     for layer in layers:
-        yield layer, list(layer.parameters())
+        yield layer, list(layer.parameters()), True
     for module in model.modules():
         own = list(module.parameters(recurse=False))
         if own and id(module) not in inside:
-            yield module, own
+            yield module, own, False
 
 
 def rounding_of(dtype: torch.dtype) -> Noise | None:
@@ -122,16 +123,16 @@ def rounding_of(dtype: torch.dtype) -> Noise | None:
     if torch.finfo(dtype).bits > 16:
         return None
 
-    def noise(weight: Tensor, generator: torch.Generator) -> Tensor:
+    def noise(weight: Tensor, generator: torch.Generator, in_layer: bool) -> Tensor:
         moved = torch.rand(weight.shape, generator=generator, device=weight.device, dtype=weight.dtype)
         return weight * (1 + half_unit * (2 * moved - 1))
 
     return noise
 
 
-def quantised(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Matrices whose error is that of 4 bits."""
-    if weight.ndim < 2:
+def quantised(weight: Tensor, generator: torch.Generator, in_layer: bool) -> Tensor:
+    """Matrices of layers with an error as that of 4 bits."""
+    if weight.ndim < 2 or not in_layer:
         return weight
     drawn = torch.randn(weight.shape, generator=generator, device=weight.device, dtype=weight.dtype)
     return weight + NF4_ERROR * weight.square().mean().sqrt() * drawn

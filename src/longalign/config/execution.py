@@ -192,12 +192,13 @@ class AdapterSettings(StepSettings):
 
     @model_validator(mode="after")
     def _check_quantised(self) -> Self:
-        """Only frozen weights are quantised, and they stay whole on each rank."""
+        """Only frozen weights are quantised; FSDP2 splits them as they are stored, in the memory of the accelerator."""
         if self.quantize and self.lora_rank is None:
             raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
-        how = "fsdp2" if self.parallel is None and self.cpu_offload else self.parallel
-        if self.quantize and how in ("fsdp2", "deepspeed"):
-            raise ValueError(f"quantize: {how} cannot split 4-bit weights over ranks; use ddp, without cpu_offload")
+        if self.quantize and self.parallel == "deepspeed":
+            raise ValueError("quantize: deepspeed cannot split 4-bit weights over ranks; use ddp or fsdp2")
+        if self.quantize and self.cpu_offload:
+            raise ValueError("quantize: cpu_offload does not keep 4-bit weights; leave it out, fsdp2 splits them")
         return self
 
 

@@ -148,9 +148,10 @@ def write_earlier_tokenizer(path: Path) -> None:
 def _whole_state(model: nn.Module, *, trained_only: bool = False) -> dict[str, Tensor]:
     """All weights, or those that train, in host memory on the first rank; sharded ones are gathered, tensor by tensor.
     Tied weights are there once, under their first name."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     found, seen = {}, set()
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) in seen or (trained_only and not tensor.requires_grad):
+    for name, tensor in (trained if trained_only else model.state_dict(keep_vars=True)).items():
+        if id(tensor) in seen:
             continue
         seen.add(id(tensor))
         value = whole(tensor)

@@ -63,9 +63,10 @@ def build_model(
         rope=rope,
         window=settings.window if rope else None,
         dtype=placement.weight_dtype(frozen=adapters is not None),
-        init=_source(placement, init),
+        init="weights" if quantize else _source(placement, init),  # every rank quantises the weights itself
         seed=settings.seed,
         quantize=quantize,
+        splittable=placement.sharded,
     )
     attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
     if settings.liger_kernels:

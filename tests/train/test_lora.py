@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen3MoeConfig
 
 from longalign.base.files import read_jsonl
-from longalign.config import TrainSettings
+from longalign.config import ExtendSettings, TrainSettings
 from longalign.errors import ModelError
+from longalign.train.extend import extend
 from longalign.train.parallel.placement import place as place_of
 from longalign.train.prepare import build_model
 from longalign.train.sft import train
@@ -73,8 +74,7 @@ def stored(folder: Path) -> dict[str, tuple[str, list[int]]]:
         return {name: (part.get_dtype(), part.get_shape()) for name, part in parts.items()}
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "tied"), [*((kind, True) for kind in KINDS), ("plain", False), ("head whole", False)])
 def test_final_is_the_model_that_trained(place: Path, tmp_path: Path, kind: str, tied: bool) -> None:
     from peft import PeftModel
 
@@ -120,6 +120,47 @@ def test_training_goes_on_from_an_adapter_with_all_that_it_says(place: Path, tmp
     config = json.loads((tmp_path / "second" / "adapter" / "adapter_config.json").read_text())
     assert (config["lora_alpha"], config["use_rslora"], config["modules_to_save"]) == (7.0, True, ["norm"])
     assert losses(tmp_path / "second")[0] < losses(tmp_path / "first")[0]
+
+
+def test_extend_trains_adapters_beside_stretched_rope(place: Path, tmp_path: Path) -> None:
+    """And, as in LongLoRA, embedding and norms. On its base the adapter needs the stretched config."""
+    from peft import PeftModel
+
+    words = [row["messages"][0]["content"] for row in read_jsonl(place / "rows.jsonl")]
+    text = tmp_path / "text.jsonl"
+    text.write_text("".join(json.dumps({"text": f"{row} {row}"}) + "\n" for row in words))
+    asked = ExtendSettings(
+        model=str(place / "tied"), text=(str(text),), window=256, sequences_per_step=4, learning_rate=1e-2,
+        dtype="float64", max_steps=2, lora_rank=2, lora_modules_to_save=("embed_tokens", "norm"),
+    )  # fmt: skip
+    with DoubleThroughout():
+        summary = extend(asked, tmp_path / "out")
+    assert summary["export"]["max_difference"] < 1e-9
+    curves = summary["perplexity_by_position"]
+    assert curves["extended"] != curves["stretched"] != curves["original"]
+    config = AutoConfig.from_pretrained(tmp_path / "out" / "final")
+    assert (config.rope_parameters["rope_theta"], config.max_position_embeddings) == (2_000_000, 256)
+    base = AutoModelForCausalLM.from_pretrained(place / "tied", config=config)
+    adapted = PeftModel.from_pretrained(base, tmp_path / "out" / "adapter")
+    torch.testing.assert_close(logits(plain(tmp_path / "out" / "final")), logits(adapted), rtol=0, atol=1e-9)
+    with pytest.raises(ValueError, match="init: random weights stay random under lora_rank"):
+        ExtendSettings(init="random", lora_rank=2)
+
+
+def test_experts_and_router_have_adapters_too_and_what_has_none_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    moe = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}
+    save_model(tmp_path / "tied", chat_tokenizer(CHATML), Qwen3MoeConfig, **moe)
+    make_rows(tmp_path / "rows.jsonl")
+    check = train(settings(tmp_path, dtype="float32", max_steps=1), tmp_path / "out")["export"]
+    assert check["max_difference"] < 1e-4
+    assert "adapters: rank 2 on 14 of 14 matrices of layers; 0.00M weights train" in capfd.readouterr().err
+    few = settings(tmp_path, lora_target_modules=("q_proj", "v_proj"))
+    build_model(few, place_of(few), few.model)
+    assert "on 4 of 14 matrices of layers; none on down_proj, gate, gate_up_proj, k_proj, o_proj;" in (
+        capfd.readouterr().err
+    )
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -43,6 +43,7 @@ CHANGES = {
     "save_total_limit": Change({"save_total_limit": 2}, {"save_total_limit": 1}),
     "report_to": Change({}, {"report_to": ["tensorboard"]}),
     "eval_steps": Change({}, {"eval_steps": 5}),
+    "export_dtype": Change({}, {"export_dtype": "float32"}),  # that of the model here
     "gradient_checkpointing": Change({}, {"gradient_checkpointing": True}),
     "activation_offload": Change(
         {"gradient_checkpointing": True}, {"gradient_checkpointing": True, "activation_offload": True}

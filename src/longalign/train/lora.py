@@ -225,6 +225,7 @@ def _check_head(model: nn.Module) -> None:
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft reads a property that transformers renamed
+        warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern", RuntimeWarning)  # of fused experts
         warnings.simplefilter("ignore", UserWarning)  # and warns of tied embeddings, which are taken care of here
         yield
 

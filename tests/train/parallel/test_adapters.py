@@ -19,18 +19,26 @@ from longalign.train import checkpoint
 from longalign.train.extend import extend
 from longalign.train.sft import train
 from tests.train.runs import in_process, on_ranks
-from tests.train.test_lora import KINDS, place, settings
+from tests.train.test_lora import place, settings
 from tests.train.tiny import DoubleThroughout
 
 __all__ = ["place"]
 pytest.importorskip("peft", reason="the extra `lora` is not installed")
 pytestmark = pytest.mark.slow
 RUN = {"save_steps": 1, "save_total_limit": 10, "weight_decay": 0.1, "max_grad_norm": 0.5, "learning_rate": 1e-2}
-ALL: dict[str, dict[str, Any]] = KINDS | {
-    "dora, embedding whole, dropout": {"lora_use_dora": True, "lora_modules_to_save": ("embed_tokens", "norm"),
-                                       "lora_dropout": 0.2},
-    "muon": {"optimizer": "muon", "lora_modules_to_save": ("lm_head",)},
-}  # fmt: skip
+ALL: dict[str, dict[str, Any]] = {
+    "dora, on the embedding": {"lora_use_dora": True, "lora_target_modules": ("embed_tokens", "q_proj", "down_proj")},
+    "rslora, embedding and norms whole": {"lora_use_rslora": True, "lora_modules_to_save": ("embed_tokens", "norm")},
+    "muon, head whole": {"optimizer": "muon", "lora_modules_to_save": ("lm_head",)},
+    "dropout": {"lora_use_dora": True, "lora_dropout": 0.2},
+}
+LAYOUTS: dict[str, list[tuple[int, str]]] = {
+    "dora, on the embedding": [(2, "fsdp2"), (4, "ddp")],
+    "rslora, embedding and norms whole": [(2, "ddp"), (4, "fsdp2")],
+    "muon, head whole": [(2, "fsdp2")],
+    "extend": [(2, "fsdp2")],
+    "dropout": [],  # drawn on each rank for its own sequences
+}
 
 
 def stage_of(place: Path, kind: str, **more: Any) -> TrainSettings | ExtendSettings:
@@ -76,7 +84,7 @@ def texts(place: Path) -> None:
     (place / "texts.jsonl").write_text("".join(json.dumps({"text": f"{row} {row}"}) + "\n" for row in rows))
 
 
-@pytest.mark.parametrize("kind", [*ALL, "extend"])
+@pytest.mark.parametrize("kind", LAYOUTS)
 def test_ranks_end_where_one_process_ends_and_a_resumed_run_where_a_whole_one(
     kind: str, place: Path, tmp_path: Path
 ) -> None:
@@ -92,13 +100,10 @@ def test_ranks_end_where_one_process_ends_and_a_resumed_run_where_a_whole_one(
     assert in_process(finish, stage_of(place, kind), resumed) == 0
     assert len(losses(resumed)) == 3
     assert difference(resumed, alone) == 0.0
-    if "dropout" in kind:
-        return  # drawn on each rank for its own sequences
-    layouts = [(2, "ddp"), (2, "fsdp2")] + ([(4, "fsdp2")] if kind in ("extend", "dora", "on the embedding") else [])
-    for count, parallel in layouts:
+    for count, parallel in LAYOUTS[kind]:
         out = tmp_path / f"{parallel}-{count}"
         on_ranks(count, finish, stage_of(place, kind, parallel=parallel), out)
         assert losses(out) == pytest.approx(losses(alone), rel=1e-9), parallel
         assert norms(out) == pytest.approx(norms(alone), rel=1e-7), parallel
-        assert difference(out, alone) < (1e-3 if kind == "muon" else 1e-8), parallel
+        assert difference(out, alone) < (1e-3 if "muon" in kind else 1e-8), parallel
         assert json.loads((out / "stage.json").read_text())["summary"]["export"]["max_difference"] < 1e-9

@@ -1,7 +1,7 @@
 """Is `final` the model that trained? Both are asked for log-probabilities of the same targets.
 
 The trained model computes as it trained: packed, on all ranks, in its precision. `final` is loaded from disk by plain
-transformers, with its own attention, one padded row for each sequence. It computes twice: as stored, which says what
+transformers, with its own attention (eager, the plain definition), one padded row for each sequence. It computes twice: as stored, which says what
 rounding costs, and with the weights from before rounding. The latter must agree with the trained model up to the
 precision of training, and every stored weight must be the rounded one, bit by bit.
 
@@ -106,9 +106,9 @@ class ExportCheck:
 def sample_of(store: TokenStore) -> list[TokenSequence]:
     """The ends of up to `ROWS` sequences, short ones and long ones, each up to its last target."""
     order = np.argsort(store.lengths, kind="stable")
+    order = order[store.target_counts[order] > 0]
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(ROWS, len(order))).round().astype(int))]
-    pieces = [_end_of(store[row]) for row in chosen.tolist()]
-    return [piece for piece in pieces if piece.target_T.any()]
+    return [_end_of(store[row]) for row in chosen.tolist()]
 
 
 def trained_nll(model: nn.Module, sequences: Sequence[TokenSequence], placement: Placement) -> FloatArray:
@@ -144,7 +144,7 @@ def check_export(
     zero.build_plainly()
     with ranks.seeded(0):
         double = load_config(final).dtype == torch.float64  # grouped matrix products exist up to float32
-        how = {"experts_implementation": "eager"} if double else {}
+        how = {"attn_implementation": "eager"} | ({"experts_implementation": "eager"} if double else {})
         model = AutoModelForCausalLM.from_pretrained(str(final), dtype="auto", **how).eval()
     wrong = _not_rounded(model, weights)
     batch = PaddedRows.of(sequences)

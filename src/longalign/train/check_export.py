@@ -1,7 +1,7 @@
 """Is `final` the model that trained? Both are asked for log-probabilities of the same targets.
 
 The trained model computes as it trained: packed, on all ranks, in its precision. `final` is loaded from disk by plain
-transformers, with its own attention (eager, the plain definition), one padded row for each sequence. It computes twice: as stored, which says what
+transformers, with eager attention, one padded row for each sequence. It computes twice: as stored, which says what
 rounding costs, and with the weights from before rounding. The latter must agree with the trained model up to the
 precision of training, and every stored weight must be the rounded one, bit by bit.
 
@@ -122,7 +122,7 @@ def trained_nll(model: nn.Module, sequences: Sequence[TokenSequence], placement:
         nll_1T = placement.group.gather(nll_1T)[:, : part.tokens]
     reshard(model)
     model.train(training)
-    found: FloatArray = nll_1T[part.target_ids_1T != IGNORE].double().cpu().numpy()
+    found: FloatArray = nll_1T.double().cpu()[part.target_ids_1T != IGNORE].numpy()
     return found
 
 

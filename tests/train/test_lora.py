@@ -16,14 +16,16 @@ from longalign.base.files import read_jsonl
 from longalign.config import ExtendSettings, TrainSettings
 from longalign.errors import ModelError
 from longalign.train.extend import extend
+from longalign.train.lora import add_adapters
+from longalign.train.optimizer import build_optimizer
 from longalign.train.parallel.placement import place as place_of
 from longalign.train.prepare import build_model
 from longalign.train.sft import train
 from tests.makers.chat_templates import CHATML
-from tests.makers.models import save_model
+from tests.makers.models import save_model, tiny_config
 from tests.makers.rows import make_rows
 from tests.makers.tokenizers import chat_tokenizer
-from tests.train.tiny import DoubleThroughout
+from tests.train.tiny import DoubleThroughout, packed_inputs, sequences_of, tiny_model
 
 pytest.importorskip("peft", reason="the extra `lora` is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Model has `tie_word:UserWarning")
@@ -161,6 +163,25 @@ def test_experts_and_router_have_adapters_too_and_what_has_none_is_named(
     assert "on 4 of 14 matrices of layers; none on down_proj, gate, gate_up_proj, k_proj, o_proj;" in (
         capfd.readouterr().err
     )
+
+
+def test_what_trains_beside_frozen_weights_in_16_bits_is_in_float32() -> None:
+    """As on a GPU; the optimizer would lose small updates in 16 bits."""
+    wanted = TrainSettings(lora_rank=2, lora_modules_to_save=("embed_tokens", "norm"), lora_use_dora=True)
+    model = add_adapters(tiny_model(tiny_config(tie_word_embeddings=True), dtype=torch.bfloat16), wanted)
+    frozen = {p.dtype for p in model.parameters() if not p.requires_grad}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert frozen == {torch.bfloat16}
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    inputs = packed_inputs(sequences_of([9, 14]))
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        model(**inputs | {"loss_weights": inputs["loss_weights"].float()}).loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained.values())
+    groups = build_optimizer(model, wanted.model_copy(update={"weight_decay": 0.1})).param_groups
+    decayed = {id(p) for group in groups for p in group["params"] if group["weight_decay"]}
+    assert {name for name, p in trained.items() if id(p) in decayed} == {
+        n for n in trained if "lora_A" in n or "lora_B" in n
+    }
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

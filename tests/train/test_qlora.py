@@ -168,6 +168,9 @@ def test_shards_of_4_bit_weights_on_a_gpu_follow_whole_ones(place: Path, tmp_pat
 def test_what_4_bits_do_not_allow_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="add lora_rank"):
         settings(place, lora_rank=None)
+    whole = settings(place, lora_modules_to_save=("norm", "up_proj"))
+    with pytest.raises(ModelError, match="lora_modules_to_save: `up_proj` is in 4 bits"):
+        build_model(whole, place_of(whole), whole.model)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ModelError, match=r"pip install 'longalign\[qlora\]'"):
         build_model(settings(place), place_of(settings(place)), str(place / "model"))

@@ -197,6 +197,9 @@ def _check_names(model: nn.Module, config: Any) -> None:
         if not any(name.endswith(wanted) for name in names):  # PEFT's rule
             ends = sorted({name.rsplit(".", 1)[-1] for name in names if not name.rsplit(".", 1)[-1].isdigit()} - {""})
             raise ModelError(f"lora_modules_to_save: this model has no `{wanted}`; it has {', '.join(ends)}")
+        parameters = (p for name, m in model.named_modules() if name.endswith(wanted) for p in m.parameters())
+        if any(not p.is_floating_point() or hasattr(p, "quant_state") for p in parameters):
+            raise ModelError(f"lora_modules_to_save: `{wanted}` is in 4 bits, which cannot be trained; leave it out")
         if wanted in targets:
             raise ModelError(f"lora_modules_to_save: `{wanted}` is in lora_target_modules too; name it in one of them")
 

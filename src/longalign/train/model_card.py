@@ -22,7 +22,8 @@ def model_card(what: str, settings: LoopSettings, summary: Mapping[str, Any], *,
     ]  # fmt: skip
     if values.get("lora_rank") is None:
         values = {key: value for key, value in values.items() if not key.startswith("lora_")}
-    recipe = "\n".join(f"| {key} | {values[key]} |" for key in shown if values.get(key) not in (None, []))
+    values = {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
+    recipe = "\n".join(f"| {key} | {values[key]} |" for key in shown if values.get(key) not in (None, ""))
     rows = "\n".join(f"| {name} | {count} |" for name, count in sources.items())
     heldout = summary.get("heldout")
     losses = ""

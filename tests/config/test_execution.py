@@ -25,12 +25,15 @@ EXCLUDED: list[tuple[dict[str, Any], str]] = [
     ({"mlp_tile_tokens": 64, "parallel": "deepspeed"}, "mlp_tile_tokens: ZeRO-3 gathers weights at each call"),
     ({"activation_offload": True, "gradient_checkpointing": False}, "activation_offload keeps what"),
     ({"quantize": "4bit"}, "quantize: 4-bit weights cannot be trained; add lora_rank"),
-    ({"quantize": "4bit", "lora_rank": 4, "parallel": "fsdp2"}, "quantize: fsdp2 cannot split 4-bit weights"),
-    ({"quantize": "4bit", "lora_rank": 4, "cpu_offload": True}, "quantize: fsdp2 cannot split 4-bit weights"),
+    ({"quantize": "4bit", "lora_rank": 4, "parallel": "deepspeed"}, "quantize: deepspeed cannot split 4-bit weights"),
+    ({"quantize": "4bit", "lora_rank": 4, "cpu_offload": True}, "quantize: cpu_offload does not keep 4-bit weights"),
+    ({"lora_adapter": "somewhere"}, "lora_adapter: nothing gets adapters without lora_rank; add it .its rank."),
+    ({"lora_modules_to_save": ["norm"]}, "lora_modules_to_save: nothing gets adapters without lora_rank"),
 ]
 EXECUTION = {
     "parallel", "sequence_parallel", "cpu_offload", "gradient_checkpointing", "activation_offload", "mlp_tile_tokens",
     "liger_kernels", "loss_chunk_tokens", "token_limit", "rows_per_microbatch", "save_steps", "save_total_limit",
+    "export_dtype",
 }  # fmt: skip
 
 

@@ -89,9 +89,11 @@ def test_a_wrong_key_or_value_is_one_line_with_the_nearest_name(
         ({"cpu_offload": True, "parallel": "ddp"}, "cpu_offload: parallel ddp cannot offload; use fsdp2"),
         ({"optimizer": "muon", "parallel": "deepspeed"}, "optimizer: muon needs whole gradients"),
         ({"mlp_tile_tokens": 64, "parallel": "deepspeed"}, "mlp_tile_tokens: ZeRO-3 gathers weights at each call"),
-        ({"quantize": "4bit", "lora_rank": 4, "parallel": "fsdp2"}, "quantize: fsdp2 cannot split 4-bit weights"),
         ({"quantize": "4bit", "lora_rank": 4, "parallel": "deepspeed"}, "quantize: deepspeed cannot split 4-bit"),
-        ({"quantize": "4bit", "lora_rank": 4, "cpu_offload": True}, "quantize: fsdp2 cannot split 4-bit weights"),
+        (
+            {"quantize": "4bit", "lora_rank": 4, "cpu_offload": True},
+            "quantize: cpu_offload does not keep 4-bit weights",
+        ),
         ({"weighting": "plain_packing", "strategy": "sorted"}, "weighting plain_packing needs strategy packed"),
     ],
 )

@@ -265,8 +265,11 @@ def test_4_bit_weights_are_whole_on_each_rank_and_never_offloaded(files):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"quantize": "4bit", "lora_rank": 4, "parallel": "fsdp2"}, "quantize: fsdp2 cannot split 4-bit weights"),
-        ({"quantize": "4bit", "lora_rank": 4, "cpu_offload": True}, "quantize: fsdp2 cannot split 4-bit weights"),
+        ({"quantize": "4bit", "lora_rank": 4, "parallel": "deepspeed"}, "quantize: deepspeed cannot split 4-bit"),
+        (
+            {"quantize": "4bit", "lora_rank": 4, "cpu_offload": True},
+            "quantize: cpu_offload does not keep 4-bit weights",
+        ),
         ({"cpu_offload": True, "parallel": "ddp"}, "cpu_offload: parallel ddp cannot offload"),
         ({"weighting": "plain_packing"}, "weighting plain_packing needs strategy packed: the packs of 'balanced'"),
     ],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
 from longalign.base.files import read_jsonl
@@ -16,6 +15,8 @@ from longalign.config import TrainSettings
 from longalign.errors import ModelError
 from longalign.train import checkpoint
 from longalign.train.check_isolation import check_isolation
+from longalign.train.parallel.fsdp2 import like
+from longalign.train.parallel.placement import join
 from longalign.train.parallel.placement import place as place_of
 from longalign.train.parallel.ranks import this_device
 from longalign.train.prepare import build_model
@@ -26,6 +27,7 @@ from tests.makers.models import save_model
 from tests.makers.rows import make_rows
 from tests.makers.tokenizers import chat_tokenizer
 from tests.oracles.plain_loss import relative_error
+from tests.train.runs import in_process, on_ranks
 from tests.train.tiny import gradients_of, packed_inputs, sequences_of
 
 pytest.importorskip("bitsandbytes", reason="the extra `qlora` is not installed")
@@ -116,23 +118,59 @@ def test_adapters_are_merged_into_the_weights_that_were_never_quantised(place: P
             assert torch.equal(weight, before[name])
 
 
+def finish(place: Path, out: Path, more: dict[str, object]) -> None:
+    train(settings(place, **more), out)
+
+
 @pytest.mark.slow
-def test_two_ranks_end_where_one_does(place: Path, trained: Path, tmp_path: Path) -> None:
-    given = settings(place).model_dump(include={"window", "lora_rank", "dtype", "sequences_per_step", "learning_rate",
-                                                "num_train_epochs", "quantize", "model"})  # fmt: skip
-    more = [word for key, value in given.items() for word in (f"--{key}", str(value))]
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "longalign"]
-    command = [*start, "train", "--data", str(place / "rows.jsonl"), "--out", str(tmp_path), *more]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_ranks_end_where_one_does(parallel: str, place: Path, trained: Path, tmp_path: Path) -> None:
+    on_ranks(2, finish, place, tmp_path, {"parallel": parallel, "mlp_tile_tokens": None})
     assert losses(tmp_path) == pytest.approx(losses(trained), rel=1e-3)
+
+
+def same_weights_and_gradients(place: Path) -> None:
+    """One process computes on whole 4-bit weights, ranks on their shards of the same bits."""
+    wanted = settings(place, mlp_tile_tokens=None)
+    inputs = packed_inputs(sequences_of([13, 1, 22, 9]))
+    whole, _ = build_model(wanted, place_of(wanted), wanted.model)
+    sharded, _ = build_model(shards := wanted.model_copy(update={"parallel": "fsdp2"}), join(shards), wanted.model)
+    for model in (whole, sharded):  # half of the adapters start at zero, and so would half of the gradients
+        with torch.no_grad():
+            for number, parameter in enumerate(p for p in model.parameters() if p.requires_grad):
+                drawn = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+                parameter += like(0.1 * drawn, parameter)
+    expected_loss, expected = gradients_of(whole.train(), inputs)
+    loss = sharded.train()(**inputs).loss
+    loss.backward()
+    assert loss == expected_loss
+    for name, parameter in sharded.named_parameters():
+        assert isinstance(parameter, DTensor), name
+        assert parameter.to_local().numel() <= parameter.numel() // 2 + 64, name
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad.full_tensor(), expected[name], rtol=0, atol=1e-7, msg=name)
+
+
+def test_shards_of_4_bit_weights_compute_the_same(place: Path) -> None:
+    on_ranks(2, same_weights_and_gradients, place)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_shards_of_4_bit_weights_on_a_gpu_follow_whole_ones(place: Path, tmp_path: Path) -> None:
+    """In bfloat16, in processes of their own: one of them shards over itself."""
+    for parallel in ("none", "fsdp2"):
+        more = {"parallel": parallel, "mlp_tile_tokens": None, "dtype": "bfloat16"}
+        assert in_process(finish, place, tmp_path / parallel, more) == 0
+    assert losses(tmp_path / "fsdp2") == pytest.approx(losses(tmp_path / "none"), rel=2e-2)
 
 
 def test_what_4_bits_do_not_allow_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="add lora_rank"):
         settings(place, lora_rank=None)
+    whole = settings(place, lora_modules_to_save=("norm", "up_proj"))
+    with pytest.raises(ModelError, match="lora_modules_to_save: `up_proj` is in 4 bits"):
+        build_model(whole, place_of(whole), whole.model)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ModelError, match=r"pip install 'longalign\[qlora\]'"):
         build_model(settings(place), place_of(settings(place)), str(place / "model"))

@@ -46,6 +46,7 @@ CHANGES = {
     "eval_steps": Change({}, {"eval_steps": 5}),
     "eval_tasks": Change({}, {"eval_tasks": TASKS}),
     "eval_task_steps": Change({"eval_tasks": TASKS, "eval_task_steps": 3}, {"eval_tasks": TASKS, "eval_task_steps": 4}),
+    "export_dtype": Change({}, {"export_dtype": "float32"}),  # that of the model here
     "gradient_checkpointing": Change({}, {"gradient_checkpointing": True}),
     "activation_offload": Change(
         {"gradient_checkpointing": True}, {"gradient_checkpointing": True, "activation_offload": True}

@@ -189,16 +189,44 @@ class StepSettings(OptimizerSettings, BatchingSettings, ExecutionSettings):
         return self
 
 
-class AdapterSettings(Settings):
+class AdapterSettings(StepSettings):
     """Adapters (LoRA) beside frozen weights."""
 
     lora_rank: int | None = Field(None, gt=0, description="train adapters of this rank instead of all weights")
     lora_alpha: float = Field(32.0, gt=0, description="adapters are scaled by this over their rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters")
     lora_target_modules: str | tuple[str, ...] = Field("all-linear", description="layers that get adapters")
+    lora_modules_to_save: tuple[str, ...] = Field(
+        (), description="modules that train whole beside adapters, as in LongLoRA: `embed_tokens`, `norm`, `lm_head`"
+    )
+    lora_use_rslora: bool = Field(False, description="scale adapters by alpha over the square root of their rank")
+    lora_use_dora: bool = Field(False, description="DoRA: adapters turn weights, and their lengths train by themselves")
+    lora_adapter: str | None = Field(
+        None, description="folder of an adapter (PEFT) to train on; all but `lora_dropout` is as it says"
+    )
     quantize: Literal["4bit"] | None = Field(
         None, description="keep the frozen weights under LoRA in 4 bits (QLoRA, bitsandbytes NF4)"
     )
+
+    @model_validator(mode="after")
+    def _adapters_have_a_rank(self) -> Self:
+        """What is planned and trained follows from the rank, also where an adapter says the rest."""
+        for name in ("lora_adapter", "lora_modules_to_save", "lora_use_rslora", "lora_use_dora"):
+            if getattr(self, name) and self.lora_rank is None:
+                rank = "its rank" if name == "lora_adapter" else "e.g. 16"
+                raise ValueError(f"{name}: nothing gets adapters without lora_rank; add it ({rank})")
+        return self
+
+    @model_validator(mode="after")
+    def _check_quantised(self) -> Self:
+        """Only frozen weights are quantised; FSDP2 splits them as they are stored, in the memory of the accelerator."""
+        if self.quantize and self.lora_rank is None:
+            raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
+        if self.quantize and self.parallel == "deepspeed":
+            raise ValueError("quantize: deepspeed cannot split 4-bit weights over ranks; use ddp or fsdp2")
+        if self.quantize and self.cpu_offload:
+            raise ValueError("quantize: cpu_offload does not keep 4-bit weights; leave it out, fsdp2 splits them")
+        return self
 
 
 class RowSettings(Settings):
@@ -212,15 +240,5 @@ class RowSettings(Settings):
     thinking: Literal["keep", "strip"] = Field("keep", description="thinking blocks in assistant turns")
 
 
-class FineTuningSettings(StepSettings, AdapterSettings, RowSettings):
+class FineTuningSettings(AdapterSettings, RowSettings):
     """Further settings that `train` and `plan` share."""
-
-    @model_validator(mode="after")
-    def _check_quantised(self) -> Self:
-        """Only frozen weights are quantised, and they stay whole on each rank."""
-        if self.quantize and self.lora_rank is None:
-            raise ValueError("quantize: 4-bit weights cannot be trained; add lora_rank to train adapters beside them")
-        how = "fsdp2" if self.parallel is None and self.cpu_offload else self.parallel
-        if self.quantize and how in ("fsdp2", "deepspeed"):
-            raise ValueError(f"quantize: {how} cannot split 4-bit weights over ranks; use ddp, without cpu_offload")
-        return self

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from longalign.base.decides import EXECUTION, REPORTING
 from longalign.config.base import Settings
 from longalign.config.eval import TaskSettings
-from longalign.config.execution import FineTuningSettings, StepSettings, Weighting
+from longalign.config.execution import AdapterSettings, FineTuningSettings, StepSettings, Weighting
 from longalign.config.mix import MixSettings, RowFiles
 
 
@@ -70,6 +70,11 @@ class LoopSettings(StepSettings):
         "`heldout.all.loss` (lower is better); default: the last weights",
     )
     early_stop: EarlyStopSettings | None = Field(None, description="end when `best_by` no longer improves")
+    export_dtype: Literal["float32", "bfloat16"] | None = Field(
+        None,
+        description="dtype of the weights in `final`; default: that of the model it was made from",
+        json_schema_extra=EXECUTION,
+    )
     report_to: tuple[str, ...] = Field(
         (), description="Trainer trackers: wandb, tensorboard, mlflow", json_schema_extra=REPORTING
     )
@@ -109,7 +114,7 @@ class LoopSettings(StepSettings):
         return self
 
 
-class ExtendSettings(LoopSettings, MixSettings):
+class ExtendSettings(LoopSettings, MixSettings, AdapterSettings):
     """Stage `extend`: stretch RoPE, continue pretraining on long text (paper section 4.1)."""
 
     model: str = Field("builtin:tiny-base", description="model directory, hub id or `builtin:tiny-base`")
@@ -125,6 +130,12 @@ class ExtendSettings(LoopSettings, MixSettings):
     rope: RopeSettings = Field(RopeSettings(), description="how the position encoding is stretched")
     init: Literal["weights", "random"] = Field("weights", description="`random` builds the model from its config")
     weighting: Weighting = Field("token", description="continual pretraining counts tokens")
+
+    @model_validator(mode="after")
+    def _adapters_need_weights(self) -> Self:
+        if self.init == "random" and self.lora_rank is not None:
+            raise ValueError("init: random weights stay random under lora_rank, which trains adapters only; drop one")
+        return self
 
     @model_validator(mode="after")
     def _shares_of_windows_are_whole(self) -> Self:

@@ -95,7 +95,8 @@ def collate(
 
 @dataclass(frozen=True)
 class StepLoader:
-    """The plan as one data rank sees it: iterating yields one `StepBatch` an optimizer step, from `first_step` on.
+    """The plan as one data rank sees it: iterating yields one `StepBatch` an optimizer step, from `first_step` on, and
+    before step `stop` if given: Trainer would run one more step of a run that is resumed at its last.
 
     The length is that of the whole plan, which is what a schedule needs. `averaged_ranks` is the number of ranks over
     which gradients are averaged (all of them, sequence-parallel ones too); each rank's loss is multiplied by it.
@@ -107,13 +108,14 @@ class StepLoader:
     data_rank: int = 0
     averaged_ranks: int = 1
     first_step: int = 0
+    stop: int | None = None
     dtype: torch.dtype = torch.float32
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[StepBatch]:
-        return (self.batch(step) for step in range(self.first_step, len(self.plan)))
+        return (self.batch(step) for step in range(self.first_step, len(self.plan) if self.stop is None else self.stop))
 
     def batch(self, index: int) -> StepBatch:
         """Step `index`, without looking at any other."""

@@ -1,6 +1,6 @@
 """Exports a trained model as a plain Hugging Face directory that transformers, vLLM and others load without LongAlign.
 
-`model_card` writes its README for the hub: recipe, data and measurements.
+Weights are stored once, in one dtype, which config.json names.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from longalign.base.files import atomic_path
-from longalign.base.machine import describe_machine
 from longalign.base.sources import model_dir
 from longalign.config import LoopSettings, RopeSettings
-from longalign.data.mix import mix_table
 from longalign.train.checkpoint import whole
-from longalign.train.lora import has_adapters, merge_adapters
+from longalign.train.lora import has_adapters, merge_adapters, save_adapter
 from longalign.train.model import load_config, load_model
 from longalign.train.parallel import ranks
 from longalign.train.parallel import zero3 as zero
@@ -32,53 +30,64 @@ def export(
     *,
     settings: LoopSettings,
     base: str,
-    card: str,
     rope: RopeSettings | None = None,
     end_ids: tuple[int, ...] = (),
-) -> Path:
+) -> dict[str, Tensor]:
     """Write `folder/final` (and `folder/adapter` for LoRA, merged in `final`). Every rank calls it.
 
-    `model` is unwrapped (not DDP); `base` is where its untrained weights came from. Weights get the dtype of the base
-    model's config; `end_ids` are tokens that end a turn, so that generation stops there.
+    `model` is unwrapped (not DDP); `base` is where its untrained weights came from. Weights get the dtype of
+    `export_dtype`, by default that of the base model's config; `end_ids` are tokens that end a turn, so that generation
+    stops there. Returns the weights of `final` before they were rounded, on the first rank.
     """
-    final = folder / "final"
-    state = _whole_state(model)
+    adapters = has_adapters(model)
+    state = _whole_state(model, trained_only=adapters)
     if ranks.is_first():
+        dtype = stored_dtype(settings, base)
         plain: Any = model
-        weights: dict[str, Tensor] | None = state
-        if has_adapters(model):
+        if adapters:
             with atomic_path(folder / "adapter") as temporary:
-                plain.save_pretrained(str(temporary), state_dict=state)
+                save_adapter(model, temporary, state, base=base)
+                (temporary / "README.md").write_text(_about_adapter(base, rope), encoding="utf-8")
             zero.build_plainly()
             fresh, _ = load_model(
-                model_dir(base), rope=rope, window=settings.window if rope else None, dtype=torch.float32
+                model_dir(base),
+                rope=rope,
+                window=settings.window if rope else None,
+                dtype=torch.float64 if dtype == torch.float64 else torch.float32,
             )
-            plain, weights = merge_adapters(fresh, folder / "adapter"), None
-        _write_plain(plain, weights, tokenizer, final, dtype=_stored_dtype(base), card=card, end_ids=end_ids)
+            plain = merge_adapters(fresh, folder / "adapter")
+            state = _whole_state(plain)
+        _write_plain(plain, state, tokenizer, folder / "final", dtype=dtype, end_ids=end_ids)
     ranks.wait_for_first()
-    return final
+    return state
+
+
+def stored_dtype(settings: LoopSettings, base: str) -> torch.dtype:
+    """What the settings ask for, or what the base model is stored in; float32 when its config does not say."""
+    if settings.export_dtype:
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.export_dtype]
+    dtype = getattr(load_config(model_dir(base)), "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def _write_plain(
     model: Any,
-    weights: Mapping[str, Tensor] | None,
+    weights: Mapping[str, Tensor],
     tokenizer: Any,
     final: Path,
     *,
     dtype: torch.dtype,
-    card: str,
     end_ids: tuple[int, ...],
 ) -> None:
-    state = dict(weights) if weights is not None else dict(model.state_dict())
-    state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+    state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
     before = model.config.use_cache, model.config.dtype
     special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     generation = model.generation_config
     known = generation.eos_token_id
-    stops = set(known if isinstance(known, list) else [known]) & special | {tokenizer.eos_token_id, *end_ids}
+    stops = set(known if isinstance(known, list) else [known]) & special | {tokenizer.eos_token_id, *end_ids} - {None}
     try:
         model.config.use_cache, model.config.dtype = True, dtype
-        generation.eos_token_id = sorted(stops) if len(stops) > 1 else next(iter(stops))
+        generation.eos_token_id = sorted(stops) if len(stops) > 1 else next(iter(stops), None)
         generation.pad_token_id = tokenizer.pad_token_id
         model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
         model.config.bos_token_id = generation.bos_token_id = tokenizer.bos_token_id
@@ -87,11 +96,18 @@ def _write_plain(
         with atomic_path(final) as temporary:
             model.save_pretrained(str(temporary), state_dict=state)
             tokenizer.save_pretrained(str(temporary))
+            _write_dtype(temporary / "config.json", dtype)
             write_transformers4_rope(temporary / "config.json")
             write_earlier_tokenizer(temporary / "tokenizer_config.json")
-            (temporary / "README.md").write_text(card, encoding="utf-8")
     finally:
         model.config.use_cache, model.config.dtype = before
+
+
+def _write_dtype(path: Path, dtype: torch.dtype) -> None:
+    """transformers writes the dtype of the model in memory, which trained in float32."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["dtype"] = str(dtype).removeprefix("torch.")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def write_transformers4_rope(path: Path) -> None:
@@ -129,11 +145,13 @@ def write_earlier_tokenizer(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _whole_state(model: nn.Module) -> dict[str, Tensor]:
-    """All weights in host memory on the first rank; sharded ones are gathered, tensor by tensor."""
+def _whole_state(model: nn.Module, *, trained_only: bool = False) -> dict[str, Tensor]:
+    """All weights, or those that train, in host memory on the first rank; sharded ones are gathered, tensor by tensor.
+    Tied weights are there once, under their first name."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     found, seen = {}, set()
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) in seen:  # tied weights are stored once
+    for name, tensor in (trained if trained_only else model.state_dict(keep_vars=True)).items():
+        if id(tensor) in seen:
             continue
         seen.add(id(tensor))
         value = whole(tensor)
@@ -142,65 +160,13 @@ def _whole_state(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def _stored_dtype(base: str) -> torch.dtype:
-    """The dtype the base model is stored in, float32 when its config does not say."""
-    dtype = getattr(load_config(model_dir(base)), "dtype", None)
-    return dtype if isinstance(dtype, torch.dtype) else torch.float32
-
-
-def model_card(what: str, settings: LoopSettings, summary: Mapping[str, Any], *, sources: Mapping[str, int]) -> str:
-    """README.md of the exported directory."""
-    machine = describe_machine()
-    base = str(getattr(settings, "model", "unknown"))
-    values = settings.model_dump(mode="json")
-    shown = [
-        "window", "strategy", "weighting", "sequences_per_step", "optimizer", "learning_rate", "lr_scheduler_type",
-        "warmup_ratio", "num_train_epochs", "seed", "dtype", "overlong", "train_on", "lora_rank", "quantize",
-    ]  # fmt: skip
-    recipe = "\n".join(f"| {key} | {values[key]} |" for key in shown if values.get(key) is not None)
-    rows = "\n".join(f"| {name} | {count} |" for name, count in sources.items()) + mix_table(summary)
-    heldout = summary.get("heldout")
-    losses = ""
-    if heldout:
-        pairs = [(heldout["first"][kind], heldout["last"][kind]) for kind in ("all", "by_length", "by_source")]
-        lines = [f"| {k} | {first[k]:.4f} | {last[k]:.4f} |" for first, last in pairs for k in last if k in first]
-        losses = "\nHeld-out losses:\n\n| part | before | after |\n|---|---|---|\n" + "\n".join(lines) + "\n"
-    hardware = ", ".join(machine["accelerators"]) or f"{machine['processor']}, {machine['cores']} cores"
-    chosen = ""
-    if best := summary.get("best"):
-        chosen = f"\nThese are the weights of step {best['step']}, the best of {best['measured']} measured by "
-        chosen += f"{best['by']}: {best['value']:.4g}. Training was planned for {summary['planned_steps']} steps.\n"
-    loss = f"{summary['final_loss']:.4f}" if summary.get("final_loss") is not None else "not measured"
-    return f"""---
-library_name: transformers
-tags: [long-context, longalign]
----
-
-# {base.rsplit("/", 1)[-1]} {what}
-
-Made from `{base}` with [LongAlign](https://arxiv.org/abs/2401.18058)'s recipe. A plain transformers model:
-`AutoModelForCausalLM.from_pretrained(DIR)`; chat template included. `config.json` says RoPE as `rope_parameters`
-(transformers 5) and, where that can say it, as `rope_theta` and `rope_scaling` (transformers 4, older servers).
-
-## Recipe
-
-| setting | value |
-|---|---|
-{recipe}
-
-## Data
-
-{summary["sequences"]} sequences, {summary["epochs"]} epoch(s), {summary["steps"]} steps.
-
-| source | sequences |
-|---|---|
-{rows}
-
-## Measured
-
-Training loss over the last ten steps: {loss}. {summary["target_tokens_per_s"]:,.0f} target tokens/s
-({summary["tokens_per_s"]:,.0f} tokens/s) on {ranks.world_size()} process(es), {hardware}.
-{chosen}{losses}
-Step plan `{summary["plan_hash"][:16]}`, commit `{machine["commit"] or "release"}`,
-{", ".join(f"{k} {v}" for k, v in machine["versions"].items())}.
-"""
+def _about_adapter(base: str, rope: RopeSettings | None) -> str:
+    """README.md of the adapter's folder."""
+    stretched = (
+        "It trained with stretched RoPE, so the base needs the config of `../final`:\n"
+        "`AutoModelForCausalLM.from_pretrained(BASE, config=AutoConfig.from_pretrained(FINAL))`.\n"
+    )
+    return (
+        f"---\nlibrary_name: peft\n---\n\nAn adapter for `{base}`, made with LongAlign. Load it with\n"
+        f"`PeftModel.from_pretrained(base_model, DIR)`.\n{stretched if rope else ''}"
+    )

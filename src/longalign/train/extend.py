@@ -49,13 +49,14 @@ def extend(settings: ExtendSettings, out: Path, *, plan_only: bool = False, rest
     """
     if not settings.text and not settings.data:
         raise ConfigError("extend needs text to train on: --text FILE_OR_FOLDER")
-    read = (*settings.text, *settings.data, *deciding_inputs(settings))
+    adapter = [settings.lora_adapter] if settings.lora_adapter else []
+    read = (*settings.text, *settings.data, *adapter, *deciding_inputs(settings))
     names = [name for name in read if not Named(name).bundled]
     inputs = partial(input_fingerprints, settings.model, names)
     with open_shared_stage(
         out, "extend", settings=settings, inputs=inputs, version=VERSION, restart=restart, plan_only=plan_only
     ) as stage:
-        if stage.finished is not None:
+        if stage.finished is not None and stage.complete:
             return with_model(stage.finished, out)
         if not plan_only:
             choose_threads(out)

@@ -202,7 +202,7 @@ def backbone_and_head(model: nn.Module) -> tuple[nn.Module, Head]:
     if not plain_linear or not linear.weight.is_floating_point():
         raise ModelError(
             f"the head of {type(plain).__name__} is {type(linear).__name__}, not a linear layer: "
-            "leave `lm_head` out of the LoRA targets and unquantised (modules_to_save may hold it)"
+            "leave `lm_head` out of the LoRA targets and unquantised (PEFT's modules_to_save may hold it)"
         )
     config = plain.config.get_text_config()
     scale = 1.0

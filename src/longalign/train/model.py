@@ -55,13 +55,15 @@ def load_model(
     init: Literal["weights", "random", "meta"] = "weights",
     seed: int = 0,
     quantize: Literal["4bit"] | None = None,
+    splittable: bool = False,
 ) -> tuple[nn.Module, ModelReport]:
     """Build a transformers causal LM with packed attention; returns it with a report.
 
     `rope` stretches RoPE to `window` tokens (both are needed together). `init`: the stored `weights`; `random` from the
     config, keyed by `seed`; `meta` for planning, without memory. `quantize` reads matrices of layers into 4 bits
-    (embedding, norms and head stay as they are) on this rank's device. Raises `ModelError` for what cannot be loaded or
-    trained exactly: see `check_supported`.
+    (embedding, norms and head stay as they are) on this rank's device; `splittable`: kept in tensors of `dtype`, which
+    FSDP2 gathers without converting them. Raises `ModelError` for what cannot be loaded or trained exactly: see
+    `check_supported`.
     """
     from transformers import AutoModelForCausalLM
 
@@ -79,7 +81,7 @@ def load_model(
     if _dtype(dtype) == torch.float64:
         options["experts_implementation"] = "eager"  # grouped matrix products exist up to float32
     if quantize:
-        options |= _in_4_bits(_dtype(dtype))
+        options |= _in_4_bits(_dtype(dtype), storage=_dtype(dtype) if splittable else torch.uint8)
     if init == "weights":
         model = _with_weights(path_or_id, config, options)
         if quantize:
@@ -109,6 +111,10 @@ def load_config(path_or_id: str | Path) -> Any:
     from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
     path = Path(path_or_id)
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        raise ModelError(
+            f"{path}: an adapter; give the model it belongs to, and --lora_adapter {path} --lora_rank RANK"
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"{path}: no config.json in this folder; point at a Hugging Face model directory")
     try:
@@ -192,15 +198,16 @@ def _with_weights(path_or_id: str | Path, config: Any, options: dict[str, Any]) 
     return model
 
 
-def _in_4_bits(compute: torch.dtype) -> dict[str, Any]:
+def _in_4_bits(compute: torch.dtype, *, storage: torch.dtype) -> dict[str, Any]:
     """Options of `from_pretrained` for QLoRA's weights: NF4, its constants quantised too, computed in `compute`."""
     if find_spec("bitsandbytes") is None:
         raise ModelError("quantize needs the `bitsandbytes` package: pip install 'longalign[qlora]'")
     from transformers import BitsAndBytesConfig
 
     how = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
-    )
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute,
+        bnb_4bit_quant_storage=storage,
+    )  # fmt: skip
     return {"quantization_config": how, "device_map": {"": ranks.this_device()}}
 
 

@@ -83,7 +83,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     embedding_like = {
         id(module.weight)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding) or name.endswith("lm_head")
+        if isinstance(module, nn.Embedding) or name.split(".modules_to_save.")[0].endswith("lm_head")
         if isinstance(getattr(module, "weight", None), Tensor)
     }
     matrices: list[nn.Parameter] = []

@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM
 
 from longalign.base.progress import say
 from longalign.base.sources import model_dir
-from longalign.config import LoopSettings, RopeSettings, TrainSettings
+from longalign.config import AdapterSettings, LoopSettings, RopeSettings
 from longalign.train.attention import NAME
 from longalign.train.check_isolation import IsolationReport, check_isolation
 from longalign.train.liger import check_liger, use_liger_kernels
-from longalign.train.lora import add_adapters
+from longalign.train.lora import add_adapters, describe_adapters
 from longalign.train.loss import attach_loss
 from longalign.train.model import ModelReport, check_supported, check_vocabulary, load_config, load_model
 from longalign.train.parallel import ranks
@@ -56,16 +56,17 @@ def build_model(
 
     Every rank calls it, after `placement.join`. Raises `ModelError` if segments would mix.
     """
-    lora = isinstance(settings, TrainSettings) and settings.lora_rank is not None
-    quantize = settings.quantize if isinstance(settings, TrainSettings) else None
+    adapters = settings if isinstance(settings, AdapterSettings) and settings.lora_rank is not None else None
+    quantize = adapters.quantize if adapters else None
     model, report = load_model(
         model_dir(name),
         rope=rope,
         window=settings.window if rope else None,
-        dtype=placement.weight_dtype(frozen=lora),
-        init=_source(placement, init),
+        dtype=placement.weight_dtype(frozen=adapters is not None),
+        init="weights" if quantize else _source(placement, init),  # every rank quantises the weights itself
         seed=settings.seed,
         quantize=quantize,
+        splittable=placement.sharded,
     )
     attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
     if settings.liger_kernels:
@@ -77,8 +78,10 @@ def build_model(
         for line in report.rope:
             say(f"rope: {line}")
         say(f"isolation: packed = separate within {isolation.equal_error:.1e}, leak {isolation.isolated_error:.1e}")
-    if isinstance(settings, TrainSettings) and lora:
-        model = add_adapters(model, settings)
+    if adapters:
+        model = add_adapters(model, adapters)
+        if ranks.is_first():
+            say(f"adapters: {describe_adapters(model, adapters)}")
     if placement.gradient_checkpointing:
         enable_checkpointing(model, offload=settings.activation_offload)
     if settings.mlp_tile_tokens:

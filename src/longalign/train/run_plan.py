@@ -64,6 +64,7 @@ def fit(
         data_rank=placement.data_rank,
         averaged_ranks=placement.world_size,
         first_step=done,
+        stop=steps,
         dtype=torch.float64 if dtype == torch.float64 else torch.float32,
     )
     heldout = None

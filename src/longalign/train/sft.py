@@ -35,13 +35,13 @@ def train(settings: TrainSettings, out: Path, *, plan_only: bool = False, restar
     `restart` allows checkpoints of other settings to be set aside. Under torchrun every rank calls it. Returns the
     summary that is in stage.json; with `plan_only` nothing is trained and the plan's report comes back.
     """
-    files = [*settings.data, *settings.eval_data, *([settings.chat_template] if settings.chat_template else [])]
-    files += deciding_inputs(settings)
+    others = [name for name in (settings.chat_template, settings.lora_adapter) if name]
+    files = [*settings.data, *settings.eval_data, *others, *deciding_inputs(settings)]
     inputs = partial(input_fingerprints, settings.model, files)
     with open_shared_stage(
         out, "train", settings=settings, inputs=inputs, version=VERSION, restart=restart, plan_only=plan_only
     ) as stage:
-        if stage.finished is not None:
+        if stage.finished is not None and stage.complete:
             return with_model(stage.finished, out)
         if not plan_only:
             choose_threads(out)

@@ -16,15 +16,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from longalign.base.files import atomic_path
+from longalign.base.files import atomic_path, atomic_write_text
+from longalign.base.progress import say
 from longalign.base.sources import Named, not_there
 from longalign.base.stage import StageRun, lock, open_stage, place_to_plan
 from longalign.base.tokenizers import save_with_template
 from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
 from longalign.data.mix import as_dicts, shares_of
 from longalign.data.store import TokenStore
-from longalign.errors import DataError
-from longalign.train.export import export, model_card
+from longalign.errors import DataError, RunError
+from longalign.train import checkpoint
+from longalign.train.check_export import check_export, sample_of, trained_nll
+from longalign.train.export import export
+from longalign.train.model_card import model_card
 from longalign.train.parallel import ranks
 from longalign.train.parallel.placement import Placement, join
 
@@ -34,13 +38,32 @@ class SharedStage:
     """A stage as every rank sees it, with `inputs` by content; only the first rank has `run`."""
 
     folder: Path
+    settings: LoopSettings
     placement: Placement
     finished: dict[str, Any] | None
     inputs: Mapping[str, str]
     run: StageRun | None
 
+    @property
+    def complete(self) -> bool:
+        """Whether the stage is done, and `final` as the settings want it. Another `export_dtype` needs no training: the
+        last checkpoint is exported again. Raises `RunError` where it is gone."""
+        if self.finished is None:
+            return False
+        asked = self.settings.export_dtype
+        if asked is None or self.finished.get("export", {}).get("dtype") == asked:
+            return True
+        newest = ranks.on_first_rank(lambda: checkpoint.newest_good(self.folder / "checkpoints"))
+        if newest is None or checkpoint.step_of(newest) != self.finished["steps"]:
+            raise RunError(
+                f"export_dtype: {self.folder} is finished and its last checkpoint is gone, so that `final` cannot be "
+                f"written again in {asked}; leave export_dtype out, or choose another --out"
+            )
+        return False
+
     def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         if self.run:
+            self.run.manifest["settings"] = self.settings.model_dump(mode="json")  # another `export_dtype`, if any
             self.run.finish(summary)
         ranks.barrier()
         return dict(summary)
@@ -77,7 +100,7 @@ def open_shared_stage(
                 return folder
 
             folder = ranks.on_first_rank(prepare)
-            yield SharedStage(folder, placement, None, found, None)
+            yield SharedStage(folder, settings, placement, None, found, None)
             ranks.barrier()  # the first rank deletes what others may still read
             return
 
@@ -87,7 +110,7 @@ def open_shared_stage(
             return runs[0].summary if runs[0].done else None
 
         finished = ranks.on_first_rank(hold)
-        yield SharedStage(out, placement, finished, found, runs[0] if runs else None)
+        yield SharedStage(out, settings, placement, finished, found, runs[0] if runs else None)
 
 
 def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:
@@ -118,19 +141,32 @@ def finish_model(
     rope: RopeSettings | None = None,
     end_ids: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    """Export `model` to `final` (see `export`) with a card that says `what` it is, and close the stage.
+    """Export `model` to `final` (see `export`), check that it is the model that trained, and close the stage.
 
-    Every rank calls it. Returns the summary with what was trained on and where the model lies.
+    The card says `what` it is. Every rank calls it. Returns the summary with what was trained on and where the model
+    lies. Raises `RunError` when `final` computes something else; it stays, with a card that says so.
     """
+    sample = sample_of(store)
+    trained_N = trained_nll(model, sample, stage.placement)
+    weights = export(model, tokenizer, stage.folder, settings=settings, base=settings.model, rope=rope, end_ids=end_ids)
+    final, in_4_bits = stage.folder / "final", settings.quantize is not None
+    check = ranks.on_first_rank(
+        lambda: check_export(final, weights, sample, trained_N, stage.placement, in_4_bits=in_4_bits)
+    )
     summary = {
         **summary,
         "data": {"counts": store.counts, "tokens": int(store.lengths.sum()), "mix": as_dicts(shares_of(store))},
         "threads": torch.get_num_threads(),
+        "export": check.as_dict(),
     }
-    card = model_card(what, settings, summary, sources=source_counts(store))
-    export(
-        model, tokenizer, stage.folder, settings=settings, base=settings.model, card=card, rope=rope, end_ids=end_ids
-    )
+
+    def conclude() -> None:
+        atomic_write_text(final / "README.md", model_card(what, settings, summary, sources=source_counts(store)))
+        say(check.line())
+        if not check.holds:
+            raise RunError(check.fault(final))
+
+    ranks.on_first_rank(conclude)
     return with_model(stage.finish(summary), stage.folder)
 
 

@@ -4,7 +4,8 @@ Applied here rather than through accelerate's plugin, which shards on accelerato
 on CPU: this way the code that is proven equal with gloo on CPU is the code that runs on GPUs.
 
 Only the first rank holds whole weights. The others build the model on `meta`, without memory; unit by unit the first
-rank sends its tensors, every rank keeps its shard of them, and the whole unit is freed.
+rank sends its tensors, every rank keeps its shard of them, and the whole unit is freed. Weights in 4 bits are an
+exception: every rank makes them, all alike, and keeps its shard.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def shard(model: nn.Module, placement: Placement) -> nn.Module:
 
 def _receive(unit: nn.Module, device: torch.device) -> None:
     """Put the tensors of `unit` that are not sharded yet on `device`, with the first rank's values and dtypes."""
-    tensors = [t for t in chain(unit.parameters(), unit.buffers()) if not isinstance(t, DTensor)]
+    tensors = [t for t in chain(unit.parameters(), unit.buffers()) if not isinstance(t, DTensor) and not in_4_bits(t)]
     dtypes = ranks.broadcast([t.dtype for t in tensors])
     for tensor, dtype in zip(tensors, dtypes, strict=True):
         if ranks.is_first():
@@ -59,6 +60,11 @@ def _receive(unit: nn.Module, device: torch.device) -> None:
             torch.utils.swap_tensors(tensor, kept)  # type: ignore[no-untyped-call]
         else:
             tensor.data = value
+
+
+def in_4_bits(tensor: Tensor) -> bool:
+    """Whether bitsandbytes quantised it, on this rank: its constants are beside it, so that it is not sent."""
+    return getattr(tensor, "quant_state", None) is not None
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:

@@ -1,26 +1,36 @@
 """Text to sequences: token ids, and which of them are targets.
 
 A conversation is rendered by the tokenizer's own chat template and tokenised once, as a whole; targets are found as
-character spans of the rendered text and carried over to tokens by the tokenizer's offsets. Nothing is ever added to
-the text to find them again (the paper's code put two marker tokens around each answer and searched for their ids).
+character spans of the rendered text (turn_spans.py), checked (turn_guard.py), and carried over to tokens by the
+tokenizer's offsets. Nothing is ever added to the text that is trained (the paper's code put two marker tokens around
+each answer and searched for their ids).
 
 A target span runs from the end of the assistant header (what generation is prompted with) to the end-of-turn token.
+Control tokens are the template's. One that is spelled out in a message is text.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign.data.turn_spans import Span, assistant_spans
+from longalign.data.dye import map_texts
+from longalign.data.encode import encode_text
+from longalign.data.render import Renderer, render_row
+from longalign.data.turn_guard import check_turns
+from longalign.data.turn_shapes import control_tokens
+from longalign.data.turn_spans import Found, Span, find_turns
 from longalign.errors import DataError, ModelError
 
 Thinking = Literal["keep", "strip"]
+_THINKING_MARKS = ("<think>", "</think>", "[THINK]", "[/THINK]")
 _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
@@ -64,20 +74,34 @@ def tokenize_conversation(
     thinking: Thinking = "keep",
     tools: Sequence[Mapping[str, Any]] | None = None,
     evidence: Sequence[str] = (),
+    template_options: Mapping[str, Any] | None = None,
+    counts: Counter[str] | None = None,
 ) -> TokenSequence:
     """Tokenise `messages` by the chat template; assistant turns (all, or the last) are targets, end-of-turn included.
 
-    `thinking="strip"` takes `<think>` blocks and `reasoning_content` out before rendering; with `keep` the template
-    decides what of them is shown. Texts in `evidence` are marked as protected wherever they occur.
-    Raises `ModelError` for a tokenizer without template or offsets, `DataError` when turns cannot be located.
+    A turn with `train` false is no target. `thinking="strip"` takes `<think>` blocks and `reasoning_content` out before
+    rendering; with `keep` the template decides what of them is shown. Texts in `evidence` are marked as protected
+    wherever they occur. `template_options` are variables for the template. `counts` gets what a user should know:
+    `turns_without_end` (targets that teach no stopping), `turns_not_shown` (of which the template shows no words).
+    Raises `ModelError` for a tokenizer without template or offsets, `DataError` when turns cannot be told exactly.
     """
     check_tokenizer(tokenizer)
     if thinking == "strip":
         messages = [_without_thinking(message) for message in messages]
-    text, spans = assistant_spans(tokenizer, messages, tools)
+    trained = {n for n, m in enumerate(messages) if m.get("role") == "assistant" and m.get("train") is not False}
+    plain = [{key: value for key, value in message.items() if key != "train"} for message in messages]
+    render = Renderer(tokenizer, tools, template_options or {})
+    read, text = render_row(render, plain)
+    found = find_turns(render, read, text)
+    check_turns(render, read, text, found.spans, control_tokens(tokenizer))
     if train_on == "last":
-        spans = spans[-1:]
-    return _encode(tokenizer, text, spans, evidence)
+        trained &= {max((span.turn for span in found.spans), default=-1)}
+    spans = [span for span in found.spans if span.turn in trained]
+    sequence, open_turns = _encode(tokenizer, found.text, spans, evidence, _spelled(tokenizer, read, found))
+    if counts is not None:
+        not_shown = 0 if train_on == "last" else len(trained - {span.turn for span in spans})
+        counts.update({"turns_without_end": open_turns, "turns_not_shown": not_shown})
+    return sequence
 
 
 def tokenize_document(tokenizer: Any, text: str) -> TokenSequence:
@@ -117,27 +141,32 @@ def check_tokenizer(tokenizer: Any) -> None:
         )
 
 
-def _encode(tokenizer: Any, text: str, spans: Sequence[Span], evidence: Sequence[str]) -> TokenSequence:
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids_T = np.asarray(encoding["input_ids"], dtype=np.int32)
-    offsets_T2 = np.asarray(encoding["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+def _encode(
+    tokenizer: Any, text: str, spans: Sequence[Span], evidence: Sequence[str], spelled: Sequence[tuple[int, int]]
+) -> tuple[TokenSequence, int]:
+    """The tokens of `text`, and the number of turns whose end is not trained. `spelled`: control tokens that are text."""
+    ids_T, offsets_T2 = encode_text(tokenizer, text, spelled)
     target_T = np.zeros(len(ids_T), dtype=bool)
-    special = set(tokenizer.all_special_ids)
-    special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = _special_ids(tokenizer)
+    open_turns = 0
     for number, span in enumerate(spans):
-        inside = _overlap(offsets_T2, span.start, span.end)
-        if not inside.any():
+        part = _tokens_of(offsets_T2, span.start, span.end)
+        last = part.stop - 1
+        if last < part.start:
             continue  # an empty turn of a template that shows nothing for it
-        last = int(np.flatnonzero(inside)[-1])
-        if span.closed:  # the turn's text ends with its end-of-turn token, maybe followed by white space of the layout
-            while int(ids_T[last]) not in special and not text[slice(*offsets_T2[last])].strip() and inside[last]:
-                inside[last] = False
-                last -= 1
-        elif number == len(spans) - 1 and span.end >= len(text.rstrip()) and tokenizer.eos_token_id is not None:
-            ids_T = np.append(ids_T[: last + 1], np.int32(tokenizer.eos_token_id))
-            offsets_T2 = np.vstack([offsets_T2[: last + 1], [[len(text), len(text)]]])
-            inside, target_T = np.append(inside[: last + 1], True), np.append(target_T[: last + 1], False)
-        target_T |= inside
+        # the turn's text ends with its end-of-turn token, maybe followed by white space of the layout
+        while span.closed and last > part.start and int(ids_T[last]) not in special:
+            if text[slice(*offsets_T2[last])].strip():
+                break
+            last -= 1
+        target_T[part.start : last + 1] = True
+        if not span.closed or int(ids_T[last]) not in special:
+            if number == len(spans) - 1 and not text[span.end :].strip() and tokenizer.eos_token_id is not None:
+                ids_T = np.append(ids_T[: last + 1], np.int32(tokenizer.eos_token_id))
+                offsets_T2 = np.vstack([offsets_T2[: last + 1], [[len(text), len(text)]]])
+                target_T = np.append(target_T[: last + 1], True)
+            else:
+                open_turns += 1
     target_T[:1] = False
     protected_T = None
     if evidence:
@@ -146,7 +175,62 @@ def _encode(tokenizer: Any, text: str, spans: Sequence[Span], evidence: Sequence
             start = text.find(quote)
             if start >= 0:
                 protected_T |= _overlap(offsets_T2, start, start + len(quote))
-    return TokenSequence(ids_T, target_T, protected_T)
+    return TokenSequence(ids_T, target_T, protected_T), open_turns
+
+
+def _tokens_of(offsets_T2: NDArray[np.int64], start: int, end: int) -> slice:
+    """Tokens that cover at least one character of [start, end); by bisection, since a row may have thousands of turns."""
+    return slice(
+        int(np.searchsorted(offsets_T2[:, 1], start, side="right")),
+        int(np.searchsorted(offsets_T2[:, 0], end, side="left")),
+    )
+
+
+def _spelled(tokenizer: Any, messages: Sequence[Mapping[str, Any]], found: Found) -> list[tuple[int, int]]:
+    """Control tokens in `found.text` that a message spells out: [start, end).
+
+    The marks around thinking that an assistant's message brings with it are meant as such.
+    """
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special |= set(tokenizer.all_special_tokens)
+    names = sorted((re.escape(name) for name in special if name.strip()), key=len, reverse=True)
+    if not names:
+        return []
+    pattern = _pattern(tuple(names))
+    said = (text for message in messages for text in _texts(message))
+    if not any(pattern.search(text) for text in said):
+        return []
+    if found.owner_N is None:
+        raise DataError("a message spells out a control token, and the chat template does not tell where; take it out")
+    places = []
+    for match in pattern.finditer(found.text):
+        inside_N = found.owner_N[match.start() : match.end()]
+        turn = int(inside_N.max())
+        thought = turn >= 0 and messages[turn].get("role") == "assistant" and match[0] in _THINKING_MARKS
+        if turn >= 0 and not thought:
+            places.append((match.start(), match.end()))
+    return places
+
+
+@lru_cache(maxsize=4)
+def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(names))
+
+
+def _texts(message: Mapping[str, Any]) -> list[str]:
+    texts: list[str] = []
+
+    def note(text: str) -> str:
+        texts.append(text)
+        return text
+
+    map_texts(message, note)
+    return texts
+
+
+def _special_ids(tokenizer: Any) -> set[int]:
+    """Ids of the control tokens."""
+    return set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
 
 
 def _overlap(offsets_T2: NDArray[np.int64], start: int, end: int) -> NDArray[np.bool_]:
@@ -162,11 +246,17 @@ def _without_thinking(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sequence_of_row(tokenizer: Any, row: Mapping[str, Any], **how: Any) -> TokenSequence:
-    """`tokenize_conversation` of a data row (`messages`, optional `tools` and `evidence`)."""
+    """`tokenize_conversation` of a data row (`messages`, optional `tools`, `evidence` and `chat_template_kwargs`)."""
     if not row.get("messages"):
         raise DataError("field `messages` is missing or empty")
+    options = row.get("chat_template_kwargs")
     return tokenize_conversation(
-        tokenizer, row["messages"], tools=row.get("tools"), evidence=evidence_texts(row.get("evidence")), **how
+        tokenizer,
+        row["messages"],
+        tools=row.get("tools"),
+        evidence=evidence_texts(row.get("evidence")),
+        template_options=options if isinstance(options, Mapping) else None,
+        **how,
     )
 
 

@@ -1,0 +1,206 @@
+"""Are these spans the assistant's turns? A check of every row that shares nothing with the code that finds them.
+
+It needs no probe and no second rendering of the texts, only what everybody can see: the words of the messages, the marks
+of control tokens, the names of roles, and what generation is prompted with.
+
+1. Spans are in order, belong to assistant turns, and cut no control token in two.
+2. Words of another message stand outside of the spans, between those of the turns around it.
+3. A turn's own words, in their order, stand inside its spans.
+4. Before the first and behind the last of them a span holds no header (a mark that names a role).
+5. What ends the conversation's last turn ends the others too, if they have it, and is inside.
+6. The last turn begins where generation would.
+
+The work is linear in the text: each message is looked for between its neighbours only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from longalign.data.render import Message, Renderer
+from longalign.errors import DataError
+
+
+class Placed(Protocol):
+    """Characters [start, end) that message `turn` is said to have written."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def turn(self) -> int: ...
+
+
+_ROLE = r"(?:user|assistant|system|model|human|developer|observation|ipython|inst)(?![a-z])"
+_MARK = r"(?:<[^<>\s]{1,60}>|\[/?[A-Z_]{2,40}\])"
+_HEADER = re.compile(rf"{_MARK}\s*{_ROLE}|<[^<>\s]{{0,30}}(?<![a-z]){_ROLE}[^<>\s]{{0,30}}>|\[/?INST\]", re.IGNORECASE)
+_TAG = re.compile(r"</?\w+>|\[/?THINK\]")
+_GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
+NEAR = 64
+HELP = (
+    "look at it with `longalign data show FILE --tokenizer DIR`; mark the assistant's turns with "
+    "{% generation %}...{% endgeneration %} in a copy of the chat template and give it with --chat_template FILE"
+)
+
+
+def check_turns(
+    render: Renderer, messages: Sequence[Message], text: str, spans: Sequence[Placed], control: frozenset[str]
+) -> None:
+    """Raise `DataError` unless `spans` of `text` (= render(messages)) hold the assistant's turns and nothing else.
+
+    `control`: texts of the tokenizer's control tokens. All turns are expected, whether they will be trained or not.
+    """
+    chosen = bool(_GENERATION.search(render.template))  # a template's author may leave parts of a turn out
+    fault = (
+        _order_fault(messages, text, spans, control)
+        or _words_fault(messages, text, spans, chosen)
+        or _end_fault(messages, text, spans, control)
+        or _start_fault(render, messages, text, spans, chosen)
+    )
+    if fault:
+        raise DataError(f"targets cannot be told exactly from the chat template's text: {fault}; {HELP}")
+
+
+def _order_fault(
+    messages: Sequence[Message], text: str, spans: Sequence[Placed], control: frozenset[str]
+) -> str | None:
+    place, turn = 0, -1
+    for span in spans:
+        if not place <= span.start < span.end <= len(text) or span.turn < turn:
+            return f"the spans of turns {turn} and {span.turn} overlap"
+        if not 0 <= span.turn < len(messages) or messages[span.turn].get("role") != "assistant":
+            return f"message {span.turn} is not the assistant's"
+        for edge in (span.start, span.end):
+            low = max(0, edge - NEAR)
+            for mark in re.finditer(_MARK, text[low : edge + NEAR]):
+                if low + mark.start() < edge < low + mark.end() and mark[0] in control:
+                    return f"turn {span.turn} begins or ends inside {mark[0]}"
+        place, turn = span.end, span.turn
+    return None
+
+
+def _words_fault(messages: Sequence[Message], text: str, spans: Sequence[Placed], chosen: bool) -> str | None:
+    """Points 2, 3 and 4. One pass over messages and spans, side by side."""
+    place = 0  # first span of this message or a later one
+    for number, message in enumerate(messages):
+        while place < len(spans) and spans[place].turn < number:
+            place += 1
+        stop = place
+        while stop < len(spans) and spans[stop].turn == number:
+            stop += 1
+        mine = [text[span.start : span.end] for span in spans[place:stop]]
+        around = text[spans[place - 1].end if place else 0 : spans[stop].start if stop < len(spans) else len(text)]
+        if message.get("role") == "assistant":
+            fault = _own_fault(number, message, mine, around, chosen)
+        else:
+            near = [text[span.start : span.end] for span in spans[max(place - 1, 0) : place + 1]]
+            fault = _other_fault(number, message, near, around)
+            if fault and message.get("role") in ("system", "developer"):  # some templates move it, to the last question
+                edges = [0, *(edge for span in spans for edge in (span.start, span.end)), len(text)]
+                outside = "\n".join(text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True))
+                fault = _other_fault(number, message, near, outside)
+        if fault:
+            return fault
+    return None
+
+
+def _other_fault(number: int, message: Message, near: Sequence[str], outside: str) -> str | None:
+    for piece in _pieces(message):
+        if not _find(piece, outside) and any(_find(piece, said) for said in near):
+            return f"words of message {number} ({message.get('role')}) are inside an assistant's turn: {piece[:40]!r}"
+    return None
+
+
+def _own_fault(number: int, message: Message, mine: Sequence[str], around: str, chosen: bool) -> str | None:
+    said = "".join(mine)
+    first, last = len(said), 0
+    for piece in _pieces(message):
+        found = _find(piece, said, last) or _find(piece, said)
+        if found:
+            first, last = min(first, found[0]), max(last, found[1])
+        elif not chosen and _find(piece, around):
+            return f"words of assistant turn {number} are not in its targets: {piece[:40]!r}"
+    if not last:
+        return None  # words that the template rewrites; point 2 holds all the same
+    header = _HEADER.search(said[:first]) or _HEADER.search(said[last:])
+    return f"assistant turn {number} holds a header: {header[0]!r}" if header else None
+
+
+def _end_fault(
+    messages: Sequence[Message], text: str, spans: Sequence[Placed], control: frozenset[str]
+) -> str | None:
+    if not spans or messages[-1].get("role") != "assistant" or spans[-1].turn != len(messages) - 1:
+        return None
+    pieces = list(_pieces(messages[-1]))
+    said = text[spans[-1].start :]
+    found = _find(pieces[-1], said) if pieces else None
+    close = _token_at(said, found[1], control) if found else None
+    if close is None or found is None:
+        return None
+    for span in spans:
+        if _token_at(text, span.end, control) == close and not text[span.start : span.end].rstrip().endswith(close):
+            return f"the end of assistant turn {span.turn}, {close!r}, is not in its targets"
+    return None
+
+
+def _token_at(text: str, place: int, control: frozenset[str]) -> str | None:
+    """The control token that follows `place`, white space apart, if it is no header's beginning."""
+    ahead = text[place : place + NEAR].lstrip()
+    if _HEADER.match(ahead):
+        return None
+    found = re.match(_MARK, ahead)
+    return found[0] if found and found[0] in control else None
+
+
+def _start_fault(
+    render: Renderer, messages: Sequence[Message], text: str, spans: Sequence[Placed], chosen: bool
+) -> str | None:
+    last = len(messages) - 1
+    own = [span for span in spans[-4:] if span.turn == last]
+    if not own or not last:
+        return None
+    try:
+        prompted = render(messages[:last], prompt=True)
+    except Exception:  # a template may refuse a part of a conversation
+        return None
+    start = own[0].start
+    if not text.startswith(prompted) or start == len(prompted) or (chosen and start > len(prompted)):
+        return None
+    if start > len(prompted) and prompted == render(messages[:last]):
+        return None  # no generation prompt: the header that the turn brings with it is not prompted
+    return f"assistant turn {last} does not begin where generation is prompted ({len(prompted) - start:+d} characters)"
+
+
+def _pieces(message: Message) -> Iterator[str]:
+    """The words of a message in stretches that a template leaves whole: thinking, answer, parts, calls."""
+    for key in ("reasoning_content", "reasoning", "thinking", "content"):
+        yield from _stretches(message.get(key))
+    for call in message.get("tool_calls") or ():
+        function = call.get("function", call) if isinstance(call, Mapping) else {}
+        yield from _stretches(function.get("name"))
+        yield from _stretches(function.get("arguments"))
+
+
+def _stretches(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield from filter(None, (stretch.strip() for stretch in _TAG.split(value)))
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            if key not in ("type", "id"):
+                yield from _stretches(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _stretches(part)
+
+
+def _find(piece: str, text: str, start: int = 0) -> tuple[int, int] | None:
+    """Where `piece` stands in `text`, as it is or as JSON writes it."""
+    for form in (piece, json.dumps(piece, ensure_ascii=False)[1:-1]):
+        at = text.find(form, start)
+        if at >= 0:
+            return at, at + len(form)
+    return None

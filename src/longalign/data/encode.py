@@ -8,6 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longalign.data.controls import controls_of
+from longalign.data.dye import map_texts
+from longalign.data.turn_spans import Found
+from longalign.errors import DataError
+
+_THINKING_MARKS = ("<think>", "</think>", "[THINK]", "[/THINK]")
+
 
 def encode_text(
     tokenizer: Any, text: str, spelled: Sequence[tuple[int, int]] = ()
@@ -20,9 +27,7 @@ def encode_text(
     ids_T, offsets_T2 = _encode(tokenizer, text, as_text=False)
     if not spelled:
         return ids_T, offsets_T2
-    special = set(tokenizer.all_special_ids)
-    special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    control_C = np.flatnonzero(np.isin(ids_T, list(special)))
+    control_C = np.flatnonzero(np.isin(ids_T, list(controls_of(tokenizer).special_ids)))
     starts_S, ends_S = (np.array(edges, dtype=np.int64) for edges in zip(*spelled, strict=True))
     stretch_C = np.searchsorted(ends_S, offsets_T2[control_C, 0], side="right")  # first stretch that ends behind it
     inside_C = stretch_C < len(starts_S)
@@ -55,3 +60,33 @@ def _encode(tokenizer: Any, text: str, *, as_text: bool) -> tuple[NDArray[np.int
         np.asarray(encoding["input_ids"], dtype=np.int32),
         np.asarray(encoding["offset_mapping"], dtype=np.int64).reshape(-1, 2),
     )
+
+
+def spelled_controls(tokenizer: Any, found: Found) -> list[tuple[int, int]]:
+    """Control tokens that a message spells out, where they stand in the rendered text: [start, end).
+
+    The marks around thinking that an assistant's message brings with it are meant as such. Raises `DataError` when the
+    template does not tell where the message's text is.
+    """
+    controls = controls_of(tokenizer)
+    texts: list[str] = []
+
+    def note(text: str) -> str:
+        texts.append(text)
+        return text
+
+    for message in found.messages:
+        map_texts(message, note)
+    if not any(any(controls.spelled(text)) for text in texts):
+        return []
+    if found.owner_N is None:
+        raise DataError("a message spells out a control token, and the chat template does not tell where; take it out")
+    places = []
+    for start, end in controls.spelled(found.text):
+        turn = int(found.owner_N[start:end].max())
+        meant = (
+            found.text[start:end] in _THINKING_MARKS and turn >= 0 and found.messages[turn].get("role") == "assistant"
+        )
+        if turn >= 0 and not meant:
+            places.append((start, end))
+    return places

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,37 +38,61 @@ class Renderer:
         return str(texts[0])
 
 
-def render_row(render: Renderer, messages: Sequence[Message]) -> tuple[list[Message], str]:
+def render_row(render: Renderer, messages: Sequence[Message], *, prompt: bool = False) -> tuple[list[Message], str]:
     """The messages as this template reads them, and their text.
 
-    Templates disagree on a turn that only calls tools (content missing, null or empty) and on arguments (a mapping or
-    JSON text); the first form that shows every call is taken. Raises `DataError` when the template refuses them all.
+    Templates disagree on a turn that only calls tools (content missing, null or empty), on arguments (a mapping or JSON
+    text) and on content (text or a list of parts); the first form that shows every call and the first words is taken.
+    Raises `DataError` when the template refuses them all.
     """
-    names = [call["name"] for message in messages for call in _calls(message)]
+    names = [str(call["name"]) for message in messages for call in _calls(message)]
+    words = next((w for m in messages if m.get("role") == "user" and (w := _first_words(m.get("content")))), "")
     refusal, shown = "", None
-    for form in _forms(messages, bool(names)):
-        try:
-            text = render(form)
-        except Exception as error:  # templates raise jinja2's errors or any other type
-            refusal = refusal or first_line(error)
-            continue
-        if all(str(name) in text for name in names):
-            return form, text
-        shown = shown or (form, text)
+    for as_parts in (False, True):
+        for form in _forms(messages, bool(names), _in_parts if as_parts else _joined):
+            try:
+                text = render(form, prompt=prompt)
+            except Exception as error:  # templates raise jinja2's errors or any other type
+                refusal = refusal if as_parts else first_line(error)
+                continue
+            if words in text and all(name in text for name in names):
+                return form, text
+            shown = shown or (form, text)
     if shown is None:
         raise DataError(f"the chat template refuses this conversation: {refusal}")
     return shown
 
 
-def _forms(messages: Sequence[Message], calls: bool) -> Iterator[list[Message]]:
+def _first_words(content: Any) -> str:
+    text = _joined(content)
+    return str(text).strip().split("\n", 1)[0][:40].strip() if isinstance(text, str) else ""
+
+
+def _joined(content: Any) -> Any:
+    """Content that is a list of nothing but texts, as one text."""
+    if isinstance(content, list | tuple):
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        if parts and all(isinstance(part, str) for part in parts):
+            return "".join(parts)
+    return content
+
+
+def _in_parts(content: Any) -> Any:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _forms(messages: Sequence[Message], calls: bool, change: Callable[[Any], Any]) -> Iterator[list[Message]]:
+    """One form after another, the most usual first; `change` is done to every content."""
     plain = [{key: value for key, value in message.items() if value is not None} for message in messages]
-    yield plain
+    told = [{**m, "content": change(m["content"])} if "content" in m else m for m in plain]
     if calls:
-        for arguments in (_as_given, _as_mapping, _as_text):
+        for arguments in (_as_mapping, _as_text):
             for content in ({}, {"content": None}, {"content": ""}):
-                yield [_call_form(message, arguments, content) for message in plain]
-    elif any("content" not in message for message in plain):
-        yield [{"content": "", **message} for message in plain]
+                yield [_call_form(message, arguments, content) for message in told]
+        return
+    yield told
+    if any("content" not in message for message in told):
+        yield [{"content": "", **message} for message in told]
 
 
 def _call_form(message: dict[str, Any], arguments: Any, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,10 +114,6 @@ def _calls(message: Message) -> list[Mapping[str, Any]]:
         return []
     functions = [call.get("function", call) for call in calls if isinstance(call, Mapping)]
     return [function for function in functions if isinstance(function, Mapping) and function.get("name")]
-
-
-def _as_given(arguments: Any) -> Any:
-    return arguments
 
 
 def _as_mapping(arguments: Any) -> Any:

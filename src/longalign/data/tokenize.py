@@ -15,22 +15,19 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign.data.dye import map_texts
-from longalign.data.encode import encode_text
+from longalign.data.controls import controls_of
+from longalign.data.encode import encode_text, spelled_controls
 from longalign.data.render import Renderer, render_row
 from longalign.data.turn_guard import check_turns
-from longalign.data.turn_shapes import control_tokens
 from longalign.data.turn_spans import Found, Span, find_turns
 from longalign.errors import DataError, ModelError
 
 Thinking = Literal["keep", "strip"]
-_THINKING_MARKS = ("<think>", "</think>", "[THINK]", "[/THINK]")
 _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
@@ -93,11 +90,11 @@ def tokenize_conversation(
     render = Renderer(tokenizer, tools, template_options or {})
     read, text = render_row(render, plain)
     found = find_turns(render, read, text)
-    check_turns(render, read, text, found.spans, control_tokens(tokenizer))
+    check_turns(render, read, text, found.spans, controls_of(tokenizer).added)
     if train_on == "last":
         trained &= {max((span.turn for span in found.spans), default=-1)}
     spans = [span for span in found.spans if span.turn in trained]
-    sequence, open_turns = _encode(tokenizer, found.text, spans, evidence, _spelled(tokenizer, read, found))
+    sequence, open_turns = _encode(tokenizer, found, spans, evidence)
     if counts is not None:
         not_shown = 0 if train_on == "last" else len(trained - {span.turn for span in spans})
         counts.update({"turns_without_end": open_turns, "turns_not_shown": not_shown})
@@ -141,17 +138,26 @@ def check_tokenizer(tokenizer: Any) -> None:
         )
 
 
-def _encode(
-    tokenizer: Any, text: str, spans: Sequence[Span], evidence: Sequence[str], spelled: Sequence[tuple[int, int]]
-) -> tuple[TokenSequence, int]:
-    """The tokens of `text`, and the number of turns whose end is not trained. `spelled`: control tokens that are text."""
+def _encode(tokenizer: Any, found: Found, spans: Sequence[Span], evidence: Sequence[str]) -> tuple[TokenSequence, int]:
+    """The tokens of the conversation, and the number of turns whose end is not trained.
+
+    A turn that no control token ends, at the end of the conversation, gets the tokenizer's end of text; what the
+    template writes behind it (the header of a next turn) is left out.
+    """
+    text, special = found.text, controls_of(tokenizer).added_ids
+    spelled = spelled_controls(tokenizer, found)
+    last_span = found.spans[-1] if found.spans else None
+    ends_text = last_span in spans and last_span is not None and last_span.turn == len(found.messages) - 1
+    if ends_text and last_span is not None and not last_span.closed:
+        text = text[: last_span.end]
     ids_T, offsets_T2 = encode_text(tokenizer, text, spelled)
     target_T = np.zeros(len(ids_T), dtype=bool)
-    special = _special_ids(tokenizer)
     open_turns = 0
-    for number, span in enumerate(spans):
+    for place, span in enumerate(spans):
         part = _tokens_of(offsets_T2, span.start, span.end)
         last = part.stop - 1
+        while last >= part.start and _is_behind(found, span, offsets_T2[last]):
+            last -= 1
         if last < part.start:
             continue  # an empty turn of a template that shows nothing for it
         # the turn's text ends with its end-of-turn token, maybe followed by white space of the layout
@@ -161,11 +167,11 @@ def _encode(
             last -= 1
         target_T[part.start : last + 1] = True
         if not span.closed or int(ids_T[last]) not in special:
-            if number == len(spans) - 1 and not text[span.end :].strip() and tokenizer.eos_token_id is not None:
+            if ends_text and span is last_span and tokenizer.eos_token_id is not None:
                 ids_T = np.append(ids_T[: last + 1], np.int32(tokenizer.eos_token_id))
                 offsets_T2 = np.vstack([offsets_T2[: last + 1], [[len(text), len(text)]]])
                 target_T = np.append(target_T[: last + 1], True)
-            else:
+            elif place + 1 == len(spans) or spans[place + 1].turn != span.turn:
                 open_turns += 1
     target_T[:1] = False
     protected_T = None
@@ -178,59 +184,19 @@ def _encode(
     return TokenSequence(ids_T, target_T, protected_T), open_turns
 
 
+def _is_behind(found: Found, span: Span, offset_2: NDArray[np.int64]) -> bool:
+    """Whether a token at the end of a turn holds none of its words and something of what follows."""
+    start, end = int(offset_2[0]), int(offset_2[1])
+    words = found.owner_N is None or bool((found.owner_N[start : min(end, span.end)] == span.turn).any())
+    return not words and bool(found.text[span.end : end].strip())
+
+
 def _tokens_of(offsets_T2: NDArray[np.int64], start: int, end: int) -> slice:
     """Tokens that cover at least one character of [start, end); by bisection, since a row may have thousands of turns."""
     return slice(
         int(np.searchsorted(offsets_T2[:, 1], start, side="right")),
         int(np.searchsorted(offsets_T2[:, 0], end, side="left")),
     )
-
-
-def _spelled(tokenizer: Any, messages: Sequence[Mapping[str, Any]], found: Found) -> list[tuple[int, int]]:
-    """Control tokens in `found.text` that a message spells out: [start, end).
-
-    The marks around thinking that an assistant's message brings with it are meant as such.
-    """
-    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    special |= set(tokenizer.all_special_tokens)
-    names = sorted((re.escape(name) for name in special if name.strip()), key=len, reverse=True)
-    if not names:
-        return []
-    pattern = _pattern(tuple(names))
-    said = (text for message in messages for text in _texts(message))
-    if not any(pattern.search(text) for text in said):
-        return []
-    if found.owner_N is None:
-        raise DataError("a message spells out a control token, and the chat template does not tell where; take it out")
-    places = []
-    for match in pattern.finditer(found.text):
-        inside_N = found.owner_N[match.start() : match.end()]
-        turn = int(inside_N.max())
-        thought = turn >= 0 and messages[turn].get("role") == "assistant" and match[0] in _THINKING_MARKS
-        if turn >= 0 and not thought:
-            places.append((match.start(), match.end()))
-    return places
-
-
-@lru_cache(maxsize=4)
-def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(names))
-
-
-def _texts(message: Mapping[str, Any]) -> list[str]:
-    texts: list[str] = []
-
-    def note(text: str) -> str:
-        texts.append(text)
-        return text
-
-    map_texts(message, note)
-    return texts
-
-
-def _special_ids(tokenizer: Any) -> set[int]:
-    """Ids of the control tokens."""
-    return set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
 
 
 def _overlap(offsets_T2: NDArray[np.int64], start: int, end: int) -> NDArray[np.bool_]:

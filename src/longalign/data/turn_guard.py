@@ -1,7 +1,7 @@
 """Are these spans the assistant's turns? A check of every row that shares nothing with the code that finds them.
 
-It needs no probe and no second rendering of the texts, only what everybody can see: the words of the messages, the marks
-of control tokens, the names of roles, and what generation is prompted with.
+It needs no probe and no second rendering of the texts, only what everybody can see: the words of the messages, the
+marks of control tokens, the names of roles, and what generation is prompted with.
 
 1. Spans are in order, belong to assistant turns, and cut no control token in two.
 2. Words of another message stand outside of the spans, between those of the turns around it.
@@ -94,6 +94,8 @@ def _words_fault(messages: Sequence[Message], text: str, spans: Sequence[Placed]
             stop += 1
         mine = [text[span.start : span.end] for span in spans[place:stop]]
         around = text[spans[place - 1].end if place else 0 : spans[stop].start if stop < len(spans) else len(text)]
+        if mine:  # its words cannot stand far before it: tools are described there
+            around = around[max(0, spans[place].start - NEAR - (spans[place - 1].end if place else 0)) :]
         if message.get("role") == "assistant":
             fault = _own_fault(number, message, mine, around, chosen)
         else:
@@ -122,17 +124,15 @@ def _own_fault(number: int, message: Message, mine: Sequence[str], around: str, 
         found = _find(piece, said, last) or _find(piece, said)
         if found:
             first, last = min(first, found[0]), max(last, found[1])
-        elif not chosen and _find(piece, around):
+        elif not chosen and mine and _find(piece, around):
             return f"words of assistant turn {number} are not in its targets: {piece[:40]!r}"
     if not last:
         return None  # words that the template rewrites; point 2 holds all the same
-    header = _HEADER.search(said[:first]) or _HEADER.search(said[last:])
+    header = _HEADER.search(said[:first]) or (None if chosen else _HEADER.search(said[last:]))
     return f"assistant turn {number} holds a header: {header[0]!r}" if header else None
 
 
-def _end_fault(
-    messages: Sequence[Message], text: str, spans: Sequence[Placed], control: frozenset[str]
-) -> str | None:
+def _end_fault(messages: Sequence[Message], text: str, spans: Sequence[Placed], control: frozenset[str]) -> str | None:
     if not spans or messages[-1].get("role") != "assistant" or spans[-1].turn != len(messages) - 1:
         return None
     pieces = list(_pieces(messages[-1]))

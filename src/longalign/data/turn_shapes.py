@@ -1,9 +1,9 @@
 """What a chat template writes around an assistant's turn, learnt from conversations of a few words.
 
 A turn is put before a user's, a tool's and another assistant's message and at the end of a conversation. What the
-template writes behind the turn in all of these belongs to the turn, up to its first control token: that is its end. What
-differs is the header of what follows (or what closes a whole conversation). In the same way the prompt for a turn is
-what the template writes behind a message when asked for an assistant's turn.
+template writes behind the turn in all of these belongs to the turn, up to a control token: that is its end. What differs
+is the header of what follows (or what closes a whole conversation). In the same way the prompt for a turn is what the
+template writes behind a message when asked for an assistant's turn.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from longalign.data.render import Message, Renderer
+from longalign.data.controls import MARK, Controls, controls_of
+from longalign.data.render import Message, Renderer, render_row
 
 Kind = Literal["words", "call"]
 END = ""
 """What follows the last turn of a conversation, in place of a role."""
-_SHAPE = r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,40}\]"
 _QUESTION, _ANSWER, _REPLY, _NAME, _VALUE = "uqzxk", "aqzxk", "tqzxk", "nqzxk", "vqzxk"
 _CALL_ID = "c12345678"
+_NAMED = re.compile(r"assistant|model|bot", re.IGNORECASE)
+"""What templates call the assistant."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,9 @@ def kind_of_turn(message: Message) -> Kind:
     return "call" if message.get("tool_calls") else "words"
 
 
-def control_tokens(tokenizer: Any) -> frozenset[str]:
-    """The texts of tokens that are never made from ordinary text: special ones, and all that were added."""
-    added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
-    return frozenset(token for token in added | set(tokenizer.all_special_tokens) if token.strip())
+def is_mark(text: str) -> bool:
+    """Whether a text looks like a control token."""
+    return re.fullmatch(MARK, text) is not None
 
 
 def shapes_of(render: Renderer) -> Shapes:
@@ -77,7 +78,7 @@ class _Probe:
 @lru_cache(maxsize=16)
 def _learnt(probe: _Probe) -> Shapes:
     render = Renderer(_WithTemplate(probe.render.tokenizer, probe.key[0]), None, probe.render.options)
-    reader = _Reader(render, control_tokens(probe.render.tokenizer))
+    reader = _Reader(render, controls_of(probe.render.tokenizer))
     prompts = {role: reader.prompts(role) for role in ("user", "tool", "system", "assistant")}
     header = next(iter(prompts["user"]), "")
     kinds: tuple[Kind, ...] = ("words", "call")
@@ -106,13 +107,13 @@ class _WithTemplate:
 @dataclass(frozen=True)
 class _Reader:
     render: Renderer
-    control: frozenset[str]
+    controls: Controls
 
     def prompts(self, role: str) -> tuple[str, ...]:
         """What stands between a message of `role` and the assistant's words, as prompted and in conversations."""
-        word = _last_word(_BEFORE[role][0][-1])
-        tried = ((before, self._behind(before, word, prompt=True)) for before in _BEFORE[role])
-        before, prompted = next(((b, p) for b, p in tried if p is not None), ([], None))
+        before = _BEFORE[role]
+        word = _last_word(before[-1])
+        prompted = self._behind(before, word, prompt=True)
         if prompted is None:
             return ()
         told = [
@@ -122,8 +123,8 @@ class _Reader:
         ]
         if told and prompted == self._behind(before, word) and told[0].startswith(prompted):
             rest = told[0][len(prompted) :]
-            if rest.strip():  # the template has no generation prompt: all that stands before the words is the header
-                return (told[0],)
+            if _NAMED.search(rest) or any(mark in rest for mark in self._opening()):
+                return (told[0],)  # the template has no generation prompt: the header comes with the turn
         shared = {self.shared([prompted, found]) for found in told}
         return tuple(sorted({prompted, *shared} - {""}, key=len, reverse=True))
 
@@ -138,24 +139,39 @@ class _Reader:
             return {}
         question = self._behind([_asked(_QUESTION)], _QUESTION)
         always_header = question == self._behind([_asked(_QUESTION)], _QUESTION, prompt=True)
-        end = self._end(self.shared(list(tails.values())), kind, always_header, header)
-        closed = end.endswith(tuple(self.control))
+        end = self._end(self.shared(list(tails.values())), kind, always_header)
+        closed = end.endswith(tuple(self.controls.added))
         found = {role: Ending(end, tail[len(end) :], closed) for role, tail in tails.items()}
         return found if closed else found | self._own_endings(tails, question or "", end, header)
 
-    def _end(self, common: str, kind: Kind, always_header: bool, header: str) -> str:
+    def _end(self, common: str, kind: Kind, always_header: bool) -> str:
         """Of what stands behind a turn in every case, the part that is the turn's: it ends with a control token, or
         with a mark. Where every conversation ends with the next header, that is common too: then only up to the first.
         """
         atoms = self._atoms(common)
-        if always_header and kind == "call":
-            opening = next((atom for atom in reversed(self._atoms(header)) if self._is_mark(atom)), None)
-            atoms = atoms[: atoms.index(opening)] if opening in atoms else atoms
-        for wanted in (self.control.__contains__, self._is_mark):
+        opening = self._opening()
+        stop = next((place for place, atom in enumerate(atoms) if atom in opening), len(atoms))
+        only_first = always_header and kind == "words" and stop == len(atoms)
+        atoms = atoms[:stop]
+        for wanted in (self.controls.added.__contains__, self._is_mark):
             places = [place for place, atom in enumerate(atoms) if wanted(atom)]
             if places:
-                return "".join(atoms[: 1 + places[0 if always_header and kind == "words" else -1]])
+                return "".join(atoms[: 1 + places[0 if only_first else -1]])
         return "".join(atoms)
+
+    def _opening(self) -> frozenset[str]:
+        """The mark that conversations begin with, the tokenizer's own BOS and EOS apart: it opens messages."""
+        ends = {str(token) for token in self.render.tokenizer.special_tokens_map.values() if isinstance(token, str)}
+        found = set()
+        for messages in ([_asked(_QUESTION)], [_SYSTEM, _asked(_QUESTION)]):
+            try:
+                atoms = self._atoms(render_row(self.render, messages)[1].lstrip())
+            except Exception:  # a template may refuse such a conversation
+                continue
+            first = next((atom for atom in atoms if atom.strip() and atom not in ends), "")
+            if self._is_mark(first):
+                found.add(first)
+        return frozenset(found)
 
     def _own_endings(self, tails: Mapping[str, str], question: str, end: str, header: str) -> dict[str, Ending]:
         """No control token ends every turn: a conversation may close its last one in a way of its own, or not at all.
@@ -188,15 +204,14 @@ class _Reader:
 
     def _opening_token(self, text: str) -> str | None:
         first = next((atom for atom in self._atoms(text) if atom.strip()), "")
-        return first if first in self.control else None
+        return first if first in self.controls.added else None
 
     def _is_mark(self, atom: str) -> bool:
-        return atom in self.control or re.fullmatch(_SHAPE, atom) is not None
+        return atom in self.controls.added or is_mark(atom)
 
     def _atoms(self, text: str) -> list[str]:
-        odd = sorted((t for t in self.control if not re.fullmatch(_SHAPE, t)), key=len, reverse=True)
-        names = "".join(f"{re.escape(token)}|" for token in odd if token in text)
-        return re.findall(rf"{names}{_SHAPE}|\w+|\s|.", text, re.DOTALL)
+        odd = f"{self.controls.odd.pattern}|" if self.controls.odd else ""
+        return re.findall(rf"{odd}{MARK}|\w+|\s|.", text, re.DOTALL)
 
     def _tail(self, turn: Message, after: Sequence[Message]) -> str | None:
         word = _last_word(turn)
@@ -206,7 +221,7 @@ class _Reader:
 
     def _behind(self, messages: Sequence[Message], word: str, *, prompt: bool = False) -> str | None:
         try:
-            text = self.render(messages, prompt=prompt)
+            _, text = render_row(self.render, messages, prompt=prompt)
         except Exception:  # a template may refuse such a conversation
             return None
         at = text.find(word)
@@ -230,9 +245,9 @@ def _thought(word: str) -> Message:
     return {"role": "assistant", "content": "z", "reasoning_content": word}
 
 
-def _called(arguments: Any, content: Mapping[str, Any]) -> Message:
+def _called(arguments: Any) -> Message:
     call = {"id": _CALL_ID, "type": "function", "function": {"name": _NAME, "arguments": arguments}}
-    return {"role": "assistant", **content, "tool_calls": [call]}
+    return {"role": "assistant", "tool_calls": [call]}
 
 
 def _last_word(message: Message) -> str:
@@ -246,9 +261,10 @@ _SYSTEM: Message = {"role": "system", "content": "sqzxk"}
 _TURNS: Mapping[Kind, Sequence[Message]] = {
     "words": [_said(_ANSWER)],
     "call": [
-        _called(arguments, content)
-        for arguments in ({"k": _VALUE}, {"k": 1}, f'{{"k": "{_VALUE}"}}', '{"k": 1}')
-        for content in ({}, {"content": None}, {"content": ""})
+        _called({"k": _VALUE}),
+        _called({"k": 1}),
+        _called({}),
+        _called(_VALUE),
     ],
 }
 _AFTER: Mapping[str, Sequence[Message]] = {
@@ -258,9 +274,9 @@ _AFTER: Mapping[str, Sequence[Message]] = {
     "assistant": [_said("bqzxk")],
     "system": [_SYSTEM],
 }
-_BEFORE: Mapping[str, Sequence[list[Message]]] = {
-    "user": [[_asked(_QUESTION)]],
-    "tool": [[_asked(_QUESTION), call, _TOOL] for call in _TURNS["call"]],
-    "system": [[_SYSTEM]],
-    "assistant": [[_asked(_QUESTION), _said("bqzxk")]],
+_BEFORE: Mapping[str, Sequence[Message]] = {
+    "user": [_asked(_QUESTION)],
+    "tool": [_asked(_QUESTION), _called({"k": _VALUE}), _TOOL],
+    "system": [_SYSTEM],
+    "assistant": [_asked(_QUESTION), _said("bqzxk")],
 }

@@ -1,9 +1,9 @@
 """Where the assistant's turns stand in a rendered conversation, for any Hugging Face chat template.
 
 Every character's message is known from the dyed rendering (dye.py). Between the texts stand only the template's own
-words; where a turn begins and ends in them is known from what the template writes around turns (turn_shapes.py). A
-template with `{% generation %}` blocks says itself what the assistant writes; only an end of turn outside of them is
-added. Where dyeing fails, the conversation with and without a turn shows it, if earlier text never changes.
+words; where a turn begins and ends in them is known from what the template writes around turns (turn_shapes.py). In a
+template with `{% generation %}` blocks these choose what of the turns is trained; an end of turn just outside of them is
+added. Where dyeing fails, the blocks alone tell, or the conversation with and without a turn.
 
 Nothing here is trusted: turn_guard.py checks what is found, on other grounds.
 """
@@ -46,11 +46,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Found:
-    """The rendered text, the assistant's spans in order, and for each character its message (-1: the template's words).
+    """A conversation, its text, the assistant's spans in order, and for each character its message (-1: the template's
+    words).
 
     owner_N: None where the template does not tell.
     """
 
+    messages: Sequence[Message]
     text: str
     spans: list[Span]
     owner_N: NDArray[np.int32] | None
@@ -64,16 +66,15 @@ def find_turns(render: Renderer, messages: Sequence[Message], text: str) -> Foun
     owner_N = owners(render, messages, text)
     shapes = shapes_of(render)
     marked = _marked(render, messages, text)
+    if owner_N is not None:
+        spans = _between_texts(messages, text, owner_N, shapes)
+        return Found(messages, text, spans if marked is None else _chosen(spans, marked, owner_N), owner_N)
     if marked is not None:
-        return Found(text, _of_messages(_with_ends(marked, shapes, text), messages, owner_N), owner_N)
-    if owner_N is None:
-        return Found(text, _by_prefix(render, messages, text, shapes), None)
-    return Found(text, _between_texts(messages, text, owner_N, shapes), owner_N)
+        return Found(messages, text, _of_turns(marked, messages, shapes, text), None)
+    return Found(messages, text, _by_prefix(render, messages, text, shapes), None)
 
 
-def _between_texts(
-    messages: Sequence[Message], text: str, owner_N: NDArray[np.int32], shapes: Shapes
-) -> list[Span]:
+def _between_texts(messages: Sequence[Message], text: str, owner_N: NDArray[np.int32], shapes: Shapes) -> list[Span]:
     """Each stretch of an assistant's words, widened to the header before it and the end behind it."""
     at_D = np.flatnonzero(owner_N >= 0)
     if not len(at_D):
@@ -87,7 +88,9 @@ def _between_texts(
     for (before, _, previous), (turn, first, last), (after, following, _) in around:
         if messages[turn].get("role") != "assistant":
             continue
-        start = previous + _header_length(text[previous:first], _role(messages, before), shapes)
+        start = previous + _header_length(
+            text[previous:first], text[first : first + 16], _role(messages, before), shapes
+        )
         behind = text[last:following]
         roles = [END] if after < 0 else [_role(messages, after)]
         if turn + 1 < len(messages):
@@ -107,15 +110,22 @@ def _role(messages: Sequence[Message], number: int) -> str:
     return str(messages[number].get("role")) if 0 <= number < len(messages) else END
 
 
-def _header_length(gap: str, role: str, shapes: Shapes) -> int:
-    """Characters of `gap` (between another message's words and a turn's) that are not the turn's."""
-    for prompt in (*shapes.prompts.get(role, ()), *shapes.prompts.get("user", ())):
-        at = gap.rfind(prompt)
-        if at >= 0:
-            return at + len(prompt)
+def _header_length(gap: str, words: str, role: str, shapes: Shapes) -> int:
+    """Characters of `gap` (between another message's words and a turn's) that are not the turn's.
+
+    `words`: the turn's first ones. They may repeat what the prompt ends with, the opening of a thought.
+    """
     header = _header(shapes)
-    at = gap.rfind(header) if header else -1
-    return at + len(header) if at >= 0 else len(gap)
+    for prompt in (*shapes.prompts.get(role, ()), *shapes.prompts.get("user", ()), *filter(None, [header])):
+        at = (gap + words).rfind(prompt)
+        if at >= 0:
+            length = at + len(prompt)
+            hidden = shapes.endings.get(("words", "assistant")) or shapes.endings.get(("words", END))
+            if role != "assistant" and hidden and hidden.closed and hidden.end in gap[length:]:
+                # a turn without words stands in between, and was prompted for in place of this one
+                return length + _header_length(gap[length:], words, "assistant", shapes)
+            return length
+    return len(gap)
 
 
 def _header(shapes: Shapes) -> str:
@@ -151,7 +161,7 @@ def _open_length(behind: str, ending: Ending) -> int | None:
     return at + len(ending.end) if at >= 0 else None
 
 
-def _marked(render: Renderer, messages: Sequence[Message], text: str) -> list[Span] | None:
+def _marked(render: Renderer, messages: Sequence[Message], text: str) -> list[tuple[int, int]] | None:
     """What `{% generation %}` blocks enclose. A character is written at each edge, since transformers' own way of
     finding them joins all text before every block."""
     template = render.template
@@ -172,39 +182,41 @@ def _marked(render: Renderer, messages: Sequence[Message], text: str) -> list[Sp
         if piece == _MARKS[0]:
             start = place
         elif piece == _MARKS[1]:
-            spans.append(Span(start, place, False))
+            spans.append((start, place))
         else:
             place += len(piece)
-    return [span for span in spans if span.end > span.start]
+    return [(start, end) for start, end in spans if end > start]
 
 
-def _with_ends(spans: Sequence[Span], shapes: Shapes, text: str) -> list[Span]:
-    """Spans with the end-of-turn token that stands behind them, where the marks leave it out."""
-    ends = {ending.end.strip() for ending in shapes.endings.values() if ending.closed}
-    made = []
+def _chosen(spans: Sequence[Span], marked: Sequence[tuple[int, int]], owner_N: NDArray[np.int32]) -> list[Span]:
+    """The parts of the turns that the template marks; with a turn's last words marked, its end counts as marked too."""
+    made: list[Span] = []
+    place = 0
     for span in spans:
-        said = text[span.start : span.end].rstrip()
-        inside = any(said.endswith(end) for end in ends)
-        following = text[span.end : span.end + FAR].lstrip()
-        behind = next((end for end in ends if following.startswith(end)), None) if not inside else None
-        if behind is not None:
-            made.append(replace(span, end=text.index(behind, span.end) + len(behind), closed=True))
-        else:
-            made.append(replace(span, closed=inside))
+        while place < len(marked) and marked[place][1] <= span.start:
+            place += 1
+        words_end = span.start + int(np.flatnonzero(owner_N[span.start : span.end] == span.turn)[-1]) + 1
+        for start, end in marked[place:]:
+            if start >= span.end:
+                break
+            last = end >= words_end
+            start, end = max(start, span.start), span.end if last else min(end, span.end)
+            if start < words_end:
+                made.append(Span(start, end, span.closed and last, span.turn))
     return made
 
 
-def _of_messages(
-    spans: Sequence[Span], messages: Sequence[Message], owner_N: NDArray[np.int32] | None
-) -> list[Span]:
-    """The spans with the number of the assistant message that each of them shows."""
+def _of_turns(marked: Sequence[tuple[int, int]], messages: Sequence[Message], shapes: Shapes, text: str) -> list[Span]:
+    """Marked parts with the end-of-turn token that stands in them or behind them, where dyeing does not tell more."""
     turns = [number for number, message in enumerate(messages) if message.get("role") == "assistant"]
+    ends = {ending.end.strip() for ending in shapes.endings.values() if ending.closed}
     made = []
-    for place, span in enumerate(spans):
-        turn = turns[place] if len(spans) == len(turns) else -1
-        if owner_N is not None and len(inside := owner_N[span.start : span.end]) and (inside >= 0).any():
-            turn = int(inside[inside >= 0][-1])
-        made.append(replace(span, turn=turn))
+    for place, (start, end) in enumerate(marked):
+        closed = any(text[start:end].rstrip().endswith(close) for close in ends)
+        behind = next((close for close in ends if text[end : end + FAR].lstrip().startswith(close)), None)
+        if not closed and behind is not None:
+            closed, end = True, text.index(behind, end) + len(behind)
+        made.append(Span(start, end, closed, turns[place] if len(marked) == len(turns) else -1))
     return made
 
 

@@ -1,16 +1,17 @@
 """Which message each character of a rendered conversation comes from.
 
 The conversation is rendered a second time with every text in it dyed: each character becomes one that stands for its
-text alone. White space, quotes and backslashes stay, so a template trims, splits and escapes the dyed text as it does
-the real one, and both renderings have the same length. Where the dyed rendering shows a dye, the real one shows a
-character of that text; everywhere else both must be equal, or the dyeing has failed. Two renderings a row, whatever its
-length, and no text is searched for.
+text alone. White space stays, so a template trims and splits the dyed text as it does the real one; where that is not
+enough, what JSON escapes and the marks that the template looks for stay too. Both renderings must have the same length.
+Where the dyed one shows a dye, the real one shows a character of that text; everywhere else both must be equal, or the
+dyeing has failed. A few renderings a row, whatever its length, and no text is searched for.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,12 @@ _DYES = np.concatenate(
     [np.arange(0x20000, 0x2A6E0), np.arange(0xF0000, 0xFFFFE), np.arange(0x100000, 0x10FFFE)]
 ).astype(np.uint32)
 """Rare letters first: they print as themselves in every filter. Then characters for private use."""
-_KEPT = np.array([*range(0x21), 0x22, 0x5C, 0x7F, *(c for c in range(0x80, 0x3001) if chr(c).isspace())], np.uint32)
+_SPACE = np.zeros(0x3002, dtype=bool)
+_SPACE[[*range(0x21), 0x7F, *(c for c in range(0x80, 0x3001) if chr(c).isspace())]] = True
+_ESCAPED = _SPACE.copy()
+_ESCAPED[[0x22, 0x5C]] = True
+"""Characters that are never dyed, by code: white space and control characters; with quotes and backslashes, which JSON
+writes as two characters each."""
 _TEXTS = ("content", "reasoning_content", "reasoning", "thinking", "text")
 _ASKED = re.compile(
     r"""(?:\(|==|!=)\s*(?P<a>'[^'\n]{2,60}'|"[^"\n]{2,60}")|(?P<b>'[^'\n]{2,60}'|"[^"\n]{2,60}")\s+(?:not\s+)?in\b"""
@@ -34,10 +40,13 @@ def owners(render: Renderer, messages: Sequence[Message], text: str) -> NDArray[
 
     None where the template turns dyed texts into something else than the real ones.
     """
-    found = _owners(render, messages, text, None)
-    if found is None and (keep := asked_for(render.template)):
-        found = _owners(render, messages, text, keep)
-    return found
+    asked = asked_for(render.template)
+    for kept in (_SPACE, _ESCAPED):
+        for keep in (None, asked) if asked else (None,):
+            found = _owners(render, messages, text, kept, keep)
+            if found is not None:
+                return found
+    return None
 
 
 def asked_for(template: str) -> re.Pattern[str] | None:
@@ -48,16 +57,16 @@ def asked_for(template: str) -> re.Pattern[str] | None:
 
 
 def _owners(
-    render: Renderer, messages: Sequence[Message], text: str, keep: re.Pattern[str] | None
+    render: Renderer, messages: Sequence[Message], text: str, kept: NDArray[np.bool_], keep: re.Pattern[str] | None
 ) -> NDArray[np.int32] | None:
     sizes: list[int] = []  # dyed characters of each text
     of_text: list[int] = []  # its message
 
-    def dye(words: str) -> str:
+    def dye(words: str, number: int) -> str:
         if len(sizes) == len(_DYES):
             raise _TooManyTextsError
         code_N = _code(words)
-        free_N = ~np.isin(code_N, _KEPT)
+        free_N = ~kept[np.minimum(code_N, len(kept) - 1)]
         for match in keep.finditer(words) if keep else ():
             free_N[match.start() : match.end()] = False
         dyed = np.where(free_N, _DYES[len(sizes)], code_N).astype("<u4")
@@ -68,7 +77,7 @@ def _owners(
     dyed_messages = []
     try:
         for number, message in enumerate(messages):
-            dyed_messages.append(map_texts(message, dye))
+            dyed_messages.append(map_texts(message, partial(dye, number=number)))
         twin = render(dyed_messages)
     except Exception:  # a template that cannot take the dyed texts is one that reads them
         return None

@@ -26,7 +26,7 @@ from longalign.base.progress import Progress, say
 from longalign.data.overlong import Overlong, fit
 from longalign.data.source import Source, Text, read_rows
 from longalign.data.store import Encoded, Encoder, Item, TokenStore, build_store, finished_store
-from longalign.data.tokenize import Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
+from longalign.data.tokenize import TURN_NOTICES, Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
 from longalign.errors import DataError
 
 CHUNK_ROWS = 128
@@ -76,10 +76,12 @@ class RowEncoder:
         )
 
     def __call__(self, row: Mapping[str, Any]) -> Encoded:
+        seen: Counter[str] = Counter()
         sequence = sequence_of_row(
-            worker_tokenizer(self.tokenizer), row, train_on=self.train_on, thinking=self.thinking
+            worker_tokenizer(self.tokenizer), row, train_on=self.train_on, thinking=self.thinking, counts=seen
         )
         kept, counts = fit(sequence, self.window, self.overlong)
+        counts += seen
         note = {key: row[key] for key in ("id", "source", "task", "language") if row.get(key) is not None}
         return [(part, {**note, "where": row.get("_where")}) for part in kept], counts
 
@@ -94,6 +96,7 @@ def tokenize_rows(
     check_tokenizer(worker_tokenizer(encoder.tokenizer))
     key = fingerprint(stamp, encoder.key, dict(files), seed)
     if store := finished_store(folder, key):
+        tell_of_turns(store)
         return store
     chosen = {path: draw(path, wanted, seed) for path, wanted in files.items()}
     total = sum(map(len, chosen.values()))
@@ -101,7 +104,16 @@ def tokenize_rows(
         why = f": none in {', '.join(files)}" if files else "; give row files with --data"
         raise DataError(f"no rows to train on{why}")
     size = total * CHARACTERS_OF_A_ROW
-    return tokenize(folder, items_of_rows(chosen), encoder, key=key, total=total, characters=size, unit="row")
+    store = tokenize(folder, items_of_rows(chosen), encoder, key=key, total=total, characters=size, unit="row")
+    tell_of_turns(store)
+    return store
+
+
+def tell_of_turns(store: TokenStore) -> None:
+    """Say, once for all rows, what their chat template leaves out of training."""
+    for name, notice in TURN_NOTICES.items():
+        if count := store.counts.get(name):
+            say(f"targets: {count:,} {notice}")
 
 
 def tokenize(
@@ -233,7 +245,7 @@ def tokenize_texts(
                 build_store(folders[1], [aside], encoder, key=key)
 
     items = chain(items_of_texts(), items_of_rows(chosen))
-    tokenize(folders[0], items, encoder, key=key, total=total, characters=characters, unit="document")
+    tell_of_turns(tokenize(folders[0], items, encoder, key=key, total=total, characters=characters, unit="document"))
 
 
 def read_texts(names: Sequence[str]) -> Iterator[Text]:

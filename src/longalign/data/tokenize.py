@@ -28,6 +28,14 @@ from longalign.data.turn_spans import Found, Span, find_turns
 from longalign.errors import DataError, ModelError
 
 Thinking = Literal["keep", "strip"]
+TURN_NOTICES = {
+    "turns_without_end": "assistant turns teach no stopping: this chat template ends them with no token of its own. "
+    "Their words are trained, and a row's last turn gets the tokenizer's end of text; for an end after every turn, "
+    "give a copy of the template that writes one with --chat_template FILE",
+    "turns_not_shown": "assistant turns are not trained: the chat template shows none of their words (has it tool "
+    "calls?); give one that does with --chat_template FILE",
+}
+"""What a user should know of `counts`, by name; the count stands before it."""
 _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
@@ -192,7 +200,7 @@ def _is_behind(found: Found, span: Span, offset_2: NDArray[np.int64]) -> bool:
 
 
 def _tokens_of(offsets_T2: NDArray[np.int64], start: int, end: int) -> slice:
-    """Tokens that cover at least one character of [start, end); by bisection, since a row may have thousands of turns."""
+    """Tokens that cover at least one character of [start, end); by bisection: a row may have thousands of turns."""
     return slice(
         int(np.searchsorted(offsets_T2[:, 1], start, side="right")),
         int(np.searchsorted(offsets_T2[:, 0], end, side="left")),

@@ -1,9 +1,9 @@
 """What a chat template writes around an assistant's turn, learnt from conversations of a few words.
 
 A turn is put before a user's, a tool's and another assistant's message and at the end of a conversation. What the
-template writes behind the turn in all of these belongs to the turn, up to a control token: that is its end. What differs
-is the header of what follows (or what closes a whole conversation). In the same way the prompt for a turn is what the
-template writes behind a message when asked for an assistant's turn.
+template writes behind the turn in all of these belongs to the turn, up to a control token: that is its end. What
+differs is the header of what follows (or what closes a whole conversation). In the same way the prompt for a turn is
+what the template writes behind a message when asked for an assistant's turn.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Every character's message is known from the dyed rendering (dye.py). Between the texts stand only the template's own
 words; where a turn begins and ends in them is known from what the template writes around turns (turn_shapes.py). In a
-template with `{% generation %}` blocks these choose what of the turns is trained; an end of turn just outside of them is
-added. Where dyeing fails, the blocks alone tell, or the conversation with and without a turn.
+template with `{% generation %}` blocks these choose what of the turns is trained; an end of turn just outside of them
+is added. Where dyeing fails, the blocks alone tell, or the conversation with and without a turn.
 
 Nothing here is trusted: turn_guard.py checks what is found, on other grounds.
 """

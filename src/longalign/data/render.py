@@ -42,30 +42,35 @@ def render_row(render: Renderer, messages: Sequence[Message], *, prompt: bool = 
     """The messages as this template reads them, and their text.
 
     Templates disagree on a turn that only calls tools (content missing, null or empty), on arguments (a mapping or JSON
-    text) and on content (text or a list of parts); the first form that shows every call and the first words is taken.
+    text) and on content (text or a list of parts); the first form that shows every call is taken.
     Raises `DataError` when the template refuses them all.
     """
     names = [str(call["name"]) for message in messages for call in _calls(message)]
-    words = next((w for m in messages if m.get("role") == "user" and (w := _first_words(m.get("content")))), "")
     refusal, shown = "", None
-    for as_parts in (False, True):
-        for form in _forms(messages, bool(names), _in_parts if as_parts else _joined):
-            try:
-                text = render(form, prompt=prompt)
-            except Exception as error:  # templates raise jinja2's errors or any other type
-                refusal = refusal if as_parts else first_line(error)
-                continue
-            if words in text and all(name in text for name in names):
-                return form, text
-            shown = shown or (form, text)
+    for form in _forms(messages, bool(names), _in_parts if _reads_parts(render) else _joined):
+        try:
+            text = render(form, prompt=prompt)
+        except Exception as error:  # templates raise jinja2's errors or any other type
+            refusal = first_line(error)
+            continue
+        if all(name in text for name in names):
+            return form, text
+        shown = shown or (form, text)
     if shown is None:
         raise DataError(f"the chat template refuses this conversation: {refusal}")
     return shown
 
 
-def _first_words(content: Any) -> str:
-    text = _joined(content)
-    return str(text).strip().split("\n", 1)[0][:40].strip() if isinstance(text, str) else ""
+def _reads_parts(render: Renderer) -> bool:
+    """Whether the template shows content that is a list of parts, and not content that is a text."""
+
+    def shows(content: Any) -> bool:
+        try:
+            return "uqzxk" in render([{"role": "user", "content": content}])
+        except Exception:  # such content is not what it reads
+            return False
+
+    return not shows("uqzxk") and shows(_in_parts("uqzxk"))
 
 
 def _joined(content: Any) -> Any:

@@ -37,7 +37,9 @@ def header(text: str, span: Span) -> int:
     before = text[: span.start]
     question = max(before.rfind(str(message["content"])) + len(str(message["content"])) for message in TALK)
     gap = before[question:]
-    ends = [end for end in ("<|im_end|>\n", "<|eot_id|>", "<end_of_turn>\n", "<|end|>\n", "<|eot|>") if end in gap]
+    ends = [
+        end for end in ("<|im_end|>\n", "</s>\n", "<|eot_id|>", "<end_of_turn>\n", "<|end|>\n", "<|eot|>") if end in gap
+    ]
     return len(gap) - (gap.index(ends[0]) + len(ends[0]) if ends else 0)
 
 
@@ -50,7 +52,7 @@ WRONG: dict[str, Wrong] = {
     "up to the next answer": lambda t, s: [replace(s[0], end=s[1].start), *s[1:]],
     "the next question": lambda t, s: [replace(s[0], end=t.index("QUESTION two") + 12), *s[1:]],
     "the next header": lambda t, s: [replace(s[0], end=t.index("QUESTION two")), *s[1:]],
-    "up to the next header's last character": lambda t, s: [replace(p, end=q.start - 1) for p, q in pairwise(s)] + s[-1:],
+    "up to the next header's end": lambda t, s: [replace(p, end=q.start - 1) for p, q in pairwise(s)] + s[-1:],
     "the question before": lambda t, s: [*s[:-1], replace(s[-1], start=t.index("QUESTION three"))],
     "its own header": lambda t, s: [replace(p, start=p.start - header(t, p)) for p in s],
     "the last one's header": lambda t, s: [*s[:-1], replace(s[-1], start=s[-1].start - header(t, s[-1]))],
@@ -66,6 +68,8 @@ WRONG: dict[str, Wrong] = {
 TEMPLATES = {
     "CHATML": shapes.CHATML, "LLAMA3": shapes.LLAMA3, "GEMMA": shapes.GEMMA, "QWEN3": shapes.QWEN3,
     "CLOSES_AT_THE_END": shapes.CLOSES_AT_THE_END, "ALWAYS_A_HEADER": shapes.ALWAYS_A_HEADER,
+    "PLAIN_HEADERS": "{% for m in messages %}{{ m.role | upper }}: {{ m.content }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT: ' }}{% endif %}",
 }  # fmt: skip
 
 

@@ -37,7 +37,10 @@ class Placed(Protocol):
 
 _ROLE = r"(?:user|assistant|system|model|human|developer|observation|ipython|inst)(?![a-z])"
 _MARK = r"(?:<[^<>\s]{1,60}>|\[/?[A-Z_]{2,40}\])"
-_HEADER = re.compile(rf"{_MARK}\s*{_ROLE}|<[^<>\s]{{0,30}}(?<![a-z]){_ROLE}[^<>\s]{{0,30}}>|\[/?INST\]", re.IGNORECASE)
+_HEADER = re.compile(
+    rf"{_MARK}\s*{_ROLE}|<[^<>\s]{{0,30}}(?<![a-z]){_ROLE}[^<>\s]{{0,30}}>|\[/?INST\]|^\W*{_ROLE}\s*:",
+    re.IGNORECASE | re.MULTILINE,
+)
 _TAG = re.compile(r"</?\w+>|\[/?THINK\]")
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
 NEAR = 64
@@ -142,7 +145,8 @@ def _end_fault(messages: Sequence[Message], text: str, spans: Sequence[Placed], 
     if close is None or found is None:
         return None
     for span in spans:
-        if _token_at(text, span.end, control) == close and not text[span.start : span.end].rstrip().endswith(close):
+        cut = text[span.end : span.end + NEAR].lstrip().startswith(close)
+        if cut and not text[span.start : span.end].rstrip().endswith(close):
             return f"the end of assistant turn {span.turn}, {close!r}, is not in its targets"
     return None
 
@@ -150,10 +154,11 @@ def _end_fault(messages: Sequence[Message], text: str, spans: Sequence[Placed], 
 def _token_at(text: str, place: int, control: frozenset[str]) -> str | None:
     """The control token that follows `place`, white space apart, if it is no header's beginning."""
     ahead = text[place : place + NEAR].lstrip()
-    if _HEADER.match(ahead):
-        return None
     found = re.match(_MARK, ahead)
-    return found[0] if found and found[0] in control else None
+    if not found or found[0] not in control or _HEADER.fullmatch(found[0]):
+        return None
+    named = re.match(rf"\s*{_ROLE}\s*{_MARK}", ahead[found.end() :], re.IGNORECASE)
+    return None if named else found[0]
 
 
 def _start_fault(

@@ -110,6 +110,13 @@ def test_words_that_occur_twice_and_tools_that_are_described_raise_no_alarm() ->
         {"role": "assistant", "content": "yes user assistant <|im_start|>user"},
     ]
     assert tokenize.tokenize_conversation(tok, talk).target_count > 0
+    ignoring = shapes.CHATML.replace("in messages %}", "in messages if m.role != 'tool' %}")
+    ignores_tools = chat_tokenizer(ignoring)
+    repeated = [TALK[1], {**TALK[2], "tool_calls": [call]}, {"role": "tool", "content": "18"}, TALK[3]]
+    repeated.append({"role": "assistant", "content": "18 degrees"})
+    assert tokenize.tokenize_conversation(ignores_tools, repeated).target_count > 0
+    dropped = [TALK[1], {**TALK[2], "reasoning_content": "user"}, {**TALK[3], "content": "so"}, TALK[4]]
+    assert tokenize.tokenize_conversation(ignores_tools, dropped).target_count > 0
 
 
 def test_a_finder_that_is_wrong_stops_the_run_with_the_row_and_what_to_do(

@@ -108,8 +108,8 @@ def data_show(
     """Print rows as conversations and mark the tokens that carry loss."""
     from longalign.data.show import show_rows
 
-    how = {"chat_template": chat_template, "train_on": train_on, "thinking": thinking}
-    show_rows(file, rows=rows, tokenizer=tokenizer, as_json=as_json, **how)
+    how = {"train_on": train_on, "thinking": thinking}
+    show_rows(file, rows=rows, tokenizer=tokenizer, chat_template=chat_template, as_json=as_json, **how)
 
 
 @data_app.command("ledger")

@@ -77,8 +77,9 @@ def _joined(content: Any) -> Any:
     """Content that is a list of nothing but texts, as one text."""
     if isinstance(content, list | tuple):
         parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-        if parts and all(isinstance(part, str) for part in parts):
-            return "".join(parts)
+        texts = [part for part in parts if isinstance(part, str)]
+        if parts and len(texts) == len(parts):
+            return "".join(texts)
     return content
 
 
@@ -89,7 +90,7 @@ def _in_parts(content: Any) -> Any:
 def _forms(messages: Sequence[Message], calls: bool, change: Callable[[Any], Any]) -> Iterator[list[Message]]:
     """One form after another, the most usual first; `change` is done to every content."""
     plain = [{key: value for key, value in message.items() if value is not None} for message in messages]
-    told = [{**m, "content": change(m["content"])} if "content" in m else m for m in plain]
+    told: list[Message] = [{**m, "content": change(m["content"])} if "content" in m else m for m in plain]
     if calls:
         for arguments in (_as_mapping, _as_text):
             for content in ({}, {"content": None}, {"content": ""}):
@@ -100,7 +101,7 @@ def _forms(messages: Sequence[Message], calls: bool, change: Callable[[Any], Any
         yield [{"content": "", **message} for message in told]
 
 
-def _call_form(message: dict[str, Any], arguments: Any, content: Mapping[str, Any]) -> dict[str, Any]:
+def _call_form(message: Message, arguments: Callable[[Any], Any], content: Mapping[str, Any]) -> Message:
     if not _calls(message):
         return message
     kept = {key: value for key, value in message.items() if key != "content" or value}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from longalign.base.progress import say
 from longalign.base.tokenizers import open_tokenizer, read_chat_template
@@ -28,31 +28,30 @@ def show_rows(
     rows: int | None = None,
     tokenizer: str | None = None,
     chat_template: str | None = None,
-    train_on: Literal["all", "last"] = "all",
-    thinking: Literal["keep", "strip"] = "keep",
     as_json: bool = False,
+    **how: Any,
 ) -> None:
     """Print the first `rows` of a file (3), with a tokenizer also a picture of each row's targets.
 
-    `as_json`: one object of the tokens of `rows` rows (all), and everything else to stderr. Raises `DataError` naming
-    the row that cannot be read or whose targets cannot be told exactly, before anything of it is printed.
+    `how` goes to `tokenize_conversation`. `as_json`: one object of the tokens of `rows` rows (all), and everything else
+    to stderr. Raises `DataError` naming the row that cannot be read or whose targets cannot be told exactly, before
+    anything of it is printed.
     """
     left_out: Counter[str] = Counter()
     if tokenizer is None and (as_json or chat_template):
         raise ConfigError(f"{'--json' if as_json else '--chat_template'} shows tokens: give the tokenizer too")
     loaded = None if tokenizer is None else open_tokenizer(tokenizer)
-    if chat_template is not None:
+    if loaded is not None and chat_template is not None:
         loaded.chat_template = read_chat_template(chat_template)
     counts: Counter[str] = Counter()
-    how = {"train_on": train_on, "thinking": thinking, "counts": counts}
     limit = rows if rows is not None or as_json else SHOWN_ROWS
     found = []
     for number, row in enumerate(islice(read_rows(file, left_out=left_out), limit), 1):
         try:
             if as_json:
-                found.append({"id": row["id"], "tokens": tokens_of_row(loaded, row, **how)})
+                found.append({"id": row["id"], "tokens": tokens_of_row(loaded, row, counts=counts, **how)})
                 continue
-            picture = "" if loaded is None else target_picture(loaded, row, **how) + "\n"
+            picture = "" if loaded is None else target_picture(loaded, row, counts=counts, **how) + "\n"
         except DataError as error:
             raise DataError(f"{file.name} row {number}: {error}") from None
         print(f"{row_text(row)}\n{picture}")

@@ -44,6 +44,7 @@ _HEADER = re.compile(
 _TAG = re.compile(r"</?\w+>|\[/?THINK\]")
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\b")
 NEAR = 64
+LONG = 24
 HELP = (
     "look at it with `longalign data show FILE --tokenizer DIR`; mark the assistant's turns with "
     "{% generation %}...{% endgeneration %} in a copy of the chat template and give it with --chat_template FILE"
@@ -95,14 +96,15 @@ def _words_fault(messages: Sequence[Message], text: str, spans: Sequence[Placed]
         stop = place
         while stop < len(spans) and spans[stop].turn == number:
             stop += 1
-        mine = [text[span.start : span.end] for span in spans[place:stop]]
+        own = spans[place:stop]
         around = text[spans[place - 1].end if place else 0 : spans[stop].start if stop < len(spans) else len(text)]
-        if mine:  # its words cannot stand far before it: tools are described there
-            around = around[max(0, spans[place].start - NEAR - (spans[place - 1].end if place else 0)) :]
         if message.get("role") == "assistant":
-            fault = _own_fault(number, message, mine, around, chosen)
+            fault = _own_fault(number, message, text, own, around, chosen)
         else:
-            near = [text[span.start : span.end] for span in spans[max(place - 1, 0) : place + 1]]
+            near = [
+                (text[span.start : span.end], "\n".join(_pieces(messages[span.turn])))
+                for span in spans[max(place - 1, 0) : place + 1]
+            ]
             fault = _other_fault(number, message, near, around)
             if fault and message.get("role") in ("system", "developer"):  # some templates move it, to the last question
                 edges = [0, *(edge for span in spans for edge in (span.start, span.end)), len(text)]
@@ -113,22 +115,30 @@ def _words_fault(messages: Sequence[Message], text: str, spans: Sequence[Placed]
     return None
 
 
-def _other_fault(number: int, message: Message, near: Sequence[str], outside: str) -> str | None:
+def _other_fault(number: int, message: Message, near: Sequence[tuple[str, str]], outside: str) -> str | None:
+    """`near`: text of the spans before and behind, each with the words of its own turn, which may say the same."""
     for piece in _pieces(message):
-        if not _find(piece, outside) and any(_find(piece, said) for said in near):
+        if not _find(piece, outside) and any(said.count(piece) > own.count(piece) for said, own in near):
             return f"words of message {number} ({message.get('role')}) are inside an assistant's turn: {piece[:40]!r}"
     return None
 
 
-def _own_fault(number: int, message: Message, mine: Sequence[str], around: str, chosen: bool) -> str | None:
-    said = "".join(mine)
+def _own_fault(
+    number: int, message: Message, text: str, own: Sequence[Placed], around: str, chosen: bool
+) -> str | None:
+    said = "".join(text[span.start : span.end] for span in own)
     first, last = len(said), 0
+    answer = next(reversed(list(_stretches(message.get("content")))), "")
     for piece in _pieces(message):
         found = _find(piece, said, last) or _find(piece, said)
         if found:
             first, last = min(first, found[0]), max(last, found[1])
-        elif not chosen and mine and _find(piece, around):
-            return f"words of assistant turn {number} are not in its targets: {piece[:40]!r}"
+        elif own and not chosen:
+            # a template may drop thoughts and calls, and short words stand anywhere
+            sure = piece == answer or len(piece) >= LONG
+            edges = [text[max(0, e - len(piece) + 1) : e + len(piece) - 1] for s in own for e in (s.start, s.end)]
+            if any(piece in edge for edge in edges) or (sure and _find(piece, around)):
+                return f"words of assistant turn {number} are not in its targets: {piece[:40]!r}"
     if not last:
         return None  # words that the template rewrites; point 2 holds all the same
     header = _HEADER.search(said[:first]) or (None if chosen else _HEADER.search(said[last:]))

@@ -11,7 +11,7 @@ Nothing here is trusted: turn_guard.py checks what is found, on other grounds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from longalign.data.dye import owners
 from longalign.data.render import Message, Renderer
-from longalign.data.turn_shapes import END, Ending, Shapes, kind_of_turn, shapes_of
+from longalign.data.turn_shapes import END, Ending, Kind, Shapes, kind_of_turn, shapes_of
 from longalign.errors import DataError
 
 _GENERATION = re.compile(r"\{%(?P<a>[-+]?)\s*(?P<end>end)?generation\s*(?P<b>[-+]?)%\}")
@@ -142,7 +142,7 @@ def _header(shapes: Shapes) -> str:
 
 def _end_length(behind: str, message: Message, roles: Sequence[str], shapes: Shapes) -> tuple[int, bool] | None:
     """Characters of `behind` (what stands behind a turn's last word) that are the turn's, and whether it is closed."""
-    kinds = (kind_of_turn(message), "words") if kind_of_turn(message) == "call" else ("words",)
+    kinds: tuple[Kind, ...] = ("call", "words") if kind_of_turn(message) == "call" else ("words",)
     known = [ending for kind in kinds for role in roles if (ending := shapes.endings.get((kind, role)))]
     others = [ending for kind in kinds for (other, _), ending in shapes.endings.items() if other == kind]
     for ending in known + others:
@@ -226,8 +226,8 @@ def _by_prefix(render: Renderer, messages: Sequence[Message], text: str, shapes:
     for turn, message in enumerate(messages):
         if message.get("role") != "assistant":
             continue
-        before = _rendered(lambda number=turn: render(messages[:number], prompt=True)) if turn else ""
-        through = _rendered(lambda number=turn: render(messages[: number + 1]))
+        before = _rendered(render, messages[:turn], prompt=True) if turn else ""
+        through = _rendered(render, messages[: turn + 1])
         start = None if before is None or through is None else common_length(before, text)
         if start is None or through is None or start < len(before or ""):
             raise DataError(f"assistant turn {turn} cannot be located in the chat template's text; {MARK_IT}")
@@ -239,9 +239,9 @@ def _by_prefix(render: Renderer, messages: Sequence[Message], text: str, shapes:
     return spans
 
 
-def _rendered(render: Callable[[], str]) -> str | None:
+def _rendered(render: Renderer, messages: Sequence[Message], *, prompt: bool = False) -> str | None:
     try:
-        return render()
+        return render(messages, prompt=prompt)
     except Exception:  # a template may refuse a part of a conversation
         return None
 

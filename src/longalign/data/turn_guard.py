@@ -117,9 +117,11 @@ def _words_fault(messages: Sequence[Message], text: str, spans: Sequence[Placed]
 
 def _other_fault(number: int, message: Message, near: Sequence[tuple[str, str]], outside: str) -> str | None:
     """`near`: text of the spans before and behind, each with the words of its own turn, which may say the same."""
-    for piece in _pieces(message):
-        if not _find(piece, outside) and any(said.count(piece) > own.count(piece) for said, own in near):
-            return f"words of message {number} ({message.get('role')}) are inside an assistant's turn: {piece[:40]!r}"
+    for whole in _pieces(message):
+        for piece in () if _find(whole, outside) else _parts(whole):
+            if not _find(piece, outside) and any(said.count(piece) > own.count(piece) for said, own in near):
+                role = message.get("role")
+                return f"words of message {number} ({role}) are inside an assistant's turn: {piece[:40]!r}"
     return None
 
 
@@ -127,21 +129,27 @@ def _own_fault(
     number: int, message: Message, text: str, own: Sequence[Placed], around: str, chosen: bool
 ) -> str | None:
     said = "".join(text[span.start : span.end] for span in own)
-    first, last = len(said), 0
+    first, last, lost = len(said), 0, False
     answer = next(reversed(list(_stretches(message.get("content")))), "")
-    for piece in _pieces(message):
-        found = _find(piece, said, last) or _find(piece, said)
-        if found:
-            first, last = min(first, found[0]), max(last, found[1])
-        elif own and not chosen:
-            # a template may drop thoughts and calls, and short words stand anywhere
-            sure = piece == answer or len(piece) >= LONG
+    for whole in _pieces(message):
+        parts = [whole] if _find(whole, said) else _parts(whole)
+        for place, piece in enumerate(parts, 1):
+            found = _find(piece, said, last) or _find(piece, said)
+            if found:
+                first, last = min(first, found[0]), max(last, found[1])
+                continue
+            lost = True
+            if chosen or not own:
+                continue
+            # a template may drop thoughts, calls and what stands beside them, and short words stand anywhere
+            ends = whole == answer and place == len(parts) and not message.get("tool_calls")
+            sure = ends or len(piece) >= LONG
             edges = [text[max(0, e - len(piece) + 1) : e + len(piece) - 1] for s in own for e in (s.start, s.end)]
             if any(piece in edge for edge in edges) or (sure and _find(piece, around)):
                 return f"words of assistant turn {number} are not in its targets: {piece[:40]!r}"
     if not last:
         return None  # words that the template rewrites; point 2 holds all the same
-    header = _HEADER.search(said[:first]) or (None if chosen else _HEADER.search(said[last:]))
+    header = _HEADER.search(said[:first]) or (None if chosen or lost else _HEADER.search(said[last:]))
     return f"assistant turn {number} holds a header: {header[0]!r}" if header else None
 
 
@@ -191,7 +199,7 @@ def _start_fault(
 
 
 def _pieces(message: Message) -> Iterator[str]:
-    """The words of a message in stretches that a template leaves whole: thinking, answer, parts, calls."""
+    """The texts of a message: thinking, answer or its parts, names and arguments of calls."""
     for key in ("reasoning_content", "reasoning", "thinking", "content"):
         yield from _stretches(message.get(key))
     for call in message.get("tool_calls") or ():
@@ -202,7 +210,7 @@ def _pieces(message: Message) -> Iterator[str]:
 
 def _stretches(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        yield from filter(None, (stretch.strip() for stretch in _TAG.split(value)))
+        yield from filter(None, [value.strip()])
     elif isinstance(value, Mapping):
         for key, part in value.items():
             if key not in ("type", "id"):
@@ -210,6 +218,11 @@ def _stretches(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _stretches(part)
+
+
+def _parts(piece: str) -> list[str]:
+    """A text that is not shown as a whole: what stands between its tags, at which templates cut it."""
+    return [part for part in map(str.strip, _TAG.split(piece)) if part and not re.fullmatch(_MARK, part)]
 
 
 def _find(piece: str, text: str, start: int = 0) -> tuple[int, int] | None:

@@ -88,13 +88,11 @@ def _between_texts(messages: Sequence[Message], text: str, owner_N: NDArray[np.i
     for (before, _, previous), (turn, first, last), (after, following, _) in around:
         if messages[turn].get("role") != "assistant":
             continue
-        start = previous + _header_length(
-            text[previous:first], text[first : first + 16], _role(messages, before), shapes
-        )
+        # the message next to a turn comes first: it may show no words; a message shown there may come from elsewhere
+        roles = [_role(messages, turn - 1), _role(messages, before)]
+        start = previous + _header_length(text[previous:first], text[first : first + 16], roles, shapes)
         behind = text[last:following]
-        roles = [END] if after < 0 else [_role(messages, after)]
-        if turn + 1 < len(messages):
-            roles.append(_role(messages, turn + 1))
+        roles = [_role(messages, turn + 1), _role(messages, after)]
         found = _end_length(behind, messages[turn], roles, shapes)
         if found is None:
             raise DataError(
@@ -110,20 +108,20 @@ def _role(messages: Sequence[Message], number: int) -> str:
     return str(messages[number].get("role")) if 0 <= number < len(messages) else END
 
 
-def _header_length(gap: str, words: str, role: str, shapes: Shapes) -> int:
+def _header_length(gap: str, words: str, roles: Sequence[str], shapes: Shapes) -> int:
     """Characters of `gap` (between another message's words and a turn's) that are not the turn's.
 
     `words`: the turn's first ones. They may repeat what the prompt ends with, the opening of a thought.
     """
-    header = _header(shapes)
-    for prompt in (*shapes.prompts.get(role, ()), *shapes.prompts.get("user", ()), *filter(None, [header])):
+    known = [prompt for role in (*roles, "user") for prompt in shapes.prompts.get(role, ())]
+    for prompt in (*known, *filter(None, [_header(shapes)])):
         at = (gap + words).rfind(prompt)
         if at >= 0:
             length = at + len(prompt)
             hidden = shapes.endings.get(("words", "assistant")) or shapes.endings.get(("words", END))
-            if role != "assistant" and hidden and hidden.closed and hidden.end in gap[length:]:
+            if "assistant" not in roles and hidden and hidden.closed and hidden.end in gap[length:]:
                 # a turn without words stands in between, and was prompted for in place of this one
-                return length + _header_length(gap[length:], words, "assistant", shapes)
+                return length + _header_length(gap[length:], words, ["assistant"], shapes)
             return length
     return len(gap)
 
@@ -195,7 +193,8 @@ def _chosen(spans: Sequence[Span], marked: Sequence[tuple[int, int]], owner_N: N
     for span in spans:
         while place < len(marked) and marked[place][1] <= span.start:
             place += 1
-        words_end = span.start + int(np.flatnonzero(owner_N[span.start : span.end] == span.turn)[-1]) + 1
+        words = np.flatnonzero(owner_N[span.start : span.end] == span.turn)
+        words_end = span.start + int(words[-1]) + 1 if len(words) else span.end
         for start, end in marked[place:]:
             if start >= span.end:
                 break

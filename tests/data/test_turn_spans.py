@@ -147,6 +147,24 @@ def test_the_work_of_a_row_grows_with_its_turns_and_no_faster(monkeypatch: pytes
     assert cost[400][1] < 10 * cost[40][1]
 
 
+def test_short_answers_and_answers_that_begin_like_a_prompt_are_whole() -> None:
+    ignores_tools = tokenizer(shapes.CLOSES_AT_THE_END.replace("in messages %}", "in messages if m.role != 'tool' %}"))
+    assert runs(ignores_tools, tokenize_conversation(ignores_tools, [*TOOL_TALK[:3], says("1}")])) == ["1}<|end|>"]
+    llama2 = tokenizer(shapes.LLAMA2)
+    assert runs(llama2, tokenize_conversation(llama2, [TALK[0], says("[/INST] is a mark")])) == [
+        " [/INST] is a mark </s>"
+    ]
+    thinks = tokenizer(shapes.OPENS_A_THOUGHT.replace("{{ m.reasoning_content }}", "so"))
+    assert runs(thinks, tokenize_conversation(thinks, TALK))[1] == "so\n</think>\n\nanswer two<|im_end|>"
+    brings = tokenizer(shapes.CHATML.replace("assistant\\n{% endif %}", "assistant\\n<think>\\n{% endif %}"))
+    talk = [TALK[0], says("<think>\nhm\n</think>\n\nyes")]
+    assert runs(brings, tokenize_conversation(brings, talk))[0].endswith("hm\n</think>\n\nyes<|im_end|>")
+
+
+def says(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
 def test_a_template_that_cannot_be_read_is_refused_with_what_to_do() -> None:
     shuffled = "{% for m in messages | sort(attribute='content') %}{{ m.content }} {{ m.role }}{% endfor %}"
     with pytest.raises(DataError, match="chat_template FILE"):

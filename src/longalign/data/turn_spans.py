@@ -25,6 +25,7 @@ from longalign.errors import DataError
 
 _GENERATION = re.compile(r"\{%(?P<a>[-+]?)\s*(?P<end>end)?generation\s*(?P<b>[-+]?)%\}")
 _MARKS = "\ue0f0", "\ue0f1"
+_OPENER = re.compile(r"\s*(?:<\|?\w*think\w*\|?>|\[THINK\])?\s*", re.IGNORECASE)
 FAR = 200
 """Characters behind a marked turn in which its end is looked for: no end is longer."""
 MARK_IT = (
@@ -90,7 +91,7 @@ def _between_texts(messages: Sequence[Message], text: str, owner_N: NDArray[np.i
             continue
         # the message next to a turn comes first: it may show no words; a message shown there may come from elsewhere
         roles = [_role(messages, turn - 1), _role(messages, before)]
-        start = previous + _header_length(text[previous:first], text[first : first + 16], roles, shapes)
+        start = previous + _header_length(text[previous:first], text[first : min(first + 16, last)], roles, shapes)
         behind = text[last:following]
         roles = [_role(messages, turn + 1), _role(messages, after)]
         found = _end_length(behind, messages[turn], roles, shapes)
@@ -116,6 +117,8 @@ def _header_length(gap: str, words: str, roles: Sequence[str], shapes: Shapes) -
     known = [prompt for role in (*roles, "user") for prompt in shapes.prompts.get(role, ())]
     for prompt in (*known, *filter(None, [_header(shapes)])):
         at = (gap + words).rfind(prompt)
+        if at >= 0 and not _OPENER.fullmatch(prompt, max(len(gap) - at, 0)):
+            at = gap.rfind(prompt)
         if at >= 0:
             length = at + len(prompt)
             hidden = shapes.endings.get(("words", "assistant")) or shapes.endings.get(("words", END))

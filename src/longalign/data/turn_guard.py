@@ -149,8 +149,12 @@ def _own_fault(
                 return f"words of assistant turn {number} are not in its targets: {piece[:40]!r}"
     if not last:
         return None  # words that the template rewrites; point 2 holds all the same
-    header = _HEADER.search(said[:first]) or (None if chosen or lost else _HEADER.search(said[last:]))
-    return f"assistant turn {number} holds a header: {header[0]!r}" if header else None
+    words = "\n".join(_pieces(message))
+    leading = _HEADER.match(said.lstrip()) if lost else _HEADER.search(said[:first])
+    for header in (leading, None if chosen or lost else _HEADER.search(said[last:])):
+        if header and header[0] not in words and "think" not in header[0].lower():
+            return f"assistant turn {number} holds a header: {header[0]!r}"
+    return None
 
 
 def _end_fault(messages: Sequence[Message], text: str, spans: Sequence[Placed], control: frozenset[str]) -> str | None:

@@ -13,7 +13,9 @@ from longalign.errors import ConfigError, DataError, EndpointError
 from longalign.eval.ask import ask, cut_middle, estimated_tokens
 from tests.llm.chat_server import Answer, ChatServer
 from tests.llm.conftest import make_model
+from tests.makers.chat_templates import NEXT_ROLE_CLOSES
 
+SYSTEM = {"role": "system", "content": "nobody answers"}
 DOCUMENT = (
     "The river Oder rises in the Sudetes. " + "Nothing happens here. " * 400 + "Its mouth is the Szczecin Lagoon."
 )
@@ -101,6 +103,53 @@ def test_a_row_is_shown_with_its_ends_and_its_evidence() -> None:
     assert "[assistant] There." in text
     assert "evidence at 99%: Its mouth" in text
     assert len(text) < 1500
+
+
+def test_json_gives_every_token_of_every_row_and_nothing_else_on_stdout(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {
+            "id": f"r{n}",
+            "messages": [{"role": "user", "content": f"第{n}? 👩‍🚀"}, {"role": "assistant", "content": "é 狗"}],
+        }
+        for n in range(5)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"messages": [SYSTEM]}]))
+    show_rows(tmp_path / "rows.jsonl", tokenizer=str(model_dir), as_json=True)
+    printed = capsys.readouterr()
+    shown = json.loads(printed.out)["rows"]
+    assert [row["id"] for row in shown] == [row["id"] for row in rows]
+    assert "no answer in the conversation" in printed.err
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(model_dir)
+    for row, expected in zip(shown, rows, strict=True):
+        text = tokenizer.apply_chat_template(expected["messages"], tokenize=False)
+        assert "".join(token["text"] for token in row["tokens"]) == text
+        assert "".join(token["text"] for token in row["tokens"] if token["target"]) == "é 狗<|im_end|>"
+        assert [token["id"] for token in row["tokens"]] == tokenizer(text, add_special_tokens=False)["input_ids"]
+    template = tmp_path / "open.jinja"
+    template.write_text(NEXT_ROLE_CLOSES)
+    two = {"messages": rows[0]["messages"] * 2}
+    (tmp_path / "two.jsonl").write_text(json.dumps(two) + "\n" + json.dumps(two))
+    show_rows(tmp_path / "two.jsonl", tokenizer=str(model_dir), as_json=True, rows=1, chat_template=str(template))
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)["rows"]) == 1
+    assert printed.err.count("1 assistant turns teach no stopping") == 1
+
+
+def test_a_row_whose_targets_cannot_be_told_ends_with_its_number_and_nothing_printed(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"messages": [{"role": "user", "content": "b"}, {"role": "assistant", "content": "a"}]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    (tmp_path / "t.jinja").write_text("{% for m in messages | sort(attribute='content') %}{{ m.content }}{% endfor %}")
+    with pytest.raises(DataError, match=r"^rows\.jsonl row 1: .*--chat_template FILE"):
+        show_rows(
+            tmp_path / "rows.jsonl", tokenizer=str(model_dir), as_json=True, chat_template=str(tmp_path / "t.jinja")
+        )
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ConfigError, match="tokenizer"):
+        show_rows(tmp_path / "rows.jsonl", as_json=True)
 
 
 def test_targets_are_drawn_where_they_are(model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

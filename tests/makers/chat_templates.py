@@ -49,3 +49,58 @@ ROLE_MARKS = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 """One mark a message and no line break, as in no model people use."""
+
+CLOSES_AT_THE_END = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}"
+)
+"""The tokenizer's end of text stands behind whole conversations only, as in Phi's templates."""
+ALWAYS_A_HEADER = (
+    "{{ bos_token }}{% for m in messages %}<|head|>{{ m.role }}<|/head|>\n\n{{ m.content }}<|eot|>{% endfor %}"
+    "{{ '<|head|>assistant<|/head|>\n\n' }}"
+)
+"""Every conversation ends with the next header, asked for or not, as in Llama 3's first template."""
+TOOL_REPLY_INSIDE = (
+    "{% for m in messages %}{% if m.role == 'tool' %}<reply>{{ m.content }}</reply>"
+    "{% else %}<|turn|>{{ m.role }}\n{{ m.content or '' }}"
+    "{% for c in m.tool_calls or [] %}"
+    "<call>{{ c.function.name }} {{ c.function.arguments | tojson }}</call>{% endfor %}"
+    "{% if not m.tool_calls %}<|/turn|>\n{% endif %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+)
+"""A turn that calls a tool is not closed before the tool's reply."""
+NEXT_ROLE_CLOSES = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""No end of turn at all, as in GLM's templates."""
+END_OUTSIDE = (
+    "{% for m in messages %}<|start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+    "{% else %}{{ m.content }}{% endif %}"
+    "<|end|>\n{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+"""The end of a turn stands outside of the block that marks it."""
+LAST_CLOSES_APART = (
+    "<|start|>system<|message|>be kind<|end|>{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}"
+    "{{ '<|return|>' if loop.last and m.role == 'assistant' else '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+"""The last turn has an end of its own, as in gpt-oss; a system prompt comes by itself."""
+OPENS_A_THOUGHT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and loop.last %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+"""Generation is prompted inside a thought; earlier thoughts are dropped."""
+TRIMMED_PARTS = (
+    "{{ bos_token }}{% for m in messages %}{{ m.role | upper }}: "
+    "{% for p in m.content %}{% if p.type == 'text' %}{{ p.text | trim }}{% endif %}{% endfor %}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+"""Content is a list of parts; the header is plain words."""
+SHAPE_TOKENS = (
+    "<|end|>", "<|head|>", "<|/head|>", "<|eot|>", "<|turn|>", "<|/turn|>", "<|start|>", "<|message|>", "<|return|>",
+    "<reply>", "</reply>",
+)  # fmt: skip
+"""The control tokens of the shapes above."""

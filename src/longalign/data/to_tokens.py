@@ -32,7 +32,7 @@ from longalign.data.row_counts import reasons
 from longalign.data.source import Source, Text
 from longalign.data.store import Encoded, Item, TokenStore, build_store, finished_store
 from longalign.data.template_rows import unused_kwargs
-from longalign.data.tokenize import Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
+from longalign.data.tokenize import TURN_NOTICES, Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
 from longalign.errors import DataError
 
 
@@ -64,8 +64,10 @@ class RowEncoder:
 
     def __call__(self, row: Mapping[str, Any]) -> Encoded:
         tokenizer = worker_tokenizer(self.tokenizer)
-        sequence = sequence_of_row(tokenizer, row, train_on=self.train_on, thinking=self.thinking)
+        seen: Counter[str] = Counter()
+        sequence = sequence_of_row(tokenizer, row, train_on=self.train_on, thinking=self.thinking, counts=seen)
         kept, counts = fit(sequence, self.window, self.overlong)
+        counts += seen
         counts.update(f"chat_template_kwargs.{name} without effect" for name in unused_kwargs(tokenizer, row))
         note = {key: row[key] for key in ("id", "source", "task", "language") if row.get(key) is not None}
         note |= {"where": row.get("_where")} | ({"file": row[FILE]} if FILE in row else {})
@@ -84,6 +86,7 @@ def tokenize_rows(
     check_tokenizer(worker_tokenizer(encoder.tokenizer))
     key = store_key(stamp, encoder.key, files, seed, mix_by=mix_by, mix_total=mix_total)
     if store := finished_store(kept or folder, key) or finished_store(folder, key):
+        tell_of_turns(store)
         return store
     drawn = Drawn.of(folder, files, encoder, seed=seed, stamp=stamp, by=mix_by, total=mix_total)
     if drawn.rows == 0:
@@ -96,7 +99,15 @@ def tokenize_rows(
         folder, drawn.items(), encode, key=key, total=drawn.rows, characters=size, unit="row", about=drawn.about
     )
     drawn.close()
+    tell_of_turns(store)
     return store
+
+
+def tell_of_turns(store: TokenStore) -> None:
+    """Say, once for all rows, what their chat template leaves out of training."""
+    for name, notice in TURN_NOTICES.items():
+        if count := store.counts.get(name):
+            say(f"targets: {count:,} {notice}")
 
 
 MAX_HELDOUT_DOCUMENTS = 16
@@ -181,7 +192,10 @@ def tokenize_texts(
                 build_store(folders[1], [aside], encoder, key=key)
 
     items, encode = chain(items_of_texts(), drawn.items()), EncodedOr(encoder)
-    tokenize(folders[0], items, encode, key=key, total=total, characters=characters, unit="document", about=drawn.about)
+    store = tokenize(
+        folders[0], items, encode, key=key, total=total, characters=characters, unit="document", about=drawn.about
+    )
+    tell_of_turns(store)
     drawn.close()
     return folders
 

@@ -1,15 +1,18 @@
 """Text to sequences: token ids, and which of them are targets.
 
 A conversation is rendered by the tokenizer's own chat template and tokenised once, as a whole; targets are found as
-character spans of the rendered text and carried over to tokens by the tokenizer's offsets. Nothing is ever added to
-the text to find them again (the paper's code put two marker tokens around each answer and searched for their ids).
+character spans of the rendered text (turn_spans.py), checked (turn_guard.py), and carried over to tokens by the
+tokenizer's offsets. Nothing is ever added to the text that is trained (the paper's code put two marker tokens around
+each answer and searched for their ids).
 
 A target span runs from the end of the assistant header (what generation is prompted with) to the end-of-turn token.
+Control tokens are the template's. One that is spelled out in a message is text.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,11 +20,23 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from longalign.data.controls import controls_of
+from longalign.data.encode import encode_text, spelled_controls
+from longalign.data.render import Renderer, render_row
 from longalign.data.template_rows import check_shown, with_known_roles
-from longalign.data.turn_spans import Span, assistant_spans
+from longalign.data.turn_guard import check_turns
+from longalign.data.turn_spans import Found, Span, find_turns
 from longalign.errors import DataError, ModelError
 
 Thinking = Literal["keep", "strip"]
+TURN_NOTICES = {
+    "turns_without_end": "assistant turns teach no stopping: this chat template ends them with no token of its own. "
+    "Their words are trained, and a row's last turn gets the tokenizer's end of text; for an end after every turn, "
+    "give a copy of the template that writes one with --chat_template FILE",
+    "turns_not_shown": "assistant turns are not trained: the chat template shows none of their words (has it tool "
+    "calls?); give one that does with --chat_template FILE",
+}
+"""What a user should know of `counts`, by name; the count stands before it."""
 _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
@@ -66,21 +81,34 @@ def tokenize_conversation(
     tools: Sequence[Mapping[str, Any]] | None = None,
     evidence: Sequence[str] = (),
     template_options: Mapping[str, Any] | None = None,
+    counts: Counter[str] | None = None,
 ) -> TokenSequence:
     """Tokenise `messages` by the chat template; assistant turns (all, or the last) are targets, end-of-turn included.
 
-    `thinking="strip"` takes `<think>` blocks and `reasoning_content` out before rendering; with `keep` the template
-    decides what of them is shown. Texts in `evidence` are marked as protected wherever they occur.
-    Raises `ModelError` for a tokenizer without template or offsets, `DataError` when turns cannot be located.
+    A turn with `train` false is no target. `thinking="strip"` takes `<think>` blocks and `reasoning_content` out before
+    rendering; with `keep` the template decides what of them is shown. Texts in `evidence` are marked as protected
+    wherever they occur. `template_options` are variables for the template. `counts` gets what a user should know:
+    `turns_without_end` (targets that teach no stopping), `turns_not_shown` (of which the template shows no words).
+    Raises `ModelError` for a tokenizer without template or offsets, `DataError` when turns cannot be told exactly.
     """
     check_tokenizer(tokenizer)
     if thinking == "strip":
         messages = [_without_thinking(message) for message in messages]
-    text, spans = assistant_spans(tokenizer, messages, tools, template_options)
-    check_shown(text, messages, tools)
+    trained = {n for n, m in enumerate(messages) if m.get("role") == "assistant" and m.get("train") is not False}
+    plain = [{key: value for key, value in message.items() if key != "train"} for message in messages]
+    render = Renderer(tokenizer, tools, template_options or {})
+    read, text = render_row(render, plain)
+    check_shown(text, read, tools)
+    found = find_turns(render, read, text)
+    check_turns(render, read, text, found.spans, controls_of(tokenizer).added)
     if train_on == "last":
-        spans = spans[-1:]
-    return _encode(tokenizer, text, spans, evidence)
+        trained &= {max((span.turn for span in found.spans), default=-1)}
+    spans = [span for span in found.spans if span.turn in trained]
+    sequence, open_turns = _encode(tokenizer, found, spans, evidence)
+    if counts is not None:
+        not_shown = 0 if train_on == "last" else len(trained - {span.turn for span in spans})
+        counts.update({"turns_without_end": open_turns, "turns_not_shown": not_shown})
+    return sequence
 
 
 def tokenize_document(tokenizer: Any, text: str) -> TokenSequence:
@@ -120,27 +148,41 @@ def check_tokenizer(tokenizer: Any) -> None:
         )
 
 
-def _encode(tokenizer: Any, text: str, spans: Sequence[Span], evidence: Sequence[str]) -> TokenSequence:
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids_T = np.asarray(encoding["input_ids"], dtype=np.int32)
-    offsets_T2 = np.asarray(encoding["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+def _encode(tokenizer: Any, found: Found, spans: Sequence[Span], evidence: Sequence[str]) -> tuple[TokenSequence, int]:
+    """The tokens of the conversation, and the number of turns whose end is not trained.
+
+    A turn that no control token ends, at the end of the conversation, gets the tokenizer's end of text; what the
+    template writes behind it (the header of a next turn) is left out.
+    """
+    text, special = found.text, controls_of(tokenizer).added_ids
+    spelled = spelled_controls(tokenizer, found)
+    last_span = found.spans[-1] if found.spans else None
+    ends_text = last_span in spans and last_span is not None and last_span.turn == len(found.messages) - 1
+    if ends_text and last_span is not None and not last_span.closed:
+        text = text[: last_span.end]
+    ids_T, offsets_T2 = encode_text(tokenizer, text, spelled)
     target_T = np.zeros(len(ids_T), dtype=bool)
-    special = set(tokenizer.all_special_ids)
-    special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    for number, span in enumerate(spans):
-        inside = _overlap(offsets_T2, span.start, span.end)
-        if not inside.any():
+    open_turns = 0
+    for place, span in enumerate(spans):
+        part = _tokens_of(offsets_T2, span.start, span.end)
+        last = part.stop - 1
+        while last >= part.start and _is_behind(found, span, offsets_T2[last]):
+            last -= 1
+        if last < part.start:
             continue  # an empty turn of a template that shows nothing for it
-        last = int(np.flatnonzero(inside)[-1])
-        if span.closed:  # the turn's text ends with its end-of-turn token, maybe followed by white space of the layout
-            while int(ids_T[last]) not in special and not text[slice(*offsets_T2[last])].strip() and inside[last]:
-                inside[last] = False
-                last -= 1
-        elif number == len(spans) - 1 and span.end >= len(text.rstrip()) and tokenizer.eos_token_id is not None:
-            ids_T = np.append(ids_T[: last + 1], np.int32(tokenizer.eos_token_id))
-            offsets_T2 = np.vstack([offsets_T2[: last + 1], [[len(text), len(text)]]])
-            inside, target_T = np.append(inside[: last + 1], True), np.append(target_T[: last + 1], False)
-        target_T |= inside
+        # the turn's text ends with its end-of-turn token, maybe followed by white space of the layout
+        while span.closed and last > part.start and int(ids_T[last]) not in special:
+            if text[slice(*offsets_T2[last])].strip():
+                break
+            last -= 1
+        target_T[part.start : last + 1] = True
+        if not span.closed or int(ids_T[last]) not in special:
+            if ends_text and span is last_span and tokenizer.eos_token_id is not None:
+                ids_T = np.append(ids_T[: last + 1], np.int32(tokenizer.eos_token_id))
+                offsets_T2 = np.vstack([offsets_T2[: last + 1], [[len(text), len(text)]]])
+                target_T = np.append(target_T[: last + 1], True)
+            elif place + 1 == len(spans) or spans[place + 1].turn != span.turn:
+                open_turns += 1
     target_T[:1] = False
     protected_T = None
     if evidence:
@@ -149,7 +191,22 @@ def _encode(tokenizer: Any, text: str, spans: Sequence[Span], evidence: Sequence
             start = text.find(quote)
             if start >= 0:
                 protected_T |= _overlap(offsets_T2, start, start + len(quote))
-    return TokenSequence(ids_T, target_T, protected_T)
+    return TokenSequence(ids_T, target_T, protected_T), open_turns
+
+
+def _is_behind(found: Found, span: Span, offset_2: NDArray[np.int64]) -> bool:
+    """Whether a token at the end of a turn holds none of its words and something of what follows."""
+    start, end = int(offset_2[0]), int(offset_2[1])
+    words = found.owner_N is None or bool((found.owner_N[start : min(end, span.end)] == span.turn).any())
+    return not words and bool(found.text[span.end : end].strip())
+
+
+def _tokens_of(offsets_T2: NDArray[np.int64], start: int, end: int) -> slice:
+    """Tokens that cover at least one character of [start, end); by bisection: a row may have thousands of turns."""
+    return slice(
+        int(np.searchsorted(offsets_T2[:, 1], start, side="right")),
+        int(np.searchsorted(offsets_T2[:, 0], end, side="left")),
+    )
 
 
 def _overlap(offsets_T2: NDArray[np.int64], start: int, end: int) -> NDArray[np.bool_]:
@@ -165,16 +222,17 @@ def _without_thinking(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sequence_of_row(tokenizer: Any, row: Mapping[str, Any], **how: Any) -> TokenSequence:
-    """`tokenize_conversation` of a data row (`messages`, optional `tools`, `chat_template_kwargs` and `evidence`)."""
+    """`tokenize_conversation` of a data row (`messages`, optional `tools`, `evidence` and `chat_template_kwargs`)."""
     if not row.get("messages"):
         raise DataError("field `messages` is missing or empty")
     check_tokenizer(tokenizer)
+    options = row.get("chat_template_kwargs")
     return tokenize_conversation(
         tokenizer,
         with_known_roles(tokenizer, row),
         tools=row.get("tools"),
         evidence=evidence_texts(row.get("evidence")),
-        template_options=row.get("chat_template_kwargs"),
+        template_options=options if isinstance(options, Mapping) else None,
         **how,
     )
 

@@ -1,174 +1,251 @@
 """Where the assistant's turns stand in a rendered conversation, for any Hugging Face chat template.
 
-Three ways, tried in this order:
-1. `{% generation %}` blocks: the template says it itself.
-2. Prefixes: the conversation up to a turn, with and without the turn. Exact when earlier text never changes as the
-   conversation grows, which holds for most templates.
-3. Differences: the whole conversation rendered a second time with another text in that one turn; what differs is
-   where the turn stands. Needed where the template treats the last turn specially (Qwen3 drops earlier thinking).
+Every character's message is known from the dyed rendering (dye.py). Between the texts stand only the template's own
+words; where a turn begins and ends in them is known from what the template writes around turns (turn_shapes.py). In a
+template with `{% generation %}` blocks these choose what of the turns is trained; an end of turn just outside of them
+is added. Where dyeing fails, the blocks alone tell, or the conversation with and without a turn.
+
+Nothing here is trusted: turn_guard.py checks what is found, on other grounds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
+from longalign.data.dye import owners
+from longalign.data.render import Message, Renderer
+from longalign.data.turn_shapes import END, Ending, Kind, Shapes, kind_of_turn, shapes_of
 from longalign.errors import DataError
 
-Message = Mapping[str, Any]
+_GENERATION = re.compile(r"\{%(?P<a>[-+]?)\s*(?P<end>end)?generation\s*(?P<b>[-+]?)%\}")
+_MARKS = "\ue0f0", "\ue0f1"
+_OPENER = re.compile(r"\s*(?:<\|?\w*think\w*\|?>|\[THINK\])?\s*", re.IGNORECASE)
+FAR = 200
+"""Characters behind a marked turn in which its end is looked for: no end is longer."""
+MARK_IT = (
+    "mark the assistant's turns with {% generation %}...{% endgeneration %} in a copy of the template and give it with "
+    "--chat_template FILE"
+)
 
 
 @dataclass(frozen=True)
 class Span:
-    """Characters [start, end) of the rendered text; `closed`: they end with the end-of-turn token (and white space)."""
+    """Characters [start, end) of the rendered text that message `turn` wrote; `closed`: they end with the end-of-turn
+    token (and white space)."""
 
     start: int
     end: int
     closed: bool
+    turn: int = -1
 
 
 @dataclass(frozen=True)
-class Renderer:
-    """One tokenizer's template with the tools and template options of one row."""
+class Found:
+    """A conversation, its text, the assistant's spans in order, and for each character its message (-1: the template's
+    words).
 
-    tokenizer: Any
-    tools: Sequence[Any] | None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
-        """Text of `messages`; `prompt` adds the header that asks for the assistant's turn."""
-        text = self.tokenizer.apply_chat_template(
-            [{**message, "content": message.get("content") or ""} for message in messages],
-            tools=list(self.tools) if self.tools else None,
-            tokenize=False,
-            add_generation_prompt=prompt,
-            **self.options,
-        )
-        return str(text)
-
-
-def assistant_spans(
-    tokenizer: Any,
-    messages: Sequence[Message],
-    tools: Sequence[Any] | None = None,
-    template_options: Mapping[str, Any] | None = None,
-) -> tuple[str, list[Span]]:
-    """The rendered conversation and the span of each assistant turn that it shows, in order.
-
-    Raises `DataError` when the template refuses the conversation or a turn cannot be located.
+    owner_N: None where the template does not tell.
     """
-    render = Renderer(tokenizer, tools, template_options or {})
-    try:
-        text = render(messages)
-    except Exception as error:  # template errors come as jinja2's or any other type
-        raise DataError(f"the chat template refuses this conversation: {error}") from None
-    marked = _generation_spans(render, messages, text)
+
+    messages: Sequence[Message]
+    text: str
+    spans: list[Span]
+    owner_N: NDArray[np.int32] | None
+
+
+def find_turns(render: Renderer, messages: Sequence[Message], text: str) -> Found:
+    """The spans of the assistant's turns that `text` (= render(messages)) shows.
+
+    Raises `DataError` when one cannot be located.
+    """
+    owner_N = owners(render, messages, text)
+    shapes = shapes_of(render)
+    marked = _marked(render, messages, text)
+    if owner_N is not None:
+        spans = _between_texts(messages, text, owner_N, shapes)
+        return Found(messages, text, spans if marked is None else _chosen(spans, marked, owner_N), owner_N)
     if marked is not None:
-        return text, marked
-    turns = [number for number, message in enumerate(messages) if message.get("role") == "assistant"]
+        return Found(messages, text, _of_turns(marked, messages, shapes, text), None)
+    return Found(messages, text, _by_prefix(render, messages, text, shapes), None)
+
+
+def _between_texts(messages: Sequence[Message], text: str, owner_N: NDArray[np.int32], shapes: Shapes) -> list[Span]:
+    """Each stretch of an assistant's words, widened to the header before it and the end behind it."""
+    at_D = np.flatnonzero(owner_N >= 0)
+    if not len(at_D):
+        return []
+    breaks = np.flatnonzero(np.diff(owner_N[at_D])) + 1
+    firsts, lasts = at_D[[0, *breaks]], at_D[[*(breaks - 1), -1]]
+    blocks = [(int(owner_N[a]), int(a), int(b) + 1) for a, b in zip(firsts, lasts, strict=True)]
+    nothing = (-1, 0, 0)
     spans: list[Span] = []
-    for number in turns:
-        begin = spans[-1].end if spans else 0
-        span = _by_prefix(render, messages, number, text) or _by_difference(render, messages, number, text, begin)
-        if span is None:
+    around = zip([nothing, *blocks[:-1]], blocks, [*blocks[1:], (-1, len(text), len(text))], strict=True)
+    for (before, _, previous), (turn, first, last), (after, following, _) in around:
+        if messages[turn].get("role") != "assistant":
+            continue
+        # the message next to a turn comes first: it may show no words; a message shown there may come from elsewhere
+        roles = [_role(messages, turn - 1), _role(messages, before)]
+        start = previous + _header_length(text[previous:first], text[first : min(first + 16, last)], roles, shapes)
+        behind = text[last:following]
+        roles = [_role(messages, turn + 1), _role(messages, after)]
+        found = _end_length(behind, messages[turn], roles, shapes)
+        if found is None:
             raise DataError(
-                f"assistant turn {number} cannot be located in the chat template's text; "
-                "mark it in the template with {% generation %}...{% endgeneration %}"
+                f"the chat template does not show where assistant turn {turn} ends (it writes "
+                f"{behind[:60]!r} behind it); {MARK_IT}"
             )
-        if span.end > span.start:
-            spans.append(span)
-    return text, spans
+        length, closed = found
+        spans.append(Span(start, last + length, closed, turn))
+    return [replace(a, end=min(a.end, b.start)) for a, b in pairwise(spans)] + spans[-1:]
 
 
-def _generation_spans(render: Renderer, messages: Sequence[Message], text: str) -> list[Span] | None:
-    tokenizer, tools = render.tokenizer, render.tools
-    template = tokenizer.get_chat_template(tools=tools)
-    if not re.search(r"\{%-?\s*generation\s*-?%\}", template):
+def _role(messages: Sequence[Message], number: int) -> str:
+    return str(messages[number].get("role")) if 0 <= number < len(messages) else END
+
+
+def _header_length(gap: str, words: str, roles: Sequence[str], shapes: Shapes) -> int:
+    """Characters of `gap` (between another message's words and a turn's) that are not the turn's.
+
+    `words`: the turn's first ones. They may repeat what the prompt ends with, the opening of a thought.
+    """
+    known = [prompt for role in (*roles, "user") for prompt in shapes.prompts.get(role, ())]
+    for prompt in (*known, *filter(None, [_header(shapes)])):
+        at = (gap + words).rfind(prompt)
+        if at >= 0 and not _OPENER.fullmatch(prompt, max(len(gap) - at, 0)):
+            at = gap.rfind(prompt)
+        if at >= 0:
+            length = at + len(prompt)
+            hidden = shapes.endings.get(("words", "assistant")) or shapes.endings.get(("words", END))
+            if "assistant" not in roles and hidden and hidden.closed and hidden.end in gap[length:]:
+                # a turn without words stands in between, and was prompted for in place of this one
+                return length + _header_length(gap[length:], words, ["assistant"], shapes)
+            return length
+    return len(gap)
+
+
+def _header(shapes: Shapes) -> str:
+    """The assistant's header alone: what prompts after different roles end with alike."""
+    firsts = [found[0] for found in shapes.prompts.values()]
+    length = 0
+    if len(firsts) > 1:
+        while all(first[-length - 1 :][:1] == firsts[0][-length - 1 :][:1] for first in firsts) and length < len(
+            min(firsts, key=len)
+        ):
+            length += 1
+    return firsts[0][len(firsts[0]) - length :] if firsts else ""
+
+
+def _end_length(behind: str, message: Message, roles: Sequence[str], shapes: Shapes) -> tuple[int, bool] | None:
+    """Characters of `behind` (what stands behind a turn's last word) that are the turn's, and whether it is closed."""
+    kinds: tuple[Kind, ...] = ("call", "words") if kind_of_turn(message) == "call" else ("words",)
+    known = [ending for kind in kinds for role in roles if (ending := shapes.endings.get((kind, role)))]
+    others = [ending for kind in kinds for (other, _), ending in shapes.endings.items() if other == kind]
+    for ending in known + others:
+        if ending.closed and (at := behind.find(ending.end)) >= 0:
+            return at + len(ending.end), True
+    for ending in known:
+        if not ending.closed and (length := _open_length(behind, ending)) is not None:
+            return length, False
+    return None
+
+
+def _open_length(behind: str, ending: Ending) -> int | None:
+    if not ending.rest:
+        return len(behind) if behind.rstrip().endswith(ending.end.rstrip()) else None
+    at = behind.find(ending.end + ending.rest)
+    return at + len(ending.end) if at >= 0 else None
+
+
+def _marked(render: Renderer, messages: Sequence[Message], text: str) -> list[tuple[int, int]] | None:
+    """What `{% generation %}` blocks enclose. A character is written at each edge, since transformers' own way of
+    finding them joins all text before every block."""
+    template = render.template
+    if not _GENERATION.search(template) or any(mark in text for mark in _MARKS):
         return None
-    from transformers.utils.chat_template_utils import render_jinja_template
 
-    rendered, indices = render_jinja_template(
-        conversations=[[{**message, "content": message.get("content") or ""} for message in messages]],
-        tools=list(tools) if tools else None,
-        chat_template=template,
-        return_assistant_tokens_mask=True,
-        **{**tokenizer.special_tokens_map, **render.options},
-    )
-    if rendered[0] != text:
-        return None
-    return [Span(start, end, _ends_closed(tokenizer, text[start:end])) for start, end in indices[0] if end > start]
+    def mark(match: re.Match[str]) -> str:
+        return "{{" + match["a"] + f" '{_MARKS[bool(match['end'])]}' " + match["b"] + "}}"
 
-
-def _by_prefix(render: Renderer, messages: Sequence[Message], number: int, text: str) -> Span | None:
     try:
-        before = render(messages[:number]) if number else ""
-        prompted = render(messages[:number], prompt=True) if number else ""
-        through = render(messages[: number + 1])
-    except Exception:
+        pieces = re.split(f"([{''.join(_MARKS)}])", render(messages, template=_GENERATION.sub(mark, template)))
+    except Exception:  # the marks stand where text is not allowed
         return None
-    if not (text.startswith(through) and through.startswith(before)):
+    if "".join(pieces[::2]) != text:
         return None
-    header = prompted[len(before) :] if prompted.startswith(before) else ""
-    turn = through[len(before) :]
-    start = len(before) + common_length(header, turn)
-    return Span(start, len(through), _ends_closed(render.tokenizer, turn))
+    spans, place, start = [], 0, 0
+    for piece in pieces:
+        if piece == _MARKS[0]:
+            start = place
+        elif piece == _MARKS[1]:
+            spans.append((start, place))
+        else:
+            place += len(piece)
+    return [(start, end) for start, end in spans if end > start]
 
 
-def _by_difference(render: Renderer, messages: Sequence[Message], number: int, text: str, begin: int) -> Span | None:
-    """Locate turn `number` by changing its content; `begin` is where the turn before it ends."""
-    content = messages[number].get("content") or ""
-    if not isinstance(content, str):
-        return None
-    other = "".join("y" if c == "x" else "x" for c in (content.strip()[:1] or "x") + (content.strip()[-1:] or "x"))
-    changed = [dict(message) for message in messages]
-    changed[number] = {**changed[number], "content": other}
+def _chosen(spans: Sequence[Span], marked: Sequence[tuple[int, int]], owner_N: NDArray[np.int32]) -> list[Span]:
+    """The parts of the turns that the template marks; with a turn's last words marked, its end counts as marked too."""
+    made: list[Span] = []
+    place = 0
+    for span in spans:
+        while place < len(marked) and marked[place][1] <= span.start:
+            place += 1
+        words = np.flatnonzero(owner_N[span.start : span.end] == span.turn)
+        words_end = span.start + int(words[-1]) + 1 if len(words) else span.end
+        for start, end in marked[place:]:
+            if start >= span.end:
+                break
+            last = end >= words_end
+            start, end = max(start, span.start), span.end if last else min(end, span.end)
+            if start < words_end:
+                made.append(Span(start, end, span.closed and last, span.turn))
+    return made
+
+
+def _of_turns(marked: Sequence[tuple[int, int]], messages: Sequence[Message], shapes: Shapes, text: str) -> list[Span]:
+    """Marked parts with the end-of-turn token that stands in them or behind them, where dyeing does not tell more."""
+    turns = [number for number, message in enumerate(messages) if message.get("role") == "assistant"]
+    ends = {ending.end.strip() for ending in shapes.endings.values() if ending.closed}
+    made = []
+    for place, (start, end) in enumerate(marked):
+        closed = any(text[start:end].rstrip().endswith(close) for close in ends)
+        behind = next((close for close in ends if text[end : end + FAR].lstrip().startswith(close)), None)
+        if not closed and behind is not None:
+            closed, end = True, text.index(behind, end) + len(behind)
+        made.append(Span(start, end, closed, turns[place] if len(marked) == len(turns) else -1))
+    return made
+
+
+def _by_prefix(render: Renderer, messages: Sequence[Message], text: str, shapes: Shapes) -> list[Span]:
+    """Each turn as what the conversation through it adds to the conversation before it."""
+    spans = []
+    for turn, message in enumerate(messages):
+        if message.get("role") != "assistant":
+            continue
+        before = _rendered(render, messages[:turn], prompt=True) if turn else ""
+        through = _rendered(render, messages[: turn + 1])
+        start = None if before is None or through is None else common_length(before, text)
+        if start is None or through is None or start < len(before or ""):
+            raise DataError(f"assistant turn {turn} cannot be located in the chat template's text; {MARK_IT}")
+        end = common_length(through, text)
+        said = text[start:end]
+        closings = [ending.end for ending in shapes.endings.values() if ending.closed]
+        close = next((c for c in closings if c.strip() and c in said), None)
+        spans.append(Span(start, start + said.rindex(close) + len(close) if close else end, close is not None, turn))
+    return spans
+
+
+def _rendered(render: Renderer, messages: Sequence[Message], *, prompt: bool = False) -> str | None:
     try:
-        twin = render(changed)
-    except Exception:
+        return render(messages, prompt=prompt)
+    except Exception:  # a template may refuse a part of a conversation
         return None
-    if twin == text:
-        return None
-    first = common_length(text, twin)
-    rest = common_length(text[first:][::-1], twin[first:][::-1])
-    content_end = len(text) - rest
-    start = first
-    header = _header(render, messages, number)
-    if header:
-        found = text.rfind(header, begin, first + len(header))
-        if found < 0 or found + len(header) > first:
-            return None
-        start = found + len(header)
-    closing = _closing(render)
-    if not closing:
-        return Span(start, content_end, False)
-    closed_at = text.find(closing, content_end)
-    return None if closed_at < 0 else Span(start, closed_at + len(closing), True)
-
-
-def _header(render: Renderer, messages: Sequence[Message], number: int) -> str:
-    """The template's text before an assistant's turn, without a thinking block that it opens itself."""
-    try:
-        before, prompted = render(messages[:number]), render(messages[:number], prompt=True)
-    except Exception:
-        return ""
-    header = prompted[len(before) :] if prompted.startswith(before) else ""
-    return header.split("<think>")[0]
-
-
-def _closing(render: Renderer) -> str:
-    """The end-of-turn text of a template, as seen after a short answer; empty if it has none."""
-    question, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "bcb"}
-    text = render([question, answer])
-    turn = text[text.rfind("bcb") + 3 :]
-    return turn.rstrip() if _ends_closed(render.tokenizer, turn) else ""
-
-
-def _ends_closed(tokenizer: Any, turn: str) -> bool:
-    """Whether a turn's text ends with a control token, white space apart."""
-    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return turn.rstrip().endswith(tuple(set(special + list(tokenizer.all_special_tokens))))
 
 
 def common_length(a: str, b: str) -> int:

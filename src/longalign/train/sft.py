@@ -94,7 +94,7 @@ def _tokens(
 def turn_ends(store: TokenStore, tokenizer: Any, sample: int = 200) -> tuple[int, ...]:
     """Control tokens that end assistant turns in the data: generation must stop at them."""
     special = set(tokenizer.all_special_ids)
-    special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= set(tokenizer.added_tokens_decoder)  # an end of turn need not be called special
     found: set[int] = set()
     for index in range(min(len(store), sample)):
         sequence = store[index]

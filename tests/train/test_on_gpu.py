@@ -36,22 +36,26 @@ def heads(count: int, dim: int, seed: int, dtype: torch.dtype) -> Tensor:
 
 
 def attention_and_gradients(
-    backend: str, dtype: torch.dtype, kv_heads: int, dim: int, window: int | None
+    backend: str, dtype: torch.dtype, kv_heads: int, dim: int, window: int | None, *, scores: bool = False
 ) -> list[Tensor]:
     qkv = [heads(count, dim, seed, dtype) for seed, count in enumerate((8, kv_heads, kv_heads))]
     if dtype == torch.float32:  # the reference starts from the same rounded inputs
         qkv = [x.detach().bfloat16().float().requires_grad_() for x in qkv]
     kwargs = pack_kwargs(BOUNDS, device="cuda")
+    sinks = torch.linspace(-1, 2, 8, device="cuda", dtype=dtype).requires_grad_() if scores else None
     output = attend(
         *qkv,
         cu_seqlens_S1=kwargs["cu_seq_lens_q"],
         longest_tokens=kwargs["max_length_q"],
         scale=dim**-0.5,
         window_tokens=window,
+        softcap=2.0 if scores else None,
+        sinks_H=sinks,
         backend=backend,
     )
     direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(9)).to("cuda", dtype)
-    return [output.detach(), *torch.autograd.grad((output * direction).sum(), qkv)]
+    wanted = qkv if sinks is None else [*qkv, sinks]
+    return [output.detach(), *torch.autograd.grad((output * direction).sum(), wanted)]
 
 
 @pytest.mark.parametrize("window", [None, 64])
@@ -72,6 +76,14 @@ def test_a_kernel_agrees_with_the_float32_document_loop(
     expected = attention_and_gradients("documents", torch.float32, kv_heads, dim, window)
     for a, b in zip(found, expected, strict=True):
         assert (a.float() - b).norm() / b.norm() < 0.01
+
+
+@pytest.mark.parametrize("window", [None, 64])
+def test_caps_and_sinks_agree_with_the_float32_definition(window: int | None) -> None:
+    found = attention_and_gradients("auto", torch.bfloat16, 2, 64, window, scores=True)
+    expected = attention_and_gradients("documents", torch.float32, 2, 64, window, scores=True)
+    for a, b in zip(found, expected, strict=True):
+        assert (a.float() - b).norm() / b.norm() < 0.015
 
 
 def test_rows_without_boundaries_use_the_same_kernel() -> None:

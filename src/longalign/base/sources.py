@@ -5,6 +5,7 @@ Only this module parses the prefix. `longalign.data.source.Source` adds reading 
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -53,8 +54,35 @@ class Named:
 
 
 def model_dir(name: str) -> str:
-    """The directory of a bundled model; any other name unchanged. Raises `ConfigError` for no such model."""
+    """The directory of a bundled model; any other name unchanged.
+
+    Raises `ConfigError` for no such bundled model, and for what can only be a folder and is none.
+    """
     named = Named(name)
     if named.bundled and not named.bundled_model:
         raise ConfigError(f"`{name}`: no such bundled model; there is `{PREFIX}tiny-base`")
+    if not named.bundled and not _can_be_hub_id(name) and not Path(name).expanduser().exists():
+        raise ConfigError(missing(name))
     return str(named.path) if named.bundled else name
+
+
+def missing(name: str) -> str:
+    """What to say of a model or tokenizer that is no folder here and that the hub did not give either."""
+    path = Path(name).expanduser()
+    while not path.parent.exists():  # name the part that is wrong, not the whole path
+        path = path.parent
+    beside = [other.name for other in path.parent.iterdir() if other.is_dir()] if path.parent.is_dir() else []
+    nearest = difflib.get_close_matches(path.name, beside, n=1)
+    near = f"; did you mean {path.parent / nearest[0] / Path(name).expanduser().relative_to(path)}?" if nearest else ""
+    if not _can_be_hub_id(name):
+        return f"no such folder: {name}{near}"
+    return (
+        f"{name}: no such folder here{near or ','} and the hub did not give a model of this id (absent or unreachable)"
+    )
+
+
+def _can_be_hub_id(name: str) -> bool:
+    """`owner/name` or `name`, whose owner is no folder here."""
+    parts = name.split("/")
+    odd = name.startswith((".", "~", "/")) or name.endswith("/") or "\\" in name or len(parts) > 2
+    return not odd and not (len(parts) == 2 and Path(parts[0]).is_dir())

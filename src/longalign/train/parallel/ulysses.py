@@ -52,7 +52,7 @@ class SequenceParallel:
 
     def check(self, config: Any) -> None:
         """Raise `ModelError` unless the model's query heads can be dealt out evenly."""
-        heads = int(config.num_attention_heads)
+        heads = int(config.get_text_config().num_attention_heads)
         if heads % self.degree:
             possible = [d for d in range(2, heads + 1) if heads % d == 0]
             raise ModelError(
@@ -75,6 +75,10 @@ class SequenceParallel:
     def to_sequence(self, output_BTHD: Tensor) -> Tensor:
         """[B, T, H/P, D] of this rank's heads back to [B, T/P, H, D]."""
         return self._trade(output_BTHD, give=1, take=2)
+
+    def own_heads(self, per_head_H: Tensor) -> Tensor:
+        """[H] of every head to the [H/P] that `to_heads` gives this rank."""
+        return per_head_H.chunk(self.degree)[self.rank]
 
     def gather(self, local_1t: Tensor) -> Tensor:
         """Every rank's positions of a per-token tensor, in order: [1, T/P] to [1, T], without gradient."""

@@ -62,8 +62,8 @@ def pack_kwargs(
 
     `cu_seqlens_S1` are S + 1 increasing integers from 0 to the total length in tokens; with sequence parallelism the
     total over all ranks. Pass them from host memory: reading their maximum from a GPU would stall it.
-    `backend` is one of `attention_kernels.BACKENDS`. `seq_idx` [1, T], the number of each token's segment, is what
-    kernels of convolutions and state spaces read.
+    `backend` is one of `attention_kernels.BACKENDS`. `seq_idx` [1, T], the number of each token's segment, is for
+    kernels of convolutions and state spaces.
     """
     cu = torch.as_tensor(cu_seqlens_S1, dtype=torch.int32)
     lengths = cu.diff()
@@ -81,6 +81,9 @@ def pack_kwargs(
         kwargs["attention_backend"] = backend
     if sequence_parallel is not None:
         kwargs["sequence_parallel"] = sequence_parallel
+    else:
+        numbers = torch.arange(len(lengths), dtype=torch.int32).repeat_interleave(lengths)[None]
+        kwargs["seq_idx"] = numbers if device is None else numbers.to(device, non_blocking=True)
     return kwargs
 
 

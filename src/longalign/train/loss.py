@@ -19,6 +19,7 @@ Memory: logits exist for one chunk of rows; the gradients of hidden states and h
 pass chunk by chunk. That is the same three matrix products as full logits, so it costs no extra time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -27,6 +28,8 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from longalign.errors import ModelError
+from longalign.train.router_loss import router_loss_of
+from longalign.train.wrapper import text_decoder
 
 IGNORE = -100
 CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**27}
@@ -188,7 +191,7 @@ def backbone_and_head(model: nn.Module) -> tuple[nn.Module, Head]:
     plain = cast(Any, model)
     if hasattr(plain, "get_base_model"):  # PEFT
         plain = plain.get_base_model()
-    backbone = plain.base_model
+    backbone = text_decoder(plain)
     if backbone is plain:
         raise ModelError(
             f"{type(plain).__name__} has no decoder of its own below the head; use a causal language model"
@@ -208,6 +211,8 @@ def backbone_and_head(model: nn.Module) -> tuple[nn.Module, Head]:
         scale = float(config.logit_scale)
     if getattr(config, "logits_scaling", None) is not None:  # Granite
         scale = 1.0 / float(config.logits_scaling)
+    if getattr(config, "lm_head_multiplier", None) is not None:  # Falcon-H1
+        scale = float(config.lm_head_multiplier)
     return backbone, Head(linear, scale, getattr(config, "final_logit_softcapping", None))
 
 
@@ -231,6 +236,8 @@ class _WithLoss(nn.Module):
     """Mixed into the model's class in front of it."""
 
     loss_chunk_rows: int | None
+    one_sequence_a_row: bool = False
+    """Segments become rows of a batch, for models that cannot keep them apart in one row (`admit.py`)."""
 
     def forward(
         self, *args: Any, target_ids: Tensor | None = None, loss_weights: Tensor | None = None, **kwargs: Any
@@ -241,7 +248,11 @@ class _WithLoss(nn.Module):
             raise ValueError("target_ids need loss_weights beside them")
         given = {name: value for name, value in kwargs.items() if value is not None and name != "return_dict"}
         backbone, head = backbone_and_head(self)
-        hidden_BTD = backbone(*args, **(given | {"use_cache": False}))[0]
+        inputs = rows_of_segments(given) if self.one_sequence_a_row else given
+        inputs = {name: value for name, value in inputs.items() if name != "segment_lengths"} | {"use_cache": False}
+        router = router_loss_of(self) if torch.is_grad_enabled() else None
+        output = backbone(*args, **(inputs | ({"output_router_logits": True} if router else {})))
+        hidden_BTD = output[0]
         loss, nll_T = head.linear(
             hidden_BTD.flatten(0, 1) * head.scale if head.scale != 1.0 else hidden_BTD.flatten(0, 1),
             targets_T=target_ids.flatten(),
@@ -249,7 +260,25 @@ class _WithLoss(nn.Module):
             softcap=head.softcap,
             chunk_rows=self.loss_chunk_rows,
         )
+        if router:
+            weights_T = loss_weights.flatten() * (target_ids.flatten() != IGNORE)
+            loss = loss + router.of(output.router_logits, weights_T, given)
         return LossOutput(loss=loss, nll=nll_T.view(target_ids.shape))
+
+
+def rows_of_segments(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A microbatch whose segments are equally long, as a batch of rows without boundaries: [1, S * W] to [S, W].
+
+    That is what the strategies `padded` and `sorted` make. Padding is on the right, where a causal model lets no real
+    token see it. Positions count from zero, as without `position_ids`. Raises `ModelError` for other segments.
+    """
+    bounds_S1 = inputs.get("cu_seq_lens_q")
+    if bounds_S1 is None:
+        return dict(inputs)
+    ids_1T, width, rows = inputs["input_ids"], int(inputs["max_length_q"]), bounds_S1.numel() - 1
+    if width * rows != ids_1T.numel() or inputs.get("sequence_parallel") is not None:
+        raise ModelError("this model takes one sequence a row: use strategy sorted or padded, sequence_parallel 1")
+    return {"input_ids": ids_1T.view(rows, width)}
 
 
 class _LossLinear(nn.Linear):

@@ -121,6 +121,7 @@ def model_inputs(
         "position_ids": microbatch.position_ids_1T,
         "target_ids": microbatch.target_ids_1T,
         "loss_weights": microbatch.weights_1T,
+        "segment_lengths": microbatch.lengths_S,
         **pack_kwargs(microbatch.cu_seqlens_S1),
     }
     if sequence_parallel:
@@ -147,8 +148,12 @@ def shard_inputs(inputs: Mapping[str, Any], sp: SequenceParallel) -> dict[str, A
         if name in inputs:
             sharded[name] = pad(inputs[name], (0, short), value=fill)[:, mine].contiguous()
     bounds: Tensor = inputs["cu_seq_lens_q"]
+    lengths: Tensor | None = inputs.get("segment_lengths")
     if short:
         bounds = torch.cat([bounds, bounds[-1:] + short])
+        lengths = None if lengths is None else torch.cat([lengths, lengths.new_tensor([short])])
+    if lengths is not None:
+        sharded["segment_lengths"] = lengths
     sharded |= pack_kwargs(
         bounds.cpu(),
         device=bounds.device,

@@ -56,9 +56,33 @@ def admit(model: nn.Module, strategy: str, *, shared: bool = False, seed: int = 
     return report
 
 
+def why_not_packed(model: nn.Module) -> str:
+    """The reason for which segments of `model` cannot share a row; empty where they can."""
+    try:
+        _packed(model, seed=0)
+    except ModelError as refused:
+        return str(refused)
+    return ""
+
+
 def admit_any(model: nn.Module) -> IsolationReport:
     """As `admit`, whatever the strategy will be: a pack given to a model of rows is refused when it arrives."""
     return admit(model, "padded")
+
+
+def only_a_run_can_tell(plain: Any) -> bool:
+    """Whether the config names layers beyond attention in segments, so that `admit` must decide."""
+    text = plain.config.get_text_config()
+    foreign = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    placed = any(getattr(text, field, None) for field in PLACED_BY_PACK)
+    return bool(foreign or placed or plain._is_stateful or not plain._supports_attention_backend)
+
+
+def takes_rows(model: nn.Module) -> bool:
+    """Whether `admit` found that this model, wrapped by PEFT or not, trains on rows of one sequence only."""
+    plain = cast(Any, model)
+    plain = plain.get_base_model() if hasattr(plain, "get_base_model") else plain
+    return bool(getattr(plain, "one_sequence_a_row", False))
 
 
 def _packed(model: nn.Module, *, seed: int) -> IsolationReport:
@@ -66,12 +90,18 @@ def _packed(model: nn.Module, *, seed: int) -> IsolationReport:
     for field, reason in PLACED_BY_PACK.items():
         if value := getattr(config.get_text_config(), field, None):
             raise ModelError(f"{config.model_type} models: {field}={value} {reason}")
-    if not cast(Any, model)._supports_attention_backend and config._attn_implementation in ("sdpa", "eager"):
-        raise ModelError(
-            f"{config.model_type} models do not use the attention interface of transformers, so packed segments cannot "
-            "be kept apart"
-        )
-    return attempt(model, "a pack", lambda: check_isolation(model, seed=seed))
+    plain = cast(Any, model)
+    through_interface = plain._supports_attention_backend
+    foreign = "carry a state" if plain._is_stateful else "do not use the attention interface of transformers"
+    unsure = f"{config.model_type} models {foreign}, so packed segments cannot be kept apart"
+    if not through_interface and config._attn_implementation in ("sdpa", "eager"):
+        raise ModelError(unsure)
+    try:
+        return attempt(model, "a pack", lambda: check_isolation(model, seed=seed))
+    except ModelError as error:
+        if through_interface or plain._is_stateful:
+            raise
+        raise ModelError(unsure) from error
 
 
 def _rows(model: nn.Module, *, seed: int) -> IsolationReport:

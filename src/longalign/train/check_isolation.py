@@ -28,8 +28,8 @@ from torch.nn.functional import cross_entropy
 
 from longalign.errors import ModelError, first_line
 from longalign.train.attention import pack_kwargs
-from longalign.train.loss import rows_of_segments
 from longalign.train.router_loss import router_loss_of
+from longalign.train.segment_rows import rows_of_segments
 from longalign.train.wrapper import is_wrapper
 
 SEGMENTS = (37, 1, 90, 64)

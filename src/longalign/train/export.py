@@ -22,6 +22,7 @@ from longalign.train.lora import has_adapters, merge_adapters
 from longalign.train.model import load_config, load_model
 from longalign.train.parallel import ranks
 from longalign.train.parallel import zero3 as zero
+from longalign.train.wrapper import copy_processors
 
 
 def export(
@@ -54,6 +55,7 @@ def export(
             )
             plain, weights = merge_adapters(fresh, folder / "adapter"), None
         _write_plain(plain, weights, tokenizer, final, dtype=_stored_dtype(base), card=card, end_ids=end_ids)
+        copy_processors(plain, model_dir(base), final)
     ranks.wait_for_first()
     return final
 
@@ -81,7 +83,9 @@ def _write_plain(
         generation.pad_token_id = tokenizer.pad_token_id
         model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
         model.config.bos_token_id = generation.bos_token_id = tokenizer.bos_token_id
-        window = getattr(model.config, "max_position_embeddings", 0)  # servers believe the tokenizer's figure too
+        window = getattr(
+            model.config.get_text_config(), "max_position_embeddings", 0
+        )  # servers believe the tokenizer's figure too
         tokenizer.model_max_length = max(tokenizer.model_max_length, window)
         with atomic_path(final) as temporary:
             model.save_pretrained(str(temporary), state_dict=state)

@@ -19,7 +19,6 @@ Memory: logits exist for one chunk of rows; the gradients of hidden states and h
 pass chunk by chunk. That is the same three matrix products as full logits, so it costs no extra time.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -29,11 +28,16 @@ from transformers.utils import ModelOutput
 
 from longalign.errors import ModelError
 from longalign.train.router_loss import router_loss_of
+from longalign.train.segment_rows import rows_of_segments
 from longalign.train.wrapper import text_decoder
 
 IGNORE = -100
 CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**27}
 """Logits held at once when `chunk_rows` is None. CPU caches like small chunks; a GPU needs rows to be busy."""
+
+
+SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+"""Names of the soft cap of logits in configs."""
 
 
 @dataclass
@@ -213,7 +217,8 @@ def backbone_and_head(model: nn.Module) -> tuple[nn.Module, Head]:
         scale = 1.0 / float(config.logits_scaling)
     if getattr(config, "lm_head_multiplier", None) is not None:  # Falcon-H1
         scale = float(config.lm_head_multiplier)
-    return backbone, Head(linear, scale, getattr(config, "final_logit_softcapping", None))
+    caps = (getattr(config, name, None) for name in SOFT_CAPS)
+    return backbone, Head(linear, scale, next((cap for cap in caps if cap), None))
 
 
 def attach_loss(model: nn.Module, *, chunk_rows: int | None = None) -> nn.Module:
@@ -264,21 +269,6 @@ class _WithLoss(nn.Module):
             weights_T = loss_weights.flatten() * (target_ids.flatten() != IGNORE)
             loss = loss + router.of(output.router_logits, weights_T, given)
         return LossOutput(loss=loss, nll=nll_T.view(target_ids.shape))
-
-
-def rows_of_segments(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """A microbatch whose segments are equally long, as a batch of rows without boundaries: [1, S * W] to [S, W].
-
-    That is what the strategies `padded` and `sorted` make. Padding is on the right, where a causal model lets no real
-    token see it. Positions count from zero, as without `position_ids`. Raises `ModelError` for other segments.
-    """
-    bounds_S1 = inputs.get("cu_seq_lens_q")
-    if bounds_S1 is None:
-        return dict(inputs)
-    ids_1T, width, rows = inputs["input_ids"], int(inputs["max_length_q"]), bounds_S1.numel() - 1
-    if width * rows != ids_1T.numel() or inputs.get("sequence_parallel") is not None:
-        raise ModelError("this model takes one sequence a row: use strategy sorted or padded, sequence_parallel 1")
-    return {"input_ids": ids_1T.view(rows, width)}
 
 
 class _LossLinear(nn.Linear):

@@ -166,6 +166,8 @@ def attention_of(config: Any) -> str:
     model_class = loader._model_mapping[type(config)]
     if model_class._supports_attention_backend:
         return packed_attention.NAME
+    if not model_class._can_set_attn_implementation():
+        return own_attention(model_class)
     try:
         with torch.device("meta"):
             loader.from_config(config, attn_implementation=packed_attention.NAME)

@@ -46,12 +46,16 @@ def with_text_config(config: Any, text: Any) -> Any:
 
 
 def text_decoder(plain: Any) -> nn.Module:
-    """The decoder below the head, of a transformers model that PEFT does not wrap."""
-    if not is_wrapper(plain.config):
-        return cast(nn.Module, plain.base_model)
-    decoder = plain.get_decoder()
-    inner = getattr(decoder, "base_model", decoder)  # some wrap a model with a head of its own
-    return cast(nn.Module, inner)
+    """The decoder below the head, of a transformers model that PEFT does not wrap; itself if there is none."""
+    decoder = plain if is_wrapper(plain.config) else plain.base_model
+    while decoder.get_output_embeddings() is not None:  # some wrap a model that has the head
+        inner = decoder.get_decoder()
+        if inner is decoder:  # Llama 4 gives its attribute another name than it says
+            inner = next((part for part in decoder.children() if hasattr(part, "get_input_embeddings")), None)
+        if inner is None:
+            break
+        decoder = inner
+    return cast(nn.Module, decoder)
 
 
 def freeze_other_parts(model: nn.Module) -> None:

@@ -22,7 +22,7 @@ from longalign.train.lora import has_adapters, merge_adapters
 from longalign.train.model import load_config, load_model
 from longalign.train.parallel import ranks
 from longalign.train.parallel import zero3 as zero
-from longalign.train.wrapper import copy_processors
+from longalign.train.wrapper import finish_wrapper
 
 
 def export(
@@ -55,7 +55,7 @@ def export(
             )
             plain, weights = merge_adapters(fresh, folder / "adapter"), None
         _write_plain(plain, weights, tokenizer, final, dtype=_stored_dtype(base), card=card, end_ids=end_ids)
-        copy_processors(plain, model_dir(base), final)
+        finish_wrapper(plain, model_dir(base), final)
     ranks.wait_for_first()
     return final
 
@@ -72,13 +72,14 @@ def _write_plain(
 ) -> None:
     state = dict(weights) if weights is not None else dict(model.state_dict())
     state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
-    before = model.config.use_cache, model.config.dtype
+    text = model.config.get_text_config()
+    before = getattr(text, "use_cache", True), model.config.dtype
     special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     generation = model.generation_config
     known = generation.eos_token_id
     stops = set(known if isinstance(known, list) else [known]) & special | {tokenizer.eos_token_id, *end_ids}
     try:
-        model.config.use_cache, model.config.dtype = True, dtype
+        text.use_cache, model.config.dtype = True, dtype
         generation.eos_token_id = sorted(stops) if len(stops) > 1 else next(iter(stops))
         generation.pad_token_id = tokenizer.pad_token_id
         model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -94,7 +95,7 @@ def _write_plain(
             write_earlier_tokenizer(temporary / "tokenizer_config.json")
             (temporary / "README.md").write_text(card, encoding="utf-8")
     finally:
-        model.config.use_cache, model.config.dtype = before
+        text.use_cache, model.config.dtype = before
 
 
 def write_transformers4_rope(path: Path) -> None:

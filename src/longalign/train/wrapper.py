@@ -6,6 +6,7 @@ loss runs the text decoder and the head only (`loss.attach_loss`); everything el
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -71,12 +72,20 @@ def freeze_other_parts(model: nn.Module) -> None:
             parameter.requires_grad_(False)
 
 
-def copy_processors(model: nn.Module, base: str, folder: Path) -> None:
-    """Copy the processor files of `base` (directory or hub id) beside an exported wrapper; nothing for other models."""
+def finish_wrapper(model: nn.Module, base: str, folder: Path) -> None:
+    """Complete what a wrapper was saved in: the processor files of `base` (directory or hub id), and the stored dtype
+    in the config of every part. Does nothing to other models.
+    """
     from transformers.utils import cached_file
 
     if not is_wrapper(cast(Any, model).config):
         return
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for part in config.values():
+        if isinstance(part, dict) and "dtype" in part:
+            part["dtype"] = config["dtype"]
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for name in PROCESSOR_FILES:
         found = cached_file(
             base,

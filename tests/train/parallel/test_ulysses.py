@@ -19,7 +19,7 @@ from tests.makers.models import tiny_config
 from tests.makers.other_families import FAMILIES
 from tests.oracles.plain_loss import plain_gradients, relative_error
 from tests.train.runs import tiny_store
-from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_model
+from tests.train.tiny import DoubleThroughout, gradients_of, packed_inputs, sequences_of, tiny_model
 
 PACKS = [[9, 1, 23, 14], [31], [5, 5, 20, 2, 17], [12, 3]]
 """What each data rank trains on: uneven, of odd lengths, each with a sequence that has no targets."""
@@ -127,8 +127,9 @@ def sharing_sinks_caps_and_balance_losses() -> None:
         model = tiny_model(config)
         inputs = packed_inputs(sequences_of(PACKS[0]))
         inputs["segment_lengths"] = inputs["cu_seq_lens_q"].diff()
-        loss, expected = gradients_of(model, inputs)
-        total, found = gradients_of(model, shard_inputs(inputs, sp))
+        with DoubleThroughout():
+            loss, expected = gradients_of(model, inputs)
+            total, found = gradients_of(model, shard_inputs(inputs, sp))
         for value in (total, *found.values()):
             dist.all_reduce(value)
         torch.testing.assert_close(total, loss, rtol=1e-12, atol=1e-12)

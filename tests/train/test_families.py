@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers as tf
 
 from longalign.errors import ModelError
 from longalign.train.admit import admit
 from longalign.train.check_isolation import check_isolation
 from longalign.train.model import check_supported
+from longalign.train.own_trainer import prepare_model
+from longalign.train.perplexity import perplexity_by_position
 from tests.makers.models import tiny_config
 from tests.makers.other_families import FAMILIES
+from tests.train.runs import tiny_store
 from tests.train.tiny import gradients_of, packed_inputs, padded_inputs, sequences_of, tiny_model
 
 SCRIPT = Path(__file__).parents[2] / "docs/reference/families.py"
@@ -89,6 +93,22 @@ def test_a_strategy_of_packs_is_refused_with_the_way_out(name: str, reason: str)
     assert gradients_of(model, padded_inputs(sequences))[0] > 0
     with pytest.raises(ModelError, match="sequence_parallel 1"):
         admit(tiny_model(FAMILIES[name].build()), "sorted", shared=True)
+
+
+def test_ones_own_trainer_and_measurements_use_the_layout_that_a_model_allows(tmp_path: Path) -> None:
+    """A prepared model takes rows; perplexity by position, one sequence at a time, needs no check."""
+    from longalign.train.admit import measure_in_rows, takes_rows
+
+    config = FAMILIES["LFM2"].build()
+    prepared = prepare_model(tf.AutoModelForCausalLM.from_config(config))
+    assert takes_rows(prepared)
+    assert not takes_rows(prepare_model(tf.AutoModelForCausalLM.from_config(tiny_config())))
+    for name in ("LFM2", "DeepSeek-V3.2", "Falcon", "Llama 2, 3"):
+        model: Any = tiny_model(FAMILIES[name].build(), dtype=torch.float32)
+        measure_in_rows(model)
+        found = perplexity_by_position(model, tiny_store(tmp_path / name), most_tokens=200)
+        assert all(value and value > 1 for value in found.values())
+        assert takes_rows(model) == (name != "Llama 2, 3")
 
 
 def test_ranks_can_share_a_sequence_where_attention_alone_joins_tokens() -> None:

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from longalign.base.files import fingerprint_path
-from longalign.errors import ConfigError
+from longalign.errors import ConfigError, ModelError
 
 PREFIX = "builtin:"
 BUNDLED = Path(str(files("longalign.bundled")))
@@ -56,13 +56,13 @@ class Named:
 def model_dir(name: str) -> str:
     """The directory of a bundled model; any other name unchanged.
 
-    Raises `ConfigError` for no such bundled model, and for what can only be a folder and is none.
+    Raises `ConfigError` for no such bundled model, and `ModelError` for what can only be a folder and is none.
     """
     named = Named(name)
     if named.bundled and not named.bundled_model:
         raise ConfigError(f"`{name}`: no such bundled model; there is `{PREFIX}tiny-base`")
     if not named.bundled and not _can_be_hub_id(name) and not Path(name).expanduser().exists():
-        raise ConfigError(missing(name))
+        raise ModelError(missing(name))
     return str(named.path) if named.bundled else name
 
 
@@ -76,9 +76,7 @@ def missing(name: str) -> str:
     near = f"; did you mean {path.parent / nearest[0] / Path(name).expanduser().relative_to(path)}?" if nearest else ""
     if not _can_be_hub_id(name):
         return f"no such folder: {name}{near}"
-    return (
-        f"{name}: no such folder here{near or ','} and the hub did not give a model of this id (absent or unreachable)"
-    )
+    return f"{name}: no such folder here, and the hub has no model of this id or is not reachable{near}"
 
 
 def _can_be_hub_id(name: str) -> bool:

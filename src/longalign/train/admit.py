@@ -78,6 +78,15 @@ def only_a_run_can_tell(plain: Any) -> bool:
     return bool(foreign or placed or plain._is_stateful or not plain._supports_attention_backend)
 
 
+def measure_in_rows(model: nn.Module) -> None:
+    """Prepare a model that is only measured, one sequence at a time, without asking it anything: where a run would have
+    to tell whether it can train packed, a row of one sequence and transformers' own attention are right."""
+    plain = cast(Any, model)
+    if only_a_run_can_tell(plain):
+        plain.one_sequence_a_row = True
+        plain.set_attn_implementation(own_attention(type(plain)))
+
+
 def takes_rows(model: nn.Module) -> bool:
     """Whether `admit` found that this model, wrapped by PEFT or not, trains on rows of one sequence only."""
     plain = cast(Any, model)

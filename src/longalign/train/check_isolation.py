@@ -142,7 +142,7 @@ def _check(
             spread = float(separate_TV.std())
             error_R = _difference(logits_TV[real_T], separate_TV) / spread
             half = dtype in (torch.float16, torch.bfloat16)
-            errors = error_R.split([stop - start for start, stop in places])
+            errors = torch.split(error_R, [stop - start for start, stop in places])
             equal = float(max(error.median() if half else error.max() for error in errors))
 
             start, end = places[2]

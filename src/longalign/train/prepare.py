@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from longalign.base.progress import say
 from longalign.base.sources import model_dir
 from longalign.config import LoopSettings, RopeSettings, TrainSettings
-from longalign.train.admit import admit
+from longalign.train.admit import admit, measure_in_rows
 from longalign.train.check_isolation import IsolationReport
 from longalign.train.liger import check_liger, use_liger_kernels
 from longalign.train.lora import add_adapters
@@ -104,6 +104,7 @@ def model_to_measure(placement: Placement, name: str) -> nn.Module:
     """`name` as it came, with its loss, on the device of training; sharded where training is."""
     model, _ = load_model(model_dir(name), dtype=torch.float32, init=_source(placement, "weights"))
     attach_loss(model)
+    measure_in_rows(model)
     return shard(model, placement) if placement.sharded else model.to(placement.device)
 
 

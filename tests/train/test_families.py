@@ -112,7 +112,7 @@ def test_ones_own_trainer_and_measurements_use_the_layout_that_a_model_allows(tm
 
 
 def test_ranks_can_share_a_sequence_where_attention_alone_joins_tokens() -> None:
-    for name in ("Llama 2, 3", "gpt-oss", "Gemma 2", "DeepSeek-V3"):
+    for name in ("Llama 2, 3", "gpt-oss", "Gemma 2", "DeepSeek-V3", "Gemma 3"):
         admit(tiny_model(FAMILIES[name].build()), "balanced", shared=True)
 
 

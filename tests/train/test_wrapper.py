@@ -71,7 +71,7 @@ def test_a_wrapper_trains_and_is_exported_whole(tmp_path: Path) -> None:
         out = tmp_path / f"out{len(how)}"
         train(settings, out)
         after = load_file(out / "final" / "model.safetensors")
-        assert after.keys() == before.keys()
+        assert after.keys() - {"lm_head.weight"} == before.keys()  # a tied head may be stored twice
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         assert changed
         assert all("language_model" in name or "lm_head" in name for name in changed)

@@ -20,7 +20,6 @@ from longalign.core.strategies import strategy_of
 from longalign.errors import ModelError
 from longalign.train.check_isolation import IsolationReport, attempt, check_isolation, check_rows, logits_of, segments
 from longalign.train.model import own_attention
-from longalign.train.wrapper import is_wrapper
 
 PLACED_BY_PACK = {
     "attn_temperature_tuning": "scales attention by the place in the row, so that a segment would depend on its pack",
@@ -147,8 +146,6 @@ class _NoExchange:
 def _moved_outside_attention(model: nn.Module) -> float:
     """By how much of their spread other tokens' logits move with one token, when attention mixes none."""
     plain = cast(Any, model)
-    if is_wrapper(plain.config):
-        raise ModelError("sequence_parallel: not tried with models that join several networks; set it to 1")
     vocabulary = plain.config.get_text_config().vocab_size
     count = sum(segments(plain.config)[:1])
     ids_T = torch.arange(count, device=next(model.parameters()).device) % vocabulary

@@ -119,10 +119,11 @@ def sharing_sinks_caps_and_balance_losses() -> None:
     """What is held by heads or counted over tokens, shared by ranks, against one process (which test_families.py and
     test_router_loss.py compare with the definition)."""
     sp = SequenceParallel.start(dist.get_world_size())
-    for name in ("gpt-oss", "Gemma 2", "Mixtral"):
+    for name in ("gpt-oss", "Gemma 2", "Mixtral", "Gemma 3"):
         config = FAMILIES[name].build()
-        config.num_attention_heads, config.head_dim, config.num_key_value_heads = 2 * sp.degree, 4, 2
-        if name != "Gemma 2":
+        text = config.get_text_config()
+        text.num_attention_heads, text.head_dim, text.num_key_value_heads = 2 * sp.degree, 4, 2
+        if not name.startswith("Gemma"):
             config.output_router_logits, config.router_aux_loss_coef = True, 0.7
         model = tiny_model(config)
         inputs = packed_inputs(sequences_of(PACKS[0]))

@@ -97,7 +97,8 @@ def attempt(model: nn.Module, what: str, check: Callable[[], IsolationReport]) -
     except torch.OutOfMemoryError:
         raise
     except (ValueError, TypeError, RuntimeError, AttributeError, LookupError, AssertionError) as error:
-        raise ModelError(f"{type(_plain(model)).__name__} does not run on {what}: {first_line(error)}") from error
+        reason = first_line(error).rstrip(".")
+        raise ModelError(f"{type(_plain(model)).__name__} does not run on {what}: {reason}") from error
 
 
 def _check(

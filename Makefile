@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 
-.PHONY: setup demo test check lint slow coverage tiny-base reference clean
+.PHONY: setup demo test check lint slow coverage tiny-base reference families clean
 
 setup: $(STAMP)
 
@@ -63,6 +63,9 @@ zero3: setup
 
 reference: setup
 	@$(BIN)/python docs/reference/make.py
+
+families: setup
+	@$(BIN)/python docs/reference/families.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -102,6 +102,12 @@ def test_shapes_are_read_from_configs_of_several_families():
          "ffn_hidden_size": 13696, "padded_vocab_size": 65024, "kv_channels": 128, "add_qkv_bias": True}
     )  # fmt: skip
     assert glm.parameters == SHAPES["6b"].parameters
+    hybrid = ModelShape.from_config(llama | {"layer_types": (["linear_attention"] * 3 + ["full_attention"]) * 8})
+    assert hybrid.sequence_cost().quadratic == shape.sequence_cost().quadratic / 4
+    mamba = ModelShape.from_config({"hidden_size": 4096, "num_hidden_layers": 64, "vocab_size": 65024})
+    assert mamba.sequence_cost().quadratic == 0
+    gpt2 = ModelShape.from_config({"n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257})
+    assert (gpt2.hidden, gpt2.layers, gpt2.intermediate) == (768, 12, 3072)
     with pytest.raises(ConfigError, match="num_hidden_layers"):
         ModelShape.from_config({"hidden_size": 8, "num_attention_heads": 2})
 

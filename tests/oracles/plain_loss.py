@@ -31,6 +31,20 @@ def plain_loss(model: nn.Module, sequences: Sequence[PlainSequence]) -> Tensor:
     return total
 
 
+def plain_router_loss(model: nn.Module, sequences: Sequence[PlainSequence], coefficient: float) -> Tensor:
+    """The plain loss, and transformers' own balance loss of each sequence's experts, weighted as its targets are."""
+    total = plain_loss(model, sequences)
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
+    for sequence in sequences:
+        share = sequence.weight * int(sequence.is_target_T[1:].sum())
+        if share:
+            output = model(input_ids=sequence.ids_T[None], use_cache=False, output_router_logits=True)
+            total = total + share * coefficient * output.aux_loss
+    model.set_attn_implementation(before)
+    return total
+
+
 def plain_gradients(model: nn.Module, sequences: Sequence[PlainSequence]) -> tuple[Tensor, dict[str, Tensor]]:
     """The plain loss and its gradient by parameter name; leaves the model without gradients."""
     return loss_and_gradients(model, lambda: plain_loss(model, sequences))

@@ -274,8 +274,8 @@ def test_documents_are_cut_into_windows_without_losing_a_token(lengths: list[int
 
 def test_a_model_that_cannot_be_trained_exactly_is_refused_when_its_config_is_here(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    config = {"model_type": "gemma2", "attn_logit_softcapping": 50.0, "num_hidden_layers": 2, "hidden_size": 32}
+    config = {"model_type": "gemma2", "attention_dropout": 0.1, "num_hidden_layers": 2, "hidden_size": 32}
     config |= {"num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 99, "head_dim": 8}
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="attn_logit_softcapping"):
+    with pytest.raises(ModelError, match="attention_dropout"):
         plan(SEVEN, "--model", str(tmp_path / "model"))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers as tf
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -21,8 +19,8 @@ from longalign.train.parallel.placement import place
 from longalign.train.prepare import build_model, enable_checkpointing
 from longalign.train.tiled_mlp import tile_mlps
 from tests.makers.models import tiny_config
+from tests.makers.other_families import FAMILIES
 from tests.oracles.plain_loss import relative_error
-from tests.train.test_families import FAMILIES
 from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_model
 
 LENGTHS = [13, 1, 22, 9]
@@ -52,16 +50,17 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 def family(name: str) -> nn.Module:
-    config_class, fields = FAMILIES[name]
-    return tiny_model(tiny_config(getattr(tf, config_class), **copy.deepcopy(fields)))
+    return tiny_model(FAMILIES[name].build())
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3", "glm4", "phi3", "cohere2", "deepseek-v3"])
+@pytest.mark.parametrize(
+    "name", ["Llama 2, 3", "Qwen3", "Gemma 3, text", "GLM-4-0414", "Phi-3, Phi-4", "Cohere 2", "DeepSeek-V3"]
+)
 def test_gradients_of_tiled_mlps_are_those_of_whole_ones(name: str, checkpointing: bool) -> None:
     whole, tiled = family(name), family(name)
     names = list(dict(tiled.named_parameters()))
-    assert tile_mlps(tiled, TILE) == (1 if name == "deepseek-v3" else 2, 2)
+    assert tile_mlps(tiled, TILE) == (1 if name == "DeepSeek-V3" else 2, 2)
     assert list(dict(tiled.named_parameters())) == names
     if checkpointing:
         enable_checkpointing(tiled, offload=False)
@@ -115,7 +114,7 @@ def test_a_sequence_shorter_than_a_tile_is_not_computed_twice() -> None:
 
 def test_models_without_a_dense_mlp_are_refused_by_name() -> None:
     with pytest.raises(ModelError, match="MixtralForCausalLM has no dense gated MLP"):
-        tile_mlps(family("mixtral"), TILE)
+        tile_mlps(family("Mixtral"), TILE)
 
 
 def test_offloaded_checkpoints_are_copied_to_the_host_and_change_nothing() -> None:

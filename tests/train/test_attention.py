@@ -1,5 +1,7 @@
 """Packed attention equals attention of each segment by itself, and says no to what it cannot do exactly."""
 
+import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from longalign.errors import ModelError
+from longalign.train import attention_scores
 from longalign.train.attention import no_mask, pack_kwargs, packed_attention, register
 from longalign.train.attention_kernels import BAND_ROWS, attend
 
@@ -17,9 +20,18 @@ from longalign.train.attention_kernels import BAND_ROWS, attend
 class Layer(nn.Module):
     layer_idx = 3
     is_causal = True
+    config: Any = None
 
 
-def plain_attention(query: Tensor, key: Tensor, value: Tensor, bounds: list[int], window: int | None) -> Tensor:
+def plain_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bounds: list[int],
+    window: int | None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
     """Scores, mask and softmax written out over the whole pack: [1, T, H, D]."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -30,7 +42,12 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, bounds: list[int]
     if window is not None:
         seen &= position[None, :] > position[:, None] - window
     scores = (query @ key.transpose(2, 3)) * query.shape[-1] ** -0.5
-    probability = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+    if softcap is not None:
+        scores = softcap * (scores / softcap).tanh()
+    scores = scores.masked_fill(~seen, float("-inf"))
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.view(1, -1, 1, 1).expand(1, -1, total, 1)], dim=-1)
+    probability = scores.softmax(-1)[..., :total]
     return (probability @ value).transpose(1, 2)
 
 
@@ -44,17 +61,37 @@ def heads(total: int, count: int, dim: int, seed: int, dtype: torch.dtype = torc
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
     kv_heads=st.sampled_from([1, 2, 4]),
     window=st.none() | st.integers(1, 45),
+    softcap=st.sampled_from([None, 0.7]),
+    with_sinks=st.booleans(),
+    at_once=st.sampled_from([1, 300, 2**24]),
 )
-def test_a_pack_attends_like_a_block_diagonal_mask(lengths: list[int], kv_heads: int, window: int | None) -> None:
+def test_a_pack_attends_like_a_block_diagonal_mask(
+    lengths: list[int], kv_heads: int, window: int | None, softcap: float | None, with_sinks: bool, at_once: int
+) -> None:
+    """Also in blocks of a single query, and with scores that are capped or share their softmax with a sink."""
     bounds = [0, *torch.tensor(lengths).cumsum(0).tolist()]
     query, key, value = heads(bounds[-1], 4, 8, 1), heads(bounds[-1], kv_heads, 8, 2), heads(bounds[-1], kv_heads, 8, 3)
-    found, _ = packed_attention(Layer(), query, key, value, None, sliding_window=window, **pack_kwargs(bounds))
-    expected = plain_attention(query, key, value, bounds, window)
+    sinks = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64, requires_grad=True) if with_sinks else None
+    wanted = [query, key, value] + ([] if sinks is None else [sinks])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention_scores, "SCORES_AT_ONCE", at_once)
+        found, _ = packed_attention(
+            Layer(),
+            query,
+            key,
+            value,
+            None,
+            sliding_window=window,
+            softcap=softcap,
+            s_aux=sinks,
+            **pack_kwargs(bounds),
+        )
+    expected = plain_attention(query, key, value, bounds, window, softcap, sinks)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     direction = torch.randn(found.shape, dtype=found.dtype, generator=torch.Generator().manual_seed(4))
     for a, b in zip(
-        torch.autograd.grad((found * direction).sum(), (query, key, value)),
-        torch.autograd.grad((expected * direction).sum(), (query, key, value)),
+        torch.autograd.grad((found * direction).sum(), wanted),
+        torch.autograd.grad((expected * direction).sum(), wanted),
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
@@ -66,6 +103,49 @@ def test_a_sliding_window_is_exact_across_band_edges(window: int) -> None:
     query, key, value = (heads(bounds[-1], 1, 4, seed) for seed in (1, 2, 3))
     found, _ = packed_attention(Layer(), query, key, value, None, sliding_window=window, **pack_kwargs(bounds))
     torch.testing.assert_close(found, plain_attention(query, key, value, bounds, window), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("softcap", [None, 0.7])
+@pytest.mark.parametrize("window", [None, 6])
+def test_the_kernel_of_cuda_for_caps_and_sinks_is_the_definition(window: int | None, softcap: float | None) -> None:
+    """FlexAttention uncompiled: what it is asked to compute, gradient of the sinks included."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    bounds = [0, 9, 10, 31]
+    query, key, value = (x.detach() for x in (heads(31, 4, 8, 1), heads(31, 2, 8, 2), heads(31, 2, 8, 3)))
+    sinks = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64, requires_grad=True)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        patch.setattr(attention_scores, "compiled_flex", lambda: flex_attention)
+        rows = [x.squeeze(0).transpose(0, 1) for x in (query, key, value)]
+        cu_seqlens = torch.tensor(bounds, dtype=torch.int32)
+        found = attention_scores.flex(*rows, cu_seqlens, 8**-0.5, window, softcap, sinks)[None]
+        expected = plain_attention(query, key, value, bounds, window, softcap, sinks)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+        direction = torch.randn(found.shape, dtype=found.dtype, generator=torch.Generator().manual_seed(4))
+        slopes = [torch.autograd.grad((x * direction).sum(), sinks)[0] for x in (found, expected)]
+        torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_chunks_are_cut_inside_every_segment(rows: int) -> None:
+    layer = Layer()
+    layer.layer_idx = 0
+    layer.config = SimpleNamespace(layer_types=["chunked_attention"], attention_chunk_size=4)
+    query, key, value = (torch.cat([heads(13, 2, 8, seed + r) for r in range(rows)]) for seed in (1, 2, 3))
+    found, _ = packed_attention(layer, query, key, value, None, **(pack_kwargs([0, 6, 13]) if rows == 1 else {}))
+    chunks = [0, 4, 6, 10, 13] if rows == 1 else [0, 4, 8, 12, 13]
+    for row in range(rows):
+        expected = plain_attention(query[row, None], key[row, None], value[row, None], chunks, None)
+        torch.testing.assert_close(found[row, None], expected)
+
+
+def test_a_layer_that_attends_by_a_rule_of_its_own_is_refused() -> None:
+    layer, x = Layer(), heads(4, 2, 8, 1)
+    for kind, reason in (("indexed_attention", "a rule of its own"), ("sliding_attention", "how long its sliding")):
+        layer.config = SimpleNamespace(layer_types=[kind] * 4)
+        with pytest.raises(ModelError, match=reason):
+            packed_attention(layer, x, x, x, None)
 
 
 def test_rows_without_boundaries_are_ordinary_causal_rows() -> None:
@@ -92,8 +172,6 @@ def test_a_shifted_boundary_changes_the_result() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"softcap": 50.0}, "soft cap"),
-        ({"s_aux": torch.zeros(2)}, "sinks"),
         ({"dropout": 0.1}, "attention_dropout is 0.1"),
         ({"is_causal": False}, "not causal"),
         ({"attention_mask": torch.ones(1, 1, 4, 4)}, "mask of its own"),

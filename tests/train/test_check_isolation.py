@@ -10,7 +10,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, LlamaConfig
 
 from longalign.errors import ModelError
 from longalign.train.attention import NAME, no_mask, packed_attention
-from longalign.train.check_isolation import TOLERANCES, Tolerance, check_isolation
+from longalign.train.check_isolation import TOLERANCES, Tolerance, check_isolation, check_rows
 from tests.makers.models import tiny_config
 from tests.train.tiny import tiny_model
 
@@ -118,3 +118,20 @@ def test_the_check_leaves_the_global_random_state_alone() -> None:
     first = check_isolation(model, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
     assert check_isolation(model, seed=3) == first
+
+
+def reads_padding(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    return nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2), None
+
+
+def test_a_model_that_reads_padding_or_later_tokens_is_caught_in_rows_too(planted: Any) -> None:
+    model: Any = tiny_model()
+    assert check_rows(model).layout == "rows"
+    assert not model.one_sequence_a_row
+    model.set_attn_implementation(planted(reads_padding))
+    with pytest.raises(ModelError, match="changing one row or padding moves the logits of others"):
+        check_rows(model)
+    with pytest.raises(ModelError, match="differ from those of its segments alone"):
+        check_rows(model, tolerance=Tolerance(equal=1e-6, isolated=float("inf"), loss=float("inf")))

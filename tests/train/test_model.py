@@ -175,7 +175,7 @@ def another_shape(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (missing_folder, "cannot read the model's config"),
+        (missing_folder, "no such folder: "),
         (no_config, "no config.json in this folder"),
         (remote_code, "it needs code shipped with its weights, and such code is not run here"),
         (unknown_type, "'zebra': this transformers does not know it"),

@@ -3,6 +3,8 @@
 Bounds: bfloat16 keeps 8 bits, so one rounding is 2^-9 = 0.2%; attention and its gradients add up a few of them.
 """
 
+from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -11,14 +13,16 @@ from torch import Tensor
 from transformers import LlamaConfig, MistralConfig, MixtralConfig, Qwen3Config
 
 from longalign.errors import ModelError
+from longalign.train.admit import admit_any
 from longalign.train.attention import pack_kwargs
 from longalign.train.attention_kernels import attend
 from longalign.train.check_isolation import check_isolation
 from longalign.train.liger import use_liger_kernels
 from longalign.train.loss import weighted_nll
 from tests.makers.models import tiny_config
+from tests.makers.other_families import FAMILIES
 from tests.oracles.plain_loss import plain_gradients, relative_error
-from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_model
+from tests.train.tiny import gradients_of, packed_inputs, padded_inputs, sequences_of, tiny_model
 
 pytestmark = [
     pytest.mark.gpu,
@@ -36,22 +40,26 @@ def heads(count: int, dim: int, seed: int, dtype: torch.dtype) -> Tensor:
 
 
 def attention_and_gradients(
-    backend: str, dtype: torch.dtype, kv_heads: int, dim: int, window: int | None
+    backend: str, dtype: torch.dtype, kv_heads: int, dim: int, window: int | None, *, scores: bool = False
 ) -> list[Tensor]:
     qkv = [heads(count, dim, seed, dtype) for seed, count in enumerate((8, kv_heads, kv_heads))]
     if dtype == torch.float32:  # the reference starts from the same rounded inputs
         qkv = [x.detach().bfloat16().float().requires_grad_() for x in qkv]
     kwargs = pack_kwargs(BOUNDS, device="cuda")
+    sinks = torch.linspace(-1, 2, 8, device="cuda", dtype=dtype).requires_grad_() if scores else None
     output = attend(
         *qkv,
         cu_seqlens_S1=kwargs["cu_seq_lens_q"],
         longest_tokens=kwargs["max_length_q"],
         scale=dim**-0.5,
         window_tokens=window,
+        softcap=2.0 if scores else None,
+        sinks_H=sinks,
         backend=backend,
     )
     direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(9)).to("cuda", dtype)
-    return [output.detach(), *torch.autograd.grad((output * direction).sum(), qkv)]
+    wanted = qkv if sinks is None else [*qkv, sinks]
+    return [output.detach(), *torch.autograd.grad((output * direction).sum(), wanted)]
 
 
 @pytest.mark.parametrize("window", [None, 64])
@@ -72,6 +80,14 @@ def test_a_kernel_agrees_with_the_float32_document_loop(
     expected = attention_and_gradients("documents", torch.float32, kv_heads, dim, window)
     for a, b in zip(found, expected, strict=True):
         assert (a.float() - b).norm() / b.norm() < 0.01
+
+
+@pytest.mark.parametrize("window", [None, 64])
+def test_caps_and_sinks_agree_with_the_float32_definition(window: int | None) -> None:
+    found = attention_and_gradients("auto", torch.bfloat16, 2, 64, window, scores=True)
+    expected = attention_and_gradients("documents", torch.float32, 2, 64, window, scores=True)
+    for a, b in zip(found, expected, strict=True):
+        assert (a.float() - b).norm() / b.norm() < 0.015
 
 
 def test_rows_without_boundaries_use_the_same_kernel() -> None:
@@ -164,3 +180,24 @@ def _with_liger(_: int, name: str) -> None:
 def test_liger_kernels_change_gradients_by_rounding_only(name: str) -> None:
     pytest.importorskip("liger_kernel", reason="the extra `liger` is not installed")
     torch.multiprocessing.spawn(_with_liger, (name,), nprocs=1)
+
+
+@pytest.mark.parametrize(
+    ("family", "kernels"),
+    [("Qwen3-Next", "fla causal_conv1d"), ("LFM2", "causal_conv1d"), ("Bamba", "mamba_ssm causal_conv1d")],
+)
+def test_a_hybrid_with_the_kernels_of_its_layers_is_proven_packed_or_refused(family: str, kernels: str) -> None:
+    """Whatever the kernels do, an admitted model has the gradients of one sequence at a time."""
+    if missing := [name for name in kernels.split() if find_spec(name) is None]:
+        pytest.skip(f"needs {', '.join(missing)}")
+    model = tiny_model(FAMILIES[family].build(), dtype=torch.bfloat16).to("cuda")
+    report = admit_any(model)
+    sequences = [
+        replace(s, ids_T=s.ids_T.cuda(), is_target_T=s.is_target_T.cuda()) for s in sequences_of([130, 64, 37])
+    ]
+    inputs = (packed_inputs if report.layout == "packed" else padded_inputs)(sequences_of([130, 64, 37]))
+    inputs = {name: value.cuda() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    _, expected = plain_gradients(model, sequences)
+    _, found = gradients_of(model, inputs)
+    whole, wanted = (torch.cat([g[n].flatten().float() for n in sorted(g)]) for g in (found, expected))
+    assert (whole - wanted).norm() / wanted.norm() < 0.05

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from longalign.train.attention import NAME, pack_kwargs, register
+from longalign.train.attention import pack_kwargs
 from longalign.train.loss import attach_loss
+from longalign.train.model import attention_of
+from longalign.train.wrapper import freeze_other_parts, loader_of
 from tests.makers.models import VOCABULARY, tiny_config
 from tests.oracles.plain_loss import PlainSequence, loss_and_gradients
 
@@ -27,16 +29,14 @@ class DoubleThroughout(TorchFunctionMode):
 
 
 def tiny_model(config: Any = None, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Module:
-    """Random weights, packed attention, loss attached."""
-    from transformers import AutoModelForCausalLM
-
-    register()
+    """Random weights, packed attention (or the model's own), loss attached."""
+    config = tiny_config() if config is None else config
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(
-            tiny_config() if config is None else config,
+        model = loader_of(config).from_config(
+            config,
             dtype=dtype,
-            attn_implementation=NAME,
+            attn_implementation=attention_of(config),
             experts_implementation="eager",
         )
         with torch.no_grad():  # zero biases and unit norms would hide mistakes
@@ -45,6 +45,7 @@ def tiny_model(config: Any = None, *, dtype: torch.dtype = torch.float64, seed: 
                 if parameter.ndim == 1:
                     parameter += 0.2 * torch.randn_like(parameter)
                 assert bool(parameter.isfinite().all()), name
+    freeze_other_parts(model)
     return attach_loss(model)
 
 
@@ -81,6 +82,19 @@ def packed_inputs(sequences: Sequence[PlainSequence], **pack_options: Any) -> di
         "loss_weights": torch.cat(weights)[None],
         **pack_kwargs(bounds, **pack_options),
     }
+
+
+def padded_inputs(sequences: Sequence[PlainSequence]) -> dict[str, Any]:
+    """The same as rows of one sequence each, filled up to the longest with token 7, as the padded layout has them."""
+    width = max(len(s.ids_T) for s in sequences)
+    short = [width - len(s.ids_T) for s in sequences]
+    nothing = torch.zeros(width, dtype=torch.bool)
+    filled = [
+        PlainSequence(torch.cat([s.ids_T, nothing[:n] + 7]), torch.cat([s.is_target_T, nothing[:n]]), s.weight)
+        for s, n in zip(sequences, short, strict=True)
+    ]
+    lengths = torch.tensor([len(s.ids_T) for s in sequences], dtype=torch.int32)
+    return packed_inputs(filled) | {"segment_lengths": lengths}
 
 
 def gradients_of(model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:

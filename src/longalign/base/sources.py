@@ -6,13 +6,14 @@ Only this module parses the prefix. `longalign.data.source.Source` adds reading 
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from longalign.base.files import fingerprint_path
 from longalign.base.hub import fingerprint_of_hub, is_hub_name
-from longalign.errors import ConfigError, nearest
+from longalign.errors import ConfigError, ModelError
 
 PREFIX = "builtin:"
 BUNDLED = Path(str(files("longalign.bundled")))
@@ -58,24 +59,53 @@ class Named:
 
 
 def model_dir(name: str) -> str:
-    """The directory of a bundled model; any other name unchanged. Raises `ConfigError` for no such model."""
+    """The directory of a bundled model; any other name unchanged.
+
+    Raises `ConfigError` for no such bundled model, and `ModelError` for what can only be a folder and is none.
+    """
     named = Named(name)
     if named.bundled and not named.bundled_model:
         raise ConfigError(f"`{name}`: no such bundled model; there is `{PREFIX}tiny-base`")
+    if not named.bundled and not _can_be_hub_id(name) and not Path(name).expanduser().exists():
+        raise ModelError(missing(name))
     return str(named.path) if named.bundled else name
 
 
-def not_there(path: str | Path) -> str:
+def not_there(name: str | Path) -> str:
     """`no such file or folder`, with the nearest path that is there, or how a data set of the hub is named."""
-    path = Path(path)
+    path = Path(name)
+    if close := _nearest_path(path):
+        return f"no such file or folder (did you mean `{close}`?)"
+    like_hub = len(path.parts) == 2 and not path.suffix and not path.is_absolute()
+    return "no such file or folder" + (f" (a data set of the hub is hub:{path})" if like_hub else "")
+
+
+def missing(name: str) -> str:
+    """What to say of a model or tokenizer that is no folder here and that the hub did not give either."""
+    close = _nearest_path(Path(name).expanduser(), folders=True)
+    near = f"; did you mean {close}?" if close else ""
+    if not _can_be_hub_id(name):
+        return f"no such folder: {name}{near}"
+    return f"{name}: no such folder here, and the hub has no model of this id or is not reachable{near}"
+
+
+def _nearest_path(path: Path, *, folders: bool = False) -> Path | None:
+    """`path` with its first wrong part replaced by the most similar name that is there; None when none is similar."""
     known = next(folder for folder in path.parents if folder.is_dir() or folder == folder.parent)
     wrong, *rest = path.parts[len(known.parts) :] or [path.name]
     try:
-        close = nearest(wrong, sorted(entry.name for entry in known.iterdir()))
+        names = sorted(entry.name for entry in known.iterdir() if entry.is_dir() or not folders)
     except OSError:
-        close = ""
-    if found := close.removeprefix(" (did you mean `").removesuffix("`?)"):
-        whole = Path(known, found, *rest)
-        return f"no such file or folder (did you mean `{whole if whole.exists() else known / found}`?)"
-    like_hub = len(path.parts) == 2 and not path.suffix and not path.is_absolute()
-    return "no such file or folder" + (f" (a data set of the hub is hub:{path})" if like_hub else "")
+        return None
+    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+    if not close:
+        return None
+    whole = Path(known, close[0], *rest)
+    return whole if whole.exists() else known / close[0]
+
+
+def _can_be_hub_id(name: str) -> bool:
+    """`owner/name` or `name`, whose owner is no folder here."""
+    parts = name.split("/")
+    odd = name.startswith((".", "~", "/")) or name.endswith("/") or "\\" in name or len(parts) > 2
+    return not odd and not (len(parts) == 2 and Path(parts[0]).is_dir())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longalign.base.files import fingerprint, fingerprint_path
-from longalign.base.sources import model_dir
+from longalign.base.sources import missing, model_dir
 from longalign.errors import ConfigError, ModelError, first_line
 
 
@@ -64,6 +64,8 @@ def open_tokenizer(name: str | Path, *, trust_remote_code: bool = False, ends_te
             str(place) if place.exists() else str(name), trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        if not place.exists():
+            raise ModelError(f"tokenizer: {missing(str(name).removeprefix('hf:'))}") from error
         raise ModelError(
             f"{name}: cannot load the tokenizer ({first_line(error)}); give a DIR_OR_ID that has one"
         ) from error

@@ -21,7 +21,8 @@ class ModelShape:
     """A decoder with gated MLPs and grouped-query attention; sizes in elements.
 
     experts, experts_per_token: 1 and 1 for a dense model; `intermediate` is one expert's width, `shared_intermediate`
-    the width every token passes besides. windowed_layers of the layers see `attention_window` tokens only.
+    the width every token passes besides. windowed_layers of the layers see `attention_window` tokens only;
+    stateful_layers carry a state instead of attending, so that their work does not grow with length.
     layer_vectors: elements of one layer's norms and biases.
     """
 
@@ -40,6 +41,7 @@ class ModelShape:
     windowed_layers: int = 0
     attention_window: int = 0
     layer_vectors: int = 0
+    stateful_layers: int = 0
 
     @property
     def attention_width(self) -> int:
@@ -86,7 +88,7 @@ class ModelShape:
         a_pair = 12.0 * self.attention_width
         return SequenceCost(
             linear=(4.0 if frozen_weights else 6.0) * self.layers * self.layer_parameters(active=True),
-            quadratic=a_pair * (self.layers - self.windowed_layers),
+            quadratic=a_pair * (self.layers - self.windowed_layers - self.stateful_layers),
             windowed=a_pair * self.windowed_layers,
             attention_window=self.attention_window if self.windowed_layers else 0,
         )
@@ -99,21 +101,24 @@ class ModelShape:
         def first(*keys: str, default: Any = None) -> Any:
             for key in keys:
                 if config.get(key) is not None:
-                    return config[key]
+                    return max(config[key]) if isinstance(config[key], list) else config[key]
             if default is None:
                 raise ConfigError(f"{name}: config.json has no `{keys[0]}`; cannot tell the model's shape")
             return default
 
-        hidden, heads = int(first("hidden_size")), int(first("num_attention_heads"))
-        layers = int(first("num_hidden_layers", "num_layers"))
-        experts = int(first("num_experts", "num_local_experts", "n_routed_experts", default=1))
-        dense_width = int(first("intermediate_size", "ffn_hidden_size"))
+        hidden = int(first("hidden_size", "n_embd", "d_model"))
+        heads = int(first(*HEADS, default=max(hidden // 64, 1)))
+        layers = int(first("num_hidden_layers", "num_layers", "n_layer", "n_layers"))
+        experts = int(first("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", default=1))
+        dense_width = int(first("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", default=4 * hidden))
         width = int(first("moe_intermediate_size", default=dense_width)) if experts > 1 else dense_width
         shared = int(first("shared_expert_intermediate_size", default=0)) if experts > 1 else 0
         shared += width * int(first("n_shared_experts", default=0)) if experts > 1 else 0
         window = int(config.get("sliding_window") or 0) if config.get("use_sliding_window", True) else 0
-        kinds = config.get("layer_types") or ["sliding_attention"] * layers
+        kinds = config.get("layer_types") or config.get("layers_block_type") or ["sliding_attention"] * layers
         windowed = sum(kind == "sliding_attention" for kind in kinds) if window else 0
+        attends = any(config.get(key) is not None for key in HEADS)
+        stateful = sum(kind in STATEFUL for kind in kinds) if attends else layers
         kv_heads = int(first("num_key_value_heads", "multi_query_group_num", default=heads))
         head_dim = int(first("head_dim", "kv_channels", default=hidden // heads))
         return cls(
@@ -127,14 +132,20 @@ class ModelShape:
             vocabulary=int(first("vocab_size", "padded_vocab_size")),
             tied=bool(config.get("tie_word_embeddings", False)),
             experts=experts,
-            experts_per_token=int(first("num_experts_per_tok", "num_experts_per_token")) if experts > 1 else 1,
+            experts_per_token=int(first("num_experts_per_tok", *PER_TOKEN)) if experts > 1 else 1,
             shared_intermediate=shared,
             windowed_layers=windowed,
             attention_window=window,
+            stateful_layers=stateful,
             layer_vectors=_layer_vectors(config, hidden=hidden, heads=heads, kv_heads=kv_heads, head_dim=head_dim),
         )
 
 
+HEADS = ("num_attention_heads", "n_head", "n_heads")
+PER_TOKEN = ("num_experts_per_token", "moe_topk", "moe_k", "moe_top_k")
+"""What configs also call `num_experts_per_tok`."""
+STATEFUL = frozenset({"linear_attention", "mamba", "conv", "recurrent"})
+"""Values of `layer_types` for layers without attention."""
 NORMS_A_LAYER = {"gemma2": 4, "gemma3_text": 4, "glm4": 4, "cohere": 1, "cohere2": 1}
 """By `model_type`, where there are not two."""
 

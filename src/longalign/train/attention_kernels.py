@@ -2,12 +2,15 @@
 
 | backend             | where                     | how                                                             |
 |---------------------|---------------------------|-----------------------------------------------------------------|
-| `documents`         | any device, any dtype     | one fused SDPA call a segment; banded for a sliding window      |
+| `documents`         | any device, any dtype     | one fused SDPA call a segment; banded for a sliding window,     |
+|                     |                           | written out in blocks of queries for a soft cap or sinks        |
 | `varlen`            | CUDA, bf16 and fp16       | `torch.nn.attention.varlen.varlen_attn` (FlashAttention 2)      |
 | `flash_attention_3` | CUDA, bf16 and fp16       | the same op after torch activated an installed FlashAttention 3 |
 | `flash_attention_4` | CUDA, bf16 and fp16       | likewise FlashAttention 4                                       |
 | `flash_attention_2` | CUDA, bf16 and fp16       | the `flash-attn` package                                        |
-| `flex`              | CUDA                      | FlexAttention with a block mask; a cross-check, not for speed   |
+| `flex`              | CUDA                      | FlexAttention with a block mask; for caps and sinks             |
+
+`documents` and `flex` also compute soft caps and attention sinks, and `auto` then chooses between these two.
 
 `auto` takes `varlen` for half precision on CUDA and `documents` otherwise. FlashAttention 3 and 4 change the whole
 process (torch keeps them once activated), so they are never chosen silently.
@@ -24,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from longalign.errors import ModelError
+from longalign.train.attention_scores import flex, seen_keys, written_out
 
 BACKENDS = ("auto", "documents", "varlen", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex")
 BAND_ROWS = 256
@@ -39,21 +43,28 @@ def attend(
     longest_tokens: int,
     scale: float,
     window_tokens: int | None,
+    softcap: float | None = None,
+    sinks_H: Tensor | None = None,
     backend: str,
 ) -> Tensor:
     """Causal attention inside each segment (or each row when `cu_seqlens_S1` is None); returns [B, T, Hq, Dv].
 
     A token sees itself and the `window_tokens - 1` tokens before it, all earlier ones when that is None. Key and value
-    may have fewer heads than the query (grouped-query attention). Raises `ModelError` for an unusable backend.
+    may have fewer heads than the query (grouped-query attention). `softcap` c turns scores s into c * tanh(s / c).
+    `sinks_H`: a score of each query head that takes part in the softmax and has no value.
+    Raises `ModelError` for an unusable backend.
     """
     if backend not in BACKENDS:
         raise ModelError(f"attention backend {backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
     half = query_BHTD.dtype in (torch.bfloat16, torch.float16)
+    plain = softcap is None and sinks_H is None
     if backend == "auto":
-        backend = "varlen" if query_BHTD.is_cuda and half else "documents"
+        backend = ("varlen" if plain else "flex") if query_BHTD.is_cuda and half else "documents"
     if backend == "documents":
         lengths = None if cu_seqlens_S1 is None else cu_seqlens_S1.diff().tolist()
-        return documents(query_BHTD, key_BHTD, value_BHTD, lengths, scale, window_tokens)
+        return documents(query_BHTD, key_BHTD, value_BHTD, lengths, scale, window_tokens, softcap, sinks_H)
+    if not plain and backend != "flex":
+        raise ModelError(f"attention backend {backend!r} computes no soft caps and no sinks; use 'auto'")
     if not query_BHTD.is_cuda:
         raise ModelError(f"attention backend {backend!r} needs a CUDA device, tensors are on {query_BHTD.device}")
 
@@ -65,7 +76,7 @@ def attend(
         window_tokens = None
     query_THD, key_THD, value_THD = (x.transpose(1, 2).flatten(0, 1) for x in (query_BHTD, key_BHTD, value_BHTD))
     if backend == "flex":
-        output_THD = flex(query_THD, key_THD, value_THD, cu_seqlens_S1, scale, window_tokens)
+        output_THD = flex(query_THD, key_THD, value_THD, cu_seqlens_S1, scale, window_tokens, softcap, sinks_H)
     else:
         if not half:
             raise ModelError(f"attention backend {backend!r} computes in bf16 or fp16 only, got {query_BHTD.dtype}")
@@ -85,16 +96,24 @@ def documents(
     lengths: list[int] | None,
     scale: float,
     window_tokens: int | None,
+    softcap: float | None = None,
+    sinks_H: Tensor | None = None,
 ) -> Tensor:
     """One fused call a segment: exact in every dtype, memory linear in T. `lengths` None: whole rows."""
     groups = query_BHTD.shape[1] // key_BHTD.shape[1]
     if groups > 1:  # the fused kernels of some devices take equal head counts only
         key_BHTD, value_BHTD = (x.repeat_interleave(groups, dim=1) for x in (key_BHTD, value_BHTD))
+
+    def one(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if softcap is None and sinks_H is None:
+            return _one_document(query, key, value, scale, window_tokens)
+        return written_out(query, key, value, scale, window_tokens, softcap, sinks_H)
+
     if lengths is None or len(lengths) == 1:
-        return _one_document(query_BHTD, key_BHTD, value_BHTD, scale, window_tokens).transpose(1, 2)
+        return one(query_BHTD, key_BHTD, value_BHTD).transpose(1, 2)
     # split, not slices: the gradient of a slice is a zero tensor of the full length, once a segment
     pieces = zip(*(torch.split(x, lengths, dim=2) for x in (query_BHTD, key_BHTD, value_BHTD)), strict=True)
-    return torch.cat([_one_document(q, k, v, scale, window_tokens).transpose(1, 2) for q, k, v in pieces], dim=1)
+    return torch.cat([one(q, k, v).transpose(1, 2) for q, k, v in pieces], dim=1)
 
 
 def _one_document(query: Tensor, key: Tensor, value: Tensor, scale: float, window_tokens: int | None) -> Tensor:
@@ -105,45 +124,10 @@ def _one_document(query: Tensor, key: Tensor, value: Tensor, scale: float, windo
     blocks = []
     for start in range(0, length, rows):
         end, first_key = min(start + rows, length), max(0, start - window_tokens + 1)
-        i = torch.arange(start, end, device=query.device)[:, None]
-        j = torch.arange(first_key, end, device=query.device)[None, :]
-        seen = (j <= i) & (j > i - window_tokens)
+        seen = seen_keys(start, end, first_key, window_tokens, query.device)
         keys, values = key[:, :, first_key:end], value[:, :, first_key:end]
         blocks.append(scaled_dot_product_attention(query[:, :, start:end], keys, values, attn_mask=seen, scale=scale))
     return torch.cat(blocks, dim=2)
-
-
-def flex(
-    query_THD: Tensor,
-    key_THD: Tensor,
-    value_THD: Tensor,
-    cu_seqlens_S1: Tensor,
-    scale: float,
-    window_tokens: int | None,
-) -> Tensor:
-    """FlexAttention with a block mask of segments: an independent kernel to compare the others with."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    length = query_THD.shape[0]
-    segment_T = torch.bucketize(
-        torch.arange(length, device=query_THD.device, dtype=torch.int32), cu_seqlens_S1[1:], right=True
-    )
-
-    def seen(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        inside = (segment_T[i] == segment_T[j]) & (j <= i)
-        return inside if window_tokens is None else inside & (j > i - window_tokens)
-
-    mask = create_block_mask(seen, None, None, length, length, device=str(query_THD.device))
-    query, key, value = (x.transpose(0, 1).unsqueeze(0) for x in (query_THD, key_THD, value_THD))
-    output: Tensor = _compiled_flex()(query, key, value, block_mask=mask, scale=scale, enable_gqa=True)
-    return output.squeeze(0).transpose(0, 1)
-
-
-@functools.cache
-def _compiled_flex() -> Callable[..., Any]:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False)  # uncompiled it would build all T x T scores
 
 
 def _with_equal_head_dims(

@@ -1,6 +1,6 @@
 """Is `final` the model that trained? Both are asked for log-probabilities of the same targets.
 
-The trained model computes as it trained: packed, on all ranks, in its precision. `final` is loaded from disk by plain
+The trained model computes as it trained: packed, or in rows where it takes no packs, on all ranks, in its precision. `final` is loaded from disk by plain
 transformers, with eager attention, one padded row for each sequence. It computes twice: as stored, which says what
 rounding costs, and with the weights from before rounding. The latter must agree with the trained model up to the
 precision of training, and every stored weight must be the rounded one, bit by bit.
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from longalign.data.store import TokenStore
 from longalign.data.tokenize import TokenSequence
+from longalign.train.admit import takes_rows
 from longalign.train.collate import collate
 from longalign.train.loss import IGNORE
 from longalign.train.model import load_config
@@ -36,6 +37,7 @@ from longalign.train.parallel.fsdp2 import reshard
 from longalign.train.parallel.placement import Placement
 from longalign.train.parallel.ulysses import model_inputs
 from longalign.train.plain_forward import FloatArray, PaddedRows, quantised, rounding_of
+from longalign.train.wrapper import loader_of
 
 ROWS = 8
 ROW_TOKENS = 96
@@ -113,7 +115,8 @@ def sample_of(store: TokenStore) -> list[TokenSequence]:
 
 def trained_nll(model: nn.Module, sequences: Sequence[TokenSequence], placement: Placement) -> FloatArray:
     """Negative log-likelihoods of all targets, by the model as it trains. Every rank calls it and gets them."""
-    part = collate(sequences, range(len(sequences)), dict.fromkeys(range(len(sequences)), 1.0), layout="packed")
+    layout: Literal["padded", "packed"] = "padded" if takes_rows(model) else "packed"
+    part = collate(sequences, range(len(sequences)), dict.fromkeys(range(len(sequences)), 1.0), layout=layout)
     training = model.training
     model.eval()
     with torch.no_grad(), placement.autocast() if placement.whole else nullcontext():
@@ -139,13 +142,12 @@ def check_export(
 
     `weights`: all of them before rounding, under parameter names.
     """
-    from transformers import AutoModelForCausalLM
-
     zero.build_plainly()
     with ranks.seeded(0):
-        double = load_config(final).dtype == torch.float64  # grouped matrix products exist up to float32
+        config = load_config(final)
+        double = config.dtype == torch.float64  # grouped matrix products exist up to float32
         how = {"attn_implementation": "eager"} | ({"experts_implementation": "eager"} if double else {})
-        model = AutoModelForCausalLM.from_pretrained(str(final), dtype="auto", **how).eval()
+        model = loader_of(config).from_pretrained(str(final), dtype="auto", **how).eval()
     wrong = _not_rounded(model, weights)
     batch = PaddedRows.of(sequences)
     stored_N = batch.nll(model, placement.device)

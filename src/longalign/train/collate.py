@@ -32,6 +32,7 @@ class Microbatch:
     """What one rank runs at once, in host memory.
 
     input_ids_1T, position_ids_1T: [1, T], positions restart at each segment. cu_seqlens_S1: segment boundaries.
+    lengths_S: tokens of each segment that are not padding.
     target_ids_1T: token each position must predict, -100 where none. weights_1T: loss weight of that target, already
     divided by everything and multiplied by the ranks gradients are averaged over. rows: one data row a segment.
     """
@@ -39,6 +40,7 @@ class Microbatch:
     input_ids_1T: Tensor
     position_ids_1T: Tensor
     cu_seqlens_S1: Tensor
+    lengths_S: Tensor
     target_ids_1T: Tensor
     weights_1T: Tensor
     rows: tuple[int, ...]
@@ -87,6 +89,7 @@ def collate(
         torch.from_numpy(ids_T)[None],
         torch.from_numpy(positions_T)[None],
         torch.from_numpy(bounds.astype(np.int32)),
+        torch.tensor(lengths, dtype=torch.int32),
         torch.from_numpy(targets_T)[None],
         torch.from_numpy(weights_T).to(dtype)[None],
         tuple(int(row) for row in rows),

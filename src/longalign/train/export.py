@@ -21,6 +21,7 @@ from longalign.train.lora import has_adapters, merge_adapters, save_adapter
 from longalign.train.model import load_config, load_model
 from longalign.train.parallel import ranks
 from longalign.train.parallel import zero3 as zero
+from longalign.train.wrapper import finish_wrapper
 
 
 def export(
@@ -58,6 +59,7 @@ def export(
             plain = merge_adapters(fresh, folder / "adapter")
             state = _whole_state(plain)
         _write_plain(plain, state, tokenizer, folder / "final", dtype=dtype, end_ids=end_ids)
+        finish_wrapper(plain, model_dir(base), folder / "final")
     ranks.wait_for_first()
     return state
 
@@ -80,18 +82,19 @@ def _write_plain(
     end_ids: tuple[int, ...],
 ) -> None:
     state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
-    before = model.config.use_cache, model.config.dtype
+    text = model.config.get_text_config()
+    before = getattr(text, "use_cache", True), model.config.dtype
     special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     generation = model.generation_config
     known = generation.eos_token_id
     stops = set(known if isinstance(known, list) else [known]) & special | {tokenizer.eos_token_id, *end_ids} - {None}
     try:
-        model.config.use_cache, model.config.dtype = True, dtype
+        text.use_cache, model.config.dtype = True, dtype
         generation.eos_token_id = sorted(stops) if len(stops) > 1 else next(iter(stops), None)
         generation.pad_token_id = tokenizer.pad_token_id
         model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
         model.config.bos_token_id = generation.bos_token_id = tokenizer.bos_token_id
-        window = getattr(model.config, "max_position_embeddings", 0)  # servers believe the tokenizer's figure too
+        window = getattr(text, "max_position_embeddings", 0)  # servers believe the tokenizer's figure too
         tokenizer.model_max_length = max(tokenizer.model_max_length, window)
         with atomic_path(final) as temporary:
             model.save_pretrained(str(temporary), state_dict=state)
@@ -100,7 +103,7 @@ def _write_plain(
             write_transformers4_rope(temporary / "config.json")
             write_earlier_tokenizer(temporary / "tokenizer_config.json")
     finally:
-        model.config.use_cache, model.config.dtype = before
+        text.use_cache, model.config.dtype = before
 
 
 def _write_dtype(path: Path, dtype: torch.dtype) -> None:

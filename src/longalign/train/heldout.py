@@ -26,8 +26,17 @@ class HeldOut:
     loader: StepLoader
 
     @classmethod
-    def of(cls, store: TokenStore, *, window: int, ranks_: int, data_rank: int, sequence_parallel: int = 1) -> HeldOut:
-        """`window` bounds what is run at once; `ranks_` counts all processes."""
+    def of(
+        cls,
+        store: TokenStore,
+        *,
+        window: int,
+        ranks_: int,
+        data_rank: int,
+        sequence_parallel: int = 1,
+        one_sequence_a_row: bool = False,
+    ) -> HeldOut:
+        """`window` bounds what is run at once; `ranks_` counts all processes. A model of rows gets one each."""
         plan = plan_steps(
             store.lengths,
             store.target_counts,
@@ -35,7 +44,7 @@ class HeldOut:
             ranks=ranks_,
             sequence_parallel=sequence_parallel,
             sequences_per_step=max(len(store), 1),
-            strategy="balanced",
+            strategy="padded" if one_sequence_a_row else "balanced",
         )
         return cls(Groups.of_store(store), StepLoader(store, plan, WeightSchedule("sequence", "sequence"), data_rank))
 

@@ -29,10 +29,17 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from longalign.errors import ModelError
+from longalign.train.router_loss import router_loss_of
+from longalign.train.segment_rows import rows_of_segments
+from longalign.train.wrapper import text_decoder
 
 IGNORE = -100
 CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**27}
 """Logits held at once when `chunk_rows` is None. CPU caches like small chunks; a GPU needs rows to be busy."""
+
+
+SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+"""Names of the soft cap of logits in configs."""
 
 
 @dataclass
@@ -190,7 +197,7 @@ def backbone_and_head(model: nn.Module) -> tuple[nn.Module, Head]:
     plain = cast(Any, model)
     if hasattr(plain, "get_base_model"):  # PEFT
         plain = plain.get_base_model()
-    backbone = plain.base_model
+    backbone = text_decoder(plain)
     if backbone is plain:
         raise ModelError(
             f"{type(plain).__name__} has no decoder of its own below the head; use a causal language model"
@@ -210,7 +217,10 @@ def backbone_and_head(model: nn.Module) -> tuple[nn.Module, Head]:
         scale = float(config.logit_scale)
     if getattr(config, "logits_scaling", None) is not None:  # Granite
         scale = 1.0 / float(config.logits_scaling)
-    return backbone, Head(linear, scale, getattr(config, "final_logit_softcapping", None))
+    if getattr(config, "lm_head_multiplier", None) is not None:  # Falcon-H1
+        scale = float(config.lm_head_multiplier)
+    caps = (getattr(config, name, None) for name in SOFT_CAPS)
+    return backbone, Head(linear, scale, next((cap for cap in caps if cap), None))
 
 
 def attach_loss(model: nn.Module, *, chunk_rows: int | None = None) -> nn.Module:
@@ -249,6 +259,8 @@ class _WithLoss(nn.Module):
     """Mixed into the model's class in front of it."""
 
     loss_chunk_rows: int | None
+    one_sequence_a_row: bool = False
+    """Segments become rows of a batch, for models that cannot keep them apart in one row (`admit.py`)."""
 
     def forward(
         self, *args: Any, target_ids: Tensor | None = None, loss_weights: Tensor | None = None, **kwargs: Any
@@ -259,7 +271,11 @@ class _WithLoss(nn.Module):
             raise ValueError("target_ids need loss_weights beside them")
         given = {name: value for name, value in kwargs.items() if value is not None and name != "return_dict"}
         backbone, head = backbone_and_head(self)
-        hidden_BTD = backbone(*args, **(given | {"use_cache": False}))[0]
+        inputs = rows_of_segments(given) if self.one_sequence_a_row else given
+        inputs = {name: value for name, value in inputs.items() if name != "segment_lengths"} | {"use_cache": False}
+        router = router_loss_of(self) if torch.is_grad_enabled() else None
+        output = backbone(*args, **(inputs | ({"output_router_logits": True} if router else {})))
+        hidden_BTD = output[0]
         loss, nll_T = head.linear(
             hidden_BTD.flatten(0, 1) * head.scale if head.scale != 1.0 else hidden_BTD.flatten(0, 1),
             targets_T=target_ids.flatten(),
@@ -267,6 +283,9 @@ class _WithLoss(nn.Module):
             softcap=head.softcap,
             chunk_rows=self.loss_chunk_rows,
         )
+        if router:
+            weights_T = loss_weights.flatten() * (target_ids.flatten() != IGNORE)
+            loss = loss + router.of(output.router_logits, weights_T, given)
         return LossOutput(loss=loss, nll=nll_T.view(target_ids.shape))
 
 

@@ -4,8 +4,8 @@
     attach_loss(model)
 
 RoPE parameters go into the config before the model is built: transformers 5 computes frequencies in the constructor and
-ignores later changes. Attention that packing cannot honour exactly is refused here, from the config alone, so that
-`--plan-only` on a laptop already says no.
+ignores later changes. What no layout can honour is refused here, from the config alone, so that `--plan-only` on a
+laptop already says no. Whether segments can share a row is not for a config to say: `admit.py` runs the model.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,16 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 
+from longalign.base.sources import missing
 from longalign.config import RopeSettings
 from longalign.errors import ModelError, first_line
 from longalign.train import attention as packed_attention
 from longalign.train.parallel import ranks
 from longalign.train.parallel.ranks import seeded
 from longalign.train.stretch import check_rope, last_line, rope_entries, stretch_rope
+from longalign.train.wrapper import freeze_other_parts, is_wrapper, loader_of, with_text_config
 
 _DROPOUT = "is not 0, so that a packed and a separate run differ; set it to 0.0 in config.json"
-PACKABLE_LAYERS = frozenset({"full_attention", "sliding_attention"})
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,19 @@ def load_model(
     FSDP2 gathers without converting them. Raises `ModelError` for what cannot be loaded or trained exactly: see
     `check_supported`.
     """
-    from transformers import AutoModelForCausalLM
-
     packed_attention.register()
     config = load_config(path_or_id)
     check_supported(config, needs_rope=rope is not None)
-    trained_window = getattr(config, "max_position_embeddings", None)
+    trained_window = getattr(config.get_text_config(), "max_position_embeddings", None)
     lines: tuple[str, ...] = ()
     if rope is not None:
         if window is None:
             raise ModelError("stretching RoPE needs a target window in tokens")
-        config, lines = stretch_rope(config, rope, window)
+        text, lines = stretch_rope(config.get_text_config(), rope, window)
+        config = with_text_config(config, text)
         trained_window = rope.trained_window or trained_window
+    if attention == packed_attention.NAME:
+        attention = attention_of(config)
     options: dict[str, Any] = {"dtype": _dtype(dtype), "attn_implementation": attention}
     if _dtype(dtype) == torch.float64:
         options["experts_implementation"] = "eager"  # grouped matrix products exist up to float32
@@ -88,19 +90,21 @@ def load_model(
             _keep_differentiable(model)
     elif init == "random":
         with seeded(seed):
-            model = AutoModelForCausalLM.from_config(config, **options)
+            model = loader_of(config).from_config(config, **options)
     else:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, **options)
+            model = loader_of(config).from_config(config, **options)
+    freeze_other_parts(model)
+    shape = config.get_text_config()
     report = ModelReport(
         source=str(path_or_id),
         model_class=type(model).__name__,
         parameters=model.num_parameters(),
-        layers=int(config.num_hidden_layers),
-        vocabulary=int(config.vocab_size),
+        layers=int(shape.num_hidden_layers),
+        vocabulary=int(shape.vocab_size),
         dtype=str(_dtype(dtype)).removeprefix("torch."),
         trained_window=trained_window,
-        window=getattr(config, "max_position_embeddings", None),
+        window=getattr(shape, "max_position_embeddings", None),
         rope=lines,
     )
     return cast(nn.Module, model), report
@@ -115,6 +119,8 @@ def load_config(path_or_id: str | Path) -> Any:
         raise ModelError(
             f"{path}: an adapter; give the model it belongs to, and --lora_adapter {path} --lora_rank RANK"
         )
+    if not path.exists() and path.is_absolute():
+        raise ModelError(missing(str(path_or_id)))
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"{path}: no config.json in this folder; point at a Hugging Face model directory")
     try:
@@ -130,63 +136,70 @@ def load_config(path_or_id: str | Path) -> Any:
             )
         return AutoConfig.from_pretrained(str(path_or_id))
     except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        if not path.exists():
+            raise ModelError(missing(str(path_or_id))) from error
         raise ModelError(f"{path_or_id}: cannot read the model's config: {last_line(error)}") from error
 
 
 def check_supported(config: Any, *, needs_rope: bool = False) -> None:
-    """Raise `ModelError`, naming the config field, when this model cannot be trained exactly on packed segments."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
-
-    name = f"{config.model_type} models"
-    if config.get_text_config() is not config:
-        raise ModelError(f"{name} join several networks; train their text part (model_type of `text_config`) by itself")
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    """Raise `ModelError`, naming the config field, when this model cannot be trained exactly in any layout."""
+    name, text = f"{config.model_type} models", config.get_text_config()
+    if loader_of(config) is None:
+        if is_wrapper(config):
+            raise ModelError(f"{name} join several networks in a way that is not known here; train their text part")
         raise ModelError(f"{name} are not causal language models in transformers")
-    if needs_rope and not rope_entries(config):
+    if needs_rope and not rope_entries(text):
         raise ModelError(f"{name} have no rotary position encoding (rope_parameters), so there is nothing to stretch")
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    foreign = sorted(set(getattr(config, "layer_types", None) or ()) - PACKABLE_LAYERS)
-    if foreign:
-        raise ModelError(f"{name} have layers that would mix packed segments (layer_types: {', '.join(foreign)})")
-    if model_class._is_stateful:
-        raise ModelError(f"{name} carry a recurrent state across tokens, which would mix packed segments")
-    if not model_class._supports_attention_backend:
-        raise ModelError(f"{name} do not use the attention interface of transformers, so segments cannot be kept apart")
     refusals = {
-        "attn_logit_softcapping": "caps attention scores, which fused kernels do not compute",
         "attention_dropout": _DROPOUT,
         "attn_pdrop": _DROPOUT,
+        "router_jitter_noise": _DROPOUT,
+        "input_jitter_noise": _DROPOUT,
         "use_bidirectional_attention": "asks for attention to later tokens",
-        "alibi": "asks for position biases",
     }
     for field, reason in refusals.items():
-        if getattr(config, field, None):
-            raise ModelError(f"{name}: {field}={getattr(config, field)} {reason}")
-    for parameters in rope_entries(config).values():
+        value = getattr(text, field, None)
+        if value and not (field == "use_bidirectional_attention" and value == "vision"):
+            raise ModelError(f"{name}: {field}={value} {reason}")
+    for parameters in rope_entries(text).values():
         check_rope(name, parameters)
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config)
-    sinks = sorted({n.rsplit(".", 1)[-1] for n, _ in skeleton.named_parameters() if "sink" in n.rsplit(".", 1)[-1]})
-    if sinks:
-        raise ModelError(
-            f"{name} have attention sinks (parameters `{', '.join(sinks)}`), which kernels here do not compute"
-        )
+
+
+def attention_of(config: Any) -> str:
+    """The attention to build with: ours, or transformers' own where the model does not go through its interface."""
+    packed_attention.register()
+    loader = loader_of(config)
+    model_class = loader._model_mapping[type(config)]
+    if model_class._supports_attention_backend:
+        return packed_attention.NAME
+    if not model_class._can_set_attn_implementation():
+        return own_attention(model_class)
+    try:
+        with torch.device("meta"):
+            loader.from_config(config, attn_implementation=packed_attention.NAME)
+    except (KeyError, ValueError):  # a table of its own, without ours
+        return own_attention(model_class)
+    return packed_attention.NAME
+
+
+def own_attention(model_class: Any) -> str:
+    """What transformers itself runs this model with."""
+    return "sdpa" if model_class._supports_sdpa else "eager"
 
 
 def check_vocabulary(config: Any, tokenizer: Any) -> None:
     """Raise `ModelError` when the tokenizer can produce ids that the embedding does not have."""
-    if len(tokenizer) > config.vocab_size:
+    embedded = config.get_text_config().vocab_size
+    if len(tokenizer) > embedded:
         raise ModelError(
-            f"the tokenizer has {len(tokenizer)} tokens but the model embeds {config.vocab_size}; "
+            f"the tokenizer has {len(tokenizer)} tokens but the model embeds {embedded}; "
             "they do not belong together, or the embedding must be resized and saved first"
         )
 
 
 def _with_weights(path_or_id: str | Path, config: Any, options: dict[str, Any]) -> Any:
-    from transformers import AutoModelForCausalLM
-
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        model, loaded = loader_of(config).from_pretrained(
             str(path_or_id), config=config, output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:

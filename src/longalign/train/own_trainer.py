@@ -37,12 +37,13 @@ from longalign.core.step_plan import StepPlan
 from longalign.core.weighting import WeightSchedule
 from longalign.data.tokenize import TokenSequence
 from longalign.errors import ConfigError, DataError, PlanError
-from longalign.train.attention import NAME, register
+from longalign.train.admit import admit_any, only_a_run_can_tell
 from longalign.train.collate import Sequences, collate
 from longalign.train.loss import attach_loss
-from longalign.train.model import check_supported
+from longalign.train.model import attention_of, check_supported
 from longalign.train.parallel import ranks
 from longalign.train.parallel.ulysses import model_inputs
+from longalign.train.wrapper import freeze_other_parts
 
 PLACE = "place_in_plan"
 """Key of an item with its number and the number of ranks; the collator reads and removes it."""
@@ -56,13 +57,16 @@ def prepare_model(model: Model, *, chunk_rows: int | None = None) -> Model:
     Afterwards it takes what `pack` and `PackedDataset` make. Without those arguments it behaves as before, and it
     saves as before; to generate with it, call `model.set_attn_implementation("sdpa")` first. Call this before PEFT,
     DDP or FSDP wrap the model. `chunk_rows`: rows of logits held at once, None to choose by device and vocabulary.
-    Raises `ModelError` for a model that cannot be trained exactly on packed segments.
+    A model that runs show to mix packed segments takes rows of one sequence: plans of `sorted` and `padded`.
+    Raises `ModelError` for a model that cannot be trained exactly.
     """
     plain = cast(Any, model)
     check_supported(plain.config)
-    register()
-    plain.set_attn_implementation(NAME)
+    plain.set_attn_implementation(attention_of(plain.config))
+    freeze_other_parts(model)
     attach_loss(model, chunk_rows=chunk_rows)
+    if only_a_run_can_tell(plain):
+        admit_any(model)
     plain.accepts_loss_kwargs = False  # Trainer then divides by the accumulation steps and by nothing else
     return model
 

@@ -9,22 +9,23 @@ import torch
 from torch import nn
 from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM
 
 from longalign.base.progress import say
 from longalign.base.sources import model_dir
 from longalign.config import AdapterSettings, LoopSettings, RopeSettings
-from longalign.train.attention import NAME
-from longalign.train.check_isolation import IsolationReport, check_isolation
+from longalign.train.admit import admit, measure_in_rows
+from longalign.train.check_isolation import IsolationReport
 from longalign.train.liger import check_liger, use_liger_kernels
 from longalign.train.lora import add_adapters, describe_adapters
 from longalign.train.loss import attach_loss
-from longalign.train.model import ModelReport, check_supported, check_vocabulary, load_config, load_model
+from longalign.train.model import ModelReport, attention_of, check_supported, check_vocabulary, load_config, load_model
 from longalign.train.parallel import ranks
 from longalign.train.parallel.fsdp2 import shard
 from longalign.train.parallel.placement import Placement
 from longalign.train.parallel.ranks import seeded
+from longalign.train.router_loss import router_notes
 from longalign.train.tiled_mlp import tile_mlps
+from longalign.train.wrapper import freeze_other_parts, is_wrapper, loader_of
 
 
 def check_model(
@@ -71,15 +72,24 @@ def build_model(
     attach_loss(model, chunk_rows=settings.loss_chunk_tokens)
     if settings.liger_kernels:
         use_liger_kernels(model, tiled_mlp=settings.mlp_tile_tokens is not None)
-    isolation = _check(model, placement, seed=settings.seed)
+    isolation = _check(model, placement, settings)
+    if isolation.layout == "rows":
+        cast(Any, model).one_sequence_a_row = True
+        cast(Any, model).set_attn_implementation(isolation.attention)
     if ranks.is_first():
         stored = f"layers in 4 bits, {report.dtype}" if quantize else report.dtype
         say(f"model: {report.model_class}, {report.parameters / 1e6:,.1f}M parameters, {stored}, from {name}")
         for line in report.rope:
             say(f"rope: {line}")
-        say(f"isolation: packed = separate within {isolation.equal_error:.1e}, leak {isolation.isolated_error:.1e}")
+        how = "packed" if isolation.layout == "packed" else "one sequence a row"
+        say(f"isolation: {how} = separate within {isolation.equal_error:.1e}, leak {isolation.isolated_error:.1e}")
+        for line in router_notes(model):
+            say(f"router: {line}")
+        if is_wrapper(cast(Any, model).config):
+            say("text part: only the language model of this model trains; the rest is exported as it came")
     if adapters:
         model = add_adapters(model, adapters)
+        freeze_other_parts(model)
         if ranks.is_first():
             say(f"adapters: {describe_adapters(model, adapters)}")
     if placement.gradient_checkpointing:
@@ -97,6 +107,7 @@ def model_to_measure(placement: Placement, name: str) -> nn.Module:
     """`name` as it came, with its loss, on the device of training; sharded where training is."""
     model, _ = load_model(model_dir(name), dtype=torch.float32, init=_source(placement, "weights"))
     attach_loss(model)
+    measure_in_rows(model)
     return shard(model, placement) if placement.sharded else model.to(placement.device)
 
 
@@ -107,27 +118,28 @@ def _source(placement: Placement, init: str) -> Literal["weights", "random", "me
     return "random" if init == "random" else "weights"
 
 
-def _check(model: nn.Module, placement: Placement, *, seed: int) -> IsolationReport:
-    """The isolation check, on the device and in the precision of training, on every rank.
+def _check(model: nn.Module, placement: Placement, settings: LoopSettings) -> IsolationReport:
+    """What `admit` says of the model, on the device and in the precision of training, on every rank.
 
     Weights that will be sharded are on no rank but the first, and may not fit one GPU whole: then a few layers of the
     same config stand for them.
     """
-    with seeded(seed), placement.autocast():
+    with seeded(settings.seed), placement.autocast():
         checked = model.to(placement.device) if placement.whole else _shallow(model, placement.device)
-        return check_isolation(checked, seed=seed)
+        return admit(checked, settings.strategy, shared=placement.sequence_parallel > 1, seed=settings.seed)
 
 
 def _shallow(model: nn.Module, device: torch.device) -> nn.Module:
     """Random weights in the first layers of the same config, at least one layer of each kind."""
     config = copy.deepcopy(cast(Any, model).config)
-    kinds = list(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
-    config.num_hidden_layers = 1 + max(kinds.index(kind) for kind in set(kinds))
-    if getattr(config, "layer_types", None):
-        config.layer_types = kinds[: config.num_hidden_layers]
-    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": NAME}
+    text = config.get_text_config()
+    kinds = list(getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers)
+    text.num_hidden_layers = 1 + max(kinds.index(kind) for kind in set(kinds))
+    if getattr(text, "layer_types", None):
+        text.layer_types = kinds[: text.num_hidden_layers]
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": attention_of(config)}
     with device:
-        return attach_loss(AutoModelForCausalLM.from_config(config, **options))
+        return attach_loss(loader_of(config).from_config(config, **options))
 
 
 def enable_checkpointing(model: nn.Module, *, offload: bool) -> None:

@@ -22,6 +22,7 @@ from longalign.core.weighting import WeightSchedule
 from longalign.data.store import TokenStore
 from longalign.errors import ConfigError, DataError
 from longalign.train import checkpoint
+from longalign.train.admit import takes_rows
 from longalign.train.announce import known_accelerator
 from longalign.train.collate import StepLoader
 from longalign.train.heldout import HeldOut
@@ -75,6 +76,7 @@ def fit(
             ranks_=placement.world_size,
             data_rank=placement.data_rank,
             sequence_parallel=placement.sequence_parallel,
+            one_sequence_a_row=takes_rows(model),
         )
     elif (settings.best_by or "").startswith("heldout."):
         raise ConfigError(f"best_by: {settings.best_by}: nothing is held out (of 10 documents and more, one is)")
@@ -163,7 +165,9 @@ def step_plan(
 def model_cost(model: nn.Module) -> SequenceCost:
     """FLOPs of a sequence through this model, from its config."""
     config: Any = model.config
-    shape = ModelShape.from_config(config.to_dict(), name=str(config.model_type))
+    text = config.get_text_config()
+    named = {name: getattr(text, name, None) for name in text.attribute_map}  # GPT-2 calls hidden_size n_embd
+    shape = ModelShape.from_config(named | text.to_dict(), name=str(config.model_type))
     return shape.sequence_cost(frozen_weights=has_adapters(model))
 
 

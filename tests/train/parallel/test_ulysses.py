@@ -1,7 +1,6 @@
 """Sequence parallelism and the wrappers of several ranks give the plain definition's gradients, in real processes."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +16,10 @@ from longalign.train.parallel.ulysses import SequenceParallel, shard_inputs
 from longalign.train.perplexity import perplexity_by_position
 from longalign.train.prepare import enable_checkpointing
 from tests.makers.models import tiny_config
+from tests.makers.other_families import FAMILIES
 from tests.oracles.plain_loss import plain_gradients, relative_error
 from tests.train.runs import tiny_store
-from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_model
+from tests.train.tiny import DoubleThroughout, gradients_of, packed_inputs, sequences_of, tiny_model
 
 PACKS = [[9, 1, 23, 14], [31], [5, 5, 20, 2, 17], [12, 3]]
 """What each data rank trains on: uneven, of odd lengths, each with a sequence that has no targets."""
@@ -30,6 +30,7 @@ def _rank(rank: int, count: int, store: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count)
     try:
         sharing_one_pack()
+        sharing_sinks_caps_and_balance_losses()
         data_parallel_by_sequence_parallel()
         perplexity_of_shared_windows(Path(f"{store}-{rank}"))
     finally:
@@ -114,6 +115,36 @@ def sharing_one_pack() -> None:
         assert relative_error(summed(wrong), expected) > 1e-4, "shards in the wrong order"
 
 
+def sharing_sinks_caps_and_balance_losses() -> None:
+    """What is held by heads or counted over tokens, shared by ranks, against one process (which test_families.py and
+    test_router_loss.py compare with the definition)."""
+    sp = SequenceParallel.start(dist.get_world_size())
+    for name in ("gpt-oss", "Gemma 2", "Mixtral", "Gemma 3"):
+        config = FAMILIES[name].build()
+        text = config.get_text_config()
+        text.num_attention_heads, text.head_dim, text.num_key_value_heads = 2 * sp.degree, 4, 2
+        if not name.startswith("Gemma"):
+            config.output_router_logits, config.router_aux_loss_coef = True, 0.7
+        model = tiny_model(config)
+        inputs = packed_inputs(sequences_of(PACKS[0]))
+        inputs["segment_lengths"] = inputs["cu_seq_lens_q"].diff()
+        with DoubleThroughout():
+            loss, expected = gradients_of(model, inputs)
+            total, found = gradients_of(model, shard_inputs(inputs, sp))
+        for value in (total, *found.values()):
+            dist.all_reduce(value)
+        torch.testing.assert_close(total, loss, rtol=1e-12, atol=1e-12)
+        assert relative_error(found, expected) < 1e-10, name
+        if name == "gpt-oss":
+            swapped = shard_inputs(inputs, sp)
+            swapped["sequence_parallel"] = SequenceParallel(sp.group)
+            swapped["sequence_parallel"].own_heads = lambda sinks: sinks[: len(sinks) // sp.degree]
+            total, found = gradients_of(model, swapped)
+            for value in found.values():
+                dist.all_reduce(value)
+            assert relative_error(found, expected) > 1e-4, "every rank takes the first rank's sinks"
+
+
 def data_parallel_by_sequence_parallel() -> None:
     """Half the ranks share packs, wrapped by DDP and by FSDP2: weights times the number of all ranks."""
     from torch.distributed.fsdp import fully_shard
@@ -176,4 +207,4 @@ def test_a_degree_that_does_not_divide_the_heads_is_refused() -> None:
     sp = SequenceParallel.__new__(SequenceParallel)
     sp.degree = 3
     with pytest.raises(ModelError, match="does not divide the model's 4 attention heads; possible degrees: 2, 4"):
-        sp.check(SimpleNamespace(num_attention_heads=4))
+        sp.check(tiny_config())

@@ -52,7 +52,7 @@ class SequenceParallel:
 
     def check(self, config: Any) -> None:
         """Raise `ModelError` unless the model's query heads can be dealt out evenly."""
-        heads = int(config.num_attention_heads)
+        heads = int(config.get_text_config().num_attention_heads)
         if heads % self.degree:
             possible = [d for d in range(2, heads + 1) if heads % d == 0]
             raise ModelError(
@@ -75,6 +75,10 @@ class SequenceParallel:
     def to_sequence(self, output_BTHD: Tensor) -> Tensor:
         """[B, T, H/P, D] of this rank's heads back to [B, T/P, H, D]."""
         return self._trade(output_BTHD, give=1, take=2)
+
+    def own_heads(self, per_head_H: Tensor) -> Tensor:
+        """[H] of every head to the [H/P] that `to_heads` gives this rank."""
+        return per_head_H.chunk(self.degree)[self.rank]
 
     def gather(self, local_1t: Tensor) -> Tensor:
         """Every rank's positions of a per-token tensor, in order: [1, T/P] to [1, T], without gradient."""
@@ -117,6 +121,7 @@ def model_inputs(
         "position_ids": microbatch.position_ids_1T,
         "target_ids": microbatch.target_ids_1T,
         "loss_weights": microbatch.weights_1T,
+        "segment_lengths": microbatch.lengths_S,
         **pack_kwargs(microbatch.cu_seqlens_S1),
     }
     if sequence_parallel:
@@ -143,8 +148,12 @@ def shard_inputs(inputs: Mapping[str, Any], sp: SequenceParallel) -> dict[str, A
         if name in inputs:
             sharded[name] = pad(inputs[name], (0, short), value=fill)[:, mine].contiguous()
     bounds: Tensor = inputs["cu_seq_lens_q"]
+    lengths: Tensor | None = inputs.get("segment_lengths")
     if short:
         bounds = torch.cat([bounds, bounds[-1:] + short])
+        lengths = None if lengths is None else torch.cat([lengths, lengths.new_tensor([short])])
+    if lengths is not None:
+        sharded["segment_lengths"] = lengths
     sharded |= pack_kwargs(
         bounds.cpu(),
         device=bounds.device,

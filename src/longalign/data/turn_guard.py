@@ -150,7 +150,7 @@ def _own_fault(
     if not last:
         return None  # words that the template rewrites; point 2 holds all the same
     words = "\n".join(_pieces(message))
-    leading = _HEADER.match(said.lstrip()) if lost else _HEADER.search(said[:first])
+    leading = _HEADER.match(said[:first].lstrip()) if lost else _HEADER.search(said[:first])
     for header in (leading, None if chosen or lost else _HEADER.search(said[last:])):
         if header and header[0] not in words and "think" not in header[0].lower():
             return f"assistant turn {number} holds a header: {header[0]!r}"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from longalign.data.tokenize import tokenize_conversation
+from longalign.errors import DataError
 from tests.makers.published import chat_templates, published_tokenizer, smollm2
 from tests.makers.tokenizers import byte_bpe, with_template
 
@@ -23,12 +24,14 @@ from tests.makers.tokenizers import byte_bpe, with_template
 @dataclass(frozen=True)
 class Family:
     """How a family writes an assistant's turn: texts that open it; tokens that end it; tokens that follow it at once,
-    so that it ends before them. `rows`: the conversations that its template takes."""
+    so that it ends before them. `rows`: the conversations that its template takes. `drops_system`: it does not show a
+    system prompt in these."""
 
     opens: Sequence[str]
     ends: Sequence[str]
     before: Sequence[str] = ()
     rows: Sequence[str] = ("one", "many", "system", "unicode", "spelled")
+    drops_system: bool = False
 
 
 def user(text: str) -> dict[str, Any]:
@@ -93,7 +96,7 @@ TOKENIZERS = {
     "deepseek_v3": Family(
         ["<｜Assistant｜>", "<｜tool▁outputs▁end｜>"], ["<｜end▁of▁sentence｜>"], ["<｜tool▁outputs▁begin｜>"], TOOLS
     ),
-    "mistral_nemo": Family(["[/INST]", "[/TOOL_RESULTS]"], ["</s>"], rows=TOOLS),
+    "mistral_nemo": Family(["[/INST]", "[/TOOL_RESULTS]"], ["</s>"], rows=TOOLS, drops_system=True),
     "smollm2": Family(CHATML.opens, CHATML.ends),
 }
 DEFAULT = ("qwen2_5", "llama3", "mistral_nemo")
@@ -113,7 +116,7 @@ TEMPLATES = {
     "axolotl/falcon_h1": Family(CHATML.opens, CHATML.ends),
     "axolotl/jamba": Family(["<|bom|><|assistant|>"], ["<|eom|>"], rows=TOOLS),
     "axolotl/llama4": Family(["<|header_start|>assistant<|header_end|>\n\n"], ["<|eot|>"], rows=TOOLS),
-    "axolotl/mistral_v3_tekken": Family(["[/INST]", "[/TOOL_RESULTS]"], ["</s>"], rows=TOOLS),
+    "axolotl/mistral_v3_tekken": Family(["[/INST]", "[/TOOL_RESULTS]"], ["</s>"], rows=TOOLS, drops_system=True),
     "axolotl/exaone": Family(["[|assistant|]"], ["[|endofturn|]"]),
     "axolotl/deepseek_v2": Family(["<｜Assistant｜>"], ["</s>"]),
     "axolotl/command_a": Family([f"{CHATBOT}<|START_RESPONSE|>"], ["<|END_OF_TURN_TOKEN|>"]),
@@ -165,6 +168,10 @@ def letters(text: str) -> str:
 
 def check(tok: Any, family: Family, name: str) -> None:
     row = ROWS[name]
+    if name == "system" and family.drops_system:
+        with pytest.raises(DataError, match="does not show message 0, of role `system`"):
+            tokenize_conversation(tok, row)
+        return
     sequence = tokenize_conversation(tok, row, tools=[TOOL] if name == "tools" else None)
     ids = sequence.ids_T.tolist()
     by_hand = read_by_hand(tok, family, ids)

@@ -130,5 +130,5 @@ def test_a_finder_that_is_wrong_stops_the_run_with_the_row_and_what_to_do(
     rows.write_text(json.dumps({"messages": TALK[1:3]}) + "\n" + json.dumps({"messages": TALK}) + "\n")
     monkeypatch.setattr(tokenize, "find_turns", too_long)
     encoder = RowEncoder("builtin:tiny-base", 2048)
-    with pytest.raises(DataError, match=r"rows\.jsonl row 2: targets cannot be told.*--chat_template FILE"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: targets cannot be told.*--chat_template FILE"):
         tokenize_rows(tmp_path / "tokens", {str(rows): None}, encoder, seed=1, stamp="s")

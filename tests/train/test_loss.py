@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from longalign.errors import ModelError
 from longalign.train.attention import pack_kwargs
-from longalign.train.loss import attach_loss, backbone_and_head, weighted_nll
+from longalign.train.head import backbone_and_head
+from longalign.train.loss import attach_loss, weighted_nll
 from tests.makers.models import tiny_config
 from tests.oracles.plain_loss import plain_gradients, relative_error
 from tests.train.tiny import gradients_of, packed_inputs, sequences_of, tiny_model

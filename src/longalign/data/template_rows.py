@@ -1,13 +1,16 @@
 """What one chat template makes of a row: roles that it does not have, and what it does not show.
 
-What a template leaves out of the prompt is missing in use as well, and nothing would say so. So it is an error.
+A system prompt that is left out is an error: the answers would be trained as if nobody had asked for them like that.
+Tools, their calls and replies are counted instead, and said once: many templates know no tools at all.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from longalign.errors import DataError
@@ -39,30 +42,45 @@ def unused_kwargs(tokenizer: Any, row: Mapping[str, Any]) -> list[str]:
     return [name for name in given if not _names(_template(tokenizer, row), name)]
 
 
-def check_shown(text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> None:
-    """Raise `DataError` if the rendered `text` lacks a system prompt, a tool, a call or what a tool replied."""
-    for what in _missing(text, messages, tools):
-        raise DataError(
-            f"the chat template does not show {what}; give one that does with --chat_template FILE.jinja, or take it "
-            "out of the row"
-        )
+def check_shown(text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> Counter[str]:
+    """What the rendered `text` lacks of tools, calls and replies, by the names of `HIDDEN`.
 
-
-def _missing(text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> Iterator[str]:
-    for tool in tools or ():
-        if not _names(text, name := _name(tool)) or not _shows(text, _described(tool)):
-            yield f"the tool `{name}`"
+    Raises `DataError` if it lacks a system prompt.
+    """
     for number, message in enumerate(messages):
-        for call in message.get("tool_calls") or ():
-            name, arguments = _name(call), (call.get("function") or {}).get("arguments")
-            values = arguments.values() if isinstance(arguments, Mapping) else ()
-            if not _names(text, name) or not all(_shows(text, value) for value in values):
-                yield f"the call of `{name}` in message {number}"
-            elif _is_python(text, arguments):
-                yield f"the arguments of `{name}` in message {number} as JSON (but as Python does)"
-        role = message.get("role")
-        if role in ("system", "developer", "tool") and not _shows(text, message.get("content")):
-            yield f"message {number}, of role `{role}`"
+        if message.get("role") in ("system", "developer") and not _shows(text, message.get("content")):
+            raise DataError(
+                f"the chat template does not show message {number}, of role `{message['role']}`; give one that does "
+                "with --chat_template FILE.jinja, or take it out of the row"
+            )
+    calls = [call for message in messages for call in message.get("tool_calls") or ()]
+    replies = [message.get("content") for message in messages if message.get("role") == "tool"]
+    seen = all(map(partial(_shows_tool, text), tools or ())) and all(map(partial(_shows_call, text), calls))
+    hidden = Counter[str](rows_with_hidden_tools=int(not (seen and all(_shows(text, reply) for reply in replies))))
+    hidden["calls_as_python"] = sum(_is_python(text, _arguments(call)) for call in calls)
+    return +hidden
+
+
+HIDDEN = {
+    "rows_with_hidden_tools": "rows have tools, calls or replies of tools that the chat template does not show, and "
+    "are trained without them; give a template that shows them with --chat_template FILE",
+    "calls_as_python": "tool calls are written as Python writes them, not as JSON, by this template; give one with "
+    "`tojson` by --chat_template FILE",
+}
+
+
+def _shows_tool(text: str, tool: Any) -> bool:
+    return _names(text, _name(tool)) and _shows(text, _described(tool))
+
+
+def _shows_call(text: str, call: Any) -> bool:
+    arguments = _arguments(call)
+    values = arguments.values() if isinstance(arguments, Mapping) else ()
+    return _names(text, _name(call)) and all(_shows(text, value) for value in values)
+
+
+def _arguments(call: Any) -> object:
+    return (call.get("function") or {}).get("arguments")
 
 
 def _template(tokenizer: Any, row: Mapping[str, Any]) -> str:

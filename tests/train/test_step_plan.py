@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from longalign.config.plan import plan_settings
 from longalign.core.model_shape import SequenceCost
 from longalign.core.step_plan import StepPlan, load_plan
 from longalign.data.store import TokenStore
+from longalign.errors import RunError
 from longalign.plan.report import plan
 from longalign.train.parallel.placement import place
 from longalign.train.run_plan import step_plan
@@ -78,6 +80,15 @@ def test_the_same_settings_go_on_with_the_very_plan(tmp_path: Path) -> None:
     before = plan_of(store, SETTINGS, tmp_path, cost=COST)
     after = plan_of(store, changed(save_steps=1, report_to=("wandb",)), tmp_path, cost=COST, from_step=4)
     assert after.hash == before.hash
+
+
+def test_a_plan_for_other_tokens_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    store = tiny_store(tmp_path)
+    plan_of(store, SETTINGS, tmp_path, cost=COST)
+    moved = store.target_counts.copy()
+    moved[[0, 1]] = moved[[1, 0]] + [1, -1]
+    with pytest.raises(RunError, match=r"plan\.npz: made for other tokens .*--restart"):
+        plan_of(replace(store, target_counts=moved), SETTINGS, tmp_path, cost=COST)
 
 
 def test_what_plan_says_of_a_run_is_the_plan_that_the_run_follows(tmp_path: Path) -> None:

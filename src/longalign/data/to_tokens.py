@@ -44,6 +44,10 @@ def worker_tokenizer(name: str) -> Any:
     return open_tokenizer(name, ends_text=True)
 
 
+READING = 2
+"""Of the rules by which rows become targets. 1: until 0.1, where some templates' questions were targets."""
+
+
 @dataclass(frozen=True)
 class RowEncoder:
     """Turns a data row into sequences that fit the window. Picklable: workers load the tokenizer themselves."""
@@ -59,7 +63,7 @@ class RowEncoder:
         """See `KeyedEncoder`."""
         return (
             f"RowEncoder(tokenizer={self.tokenizer!r}, window={self.window}, overlong={self.overlong!r}, "
-            f"train_on={self.train_on!r}, thinking={self.thinking!r})"
+            f"train_on={self.train_on!r}, thinking={self.thinking!r}, reading={READING})"
         )
 
     def __call__(self, row: Mapping[str, Any]) -> Encoded:

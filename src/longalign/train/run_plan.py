@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -135,7 +136,8 @@ def step_plan(
     """The plan of this run: the one in `folder`, or a new one.
 
     Where ranks, or other settings of how a step is carried out, have changed since the plan was made, the steps from
-    `from_step` on are laid out anew; each keeps its sequences.
+    `from_step` on are laid out anew; each keeps its sequences. Raises `RunError` if the tokens are no longer those that
+    the plan was made for.
     """
     path = folder / "plan.npz"
     placing: dict[str, Any] = {
@@ -148,6 +150,11 @@ def step_plan(
     }
     if path.exists():
         plan = load_plan(path)
+        if not (np.array_equal(plan.lengths_N, store.lengths) and np.array_equal(plan.targets_N, store.target_counts)):
+            raise RunError(
+                f"{path}: made for other tokens than those of {store.folder} (an earlier version read these rows in "
+                "another way); train anew with --restart"
+            )
         if any(getattr(plan.rules, name) != value for name, value in placing.items()):
             plan = replan(plan, **placing, from_step=from_step)
         return plan

@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +18,7 @@ from longalign.eval.ask import ask
 from longalign.eval.evaluate import evaluate
 from longalign.llm.base import Request, complete_all
 from longalign.llm.open import open_model
+from tests.makers.serve import served_by_transformers
 from tests.micro import longalign
 
 pytestmark = pytest.mark.slow
@@ -47,29 +43,8 @@ def found(place: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def served(found: dict[str, Any], place: Path) -> Iterator[str]:
     """`transformers serve` on the fully trained export, as a model of `longalign`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    model = place / "full" / "final"
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model), "--device", "cpu"]
-    server = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and server.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.2)
-        assert server.poll() is None, "transformers serve did not start"
-        yield f"openai:{model}@http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+    with served_by_transformers(place / "full" / "final") as name:
+        yield name
 
 
 @pytest.mark.parametrize("way", ["full", "lora"])

@@ -21,7 +21,7 @@ from longalign.core.model_shape import ModelShape, SequenceCost
 from longalign.core.step_plan import StepPlan, load_plan, save_plan
 from longalign.core.weighting import WeightSchedule
 from longalign.data.store import TokenStore
-from longalign.errors import DataError, RunError
+from longalign.errors import ConfigError, DataError, RunError
 from longalign.train import checkpoint
 from longalign.train.admit import takes_rows
 from longalign.train.announce import known_accelerator

@@ -27,7 +27,7 @@ ROWS = [
     {"messages": [{"role": "user", "content": "怎么说 thank you?"}, {"role": "assistant", "content": "谢谢。"}]},
 ]  # fmt: skip
 EXTENDED = 16384
-STEPS = ("--max-steps", 2, "--sequences-per-step", 2, "--num_train_epochs", 2, "--warmup_ratio", 0)
+STEPS = ("--max-steps", 1, "--sequences-per-step", 2, "--num_train_epochs", 1, "--warmup_ratio", 0)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smollm2")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     (folder / "text").mkdir()
-    (folder / "text" / "one.txt").write_text("A long walk along the northern wall. " * 20, encoding="utf-8")
+    (folder / "text" / "one.txt").write_text("A long walk along the northern wall. " * 8, encoding="utf-8")
     return folder
 
 

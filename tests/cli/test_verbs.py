@@ -74,7 +74,7 @@ LOADS_TORCH = pytest.mark.slow
     ("arguments", "complaint"),
     [
         ("plan --lengths none.npy", "none.npy"),
-        ("train --data none.jsonl --out out", "none.jsonl"),
+        pytest.param("train --data none.jsonl --out out", "none.jsonl", marks=LOADS_TORCH),
         ("train --out out --learning_rat 3", "did you mean `learning_rate`?"),
         pytest.param("train --out out", "data", marks=LOADS_TORCH),
         pytest.param("extend --out out", "--text", marks=LOADS_TORCH),
@@ -103,7 +103,7 @@ def test_a_mistake_ends_with_exit_code_2_and_a_short_message_that_names_it(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ("train --out afile", "afile: cannot be a folder, because afile is a file"),
+        pytest.param("train --out afile", "afile: cannot be a folder, because afile is a file", marks=LOADS_TORCH),
         pytest.param("train --out /proc/xx", "/proc/xx: cannot be written", marks=LOADS_TORCH),
         ("plan --lengths lengths.npy --out afile/x", "afile/x: cannot be a folder, because afile is a file"),
         ("report done --out done", "done: is a folder; name a file"),

@@ -76,7 +76,14 @@ def stored(folder: Path) -> dict[str, tuple[str, list[int]]]:
         return {name: (part.get_dtype(), part.get_shape()) for name, part in parts.items()}
 
 
-@pytest.mark.parametrize(("kind", "tied"), [*((kind, True) for kind in KINDS), ("plain", False), ("head whole", False)])
+IN_DEFAULT = ("plain", "on the embedding", "embedding and norms whole")
+CASES = [*((kind, True) for kind in KINDS), ("plain", False), ("head whole", False)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "tied"),
+    [case if case[0] in IN_DEFAULT and case[1] else pytest.param(*case, marks=pytest.mark.slow) for case in CASES],
+)
 def test_final_is_the_model_that_trained(place: Path, tmp_path: Path, kind: str, tied: bool) -> None:
     from peft import PeftModel
 

@@ -37,12 +37,12 @@ def plain_loss(model: nn.Module, store: TokenStore) -> float:
 def test_smollm2_with_adapters_and_whole_embedding_is_exported_as_it_trained(tmp_path: Path) -> None:
     base = smollm2()
     torch.set_num_threads(1)
-    settings: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "model": str(base), "data": {"builtin:chat-0-200": None}, "window": 128, "sequences_per_step": 4,
         "max_steps": 2, "learning_rate": 1e-3, "lr_scheduler_type": "constant", "lora_rank": 16,
         "lora_modules_to_save": ["embed_tokens", "norm"],
     }  # fmt: skip
-    check = train(TrainSettings(**settings), tmp_path)["export"]
+    check = train(TrainSettings(**asked), tmp_path)["export"]
     store, wide = TokenStore.open(tmp_path / "tokens"), {"dtype": torch.float32}
     untrained = AutoModelForCausalLM.from_pretrained(base, **wide)
     before = plain_loss(untrained, store)
@@ -56,6 +56,3 @@ def test_smollm2_with_adapters_and_whole_embedding_is_exported_as_it_trained(tmp
     with safe_open(tmp_path / "final" / "model.safetensors", framework="pt") as file:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118
-    exact = train(TrainSettings(**settings, export_dtype="float32"), tmp_path)["export"]
-    assert exact["loss_trained"] == check["loss_trained"]
-    assert exact["mean_difference"] < 1e-4

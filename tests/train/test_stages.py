@@ -246,9 +246,7 @@ def test_mistakes_show_before_the_first_step(model: Path, rows: Path, tmp_path: 
         train(settings(model, rows, window=8, overlong="drop"), tmp_path / "e")
 
 
-def test_inputs_that_are_not_there_do_not_set_a_run_aside(
-    model: Path, rows: Path, trained: Path, tmp_path: Path
-) -> None:
+def test_inputs_that_are_missing_do_not_set_a_run_aside(model: Path, rows: Path, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     before = read_manifest(tmp_path)
     assert before is not None

@@ -246,12 +246,14 @@ def test_mistakes_show_before_the_first_step(model: Path, rows: Path, tmp_path: 
         train(settings(model, rows, window=8, overlong="drop"), tmp_path / "e")
 
 
-def test_rows_that_are_not_there_do_not_set_a_run_aside(model: Path, rows: Path, trained: Path, tmp_path: Path) -> None:
+def test_inputs_that_are_missing_do_not_set_a_run_aside(model: Path, rows: Path, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     before = read_manifest(tmp_path)
     assert before is not None
     with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file"):
         train(settings(model, rows, data={"nowhere.jsonl": None}), tmp_path, restart=True)
+    with pytest.raises(ModelError, match="no such folder"):
+        train(settings(tmp_path / "nowhere" / "final", rows), tmp_path, restart=True)
     assert read_manifest(tmp_path) == before
     assert not (tmp_path / "superseded").exists()
 

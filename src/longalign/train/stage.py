@@ -18,7 +18,7 @@ from torch import nn
 
 from longalign.base.files import atomic_path, atomic_write_text
 from longalign.base.progress import say
-from longalign.base.sources import Named, not_there
+from longalign.base.sources import Named, model_dir, not_there
 from longalign.base.stage import StageRun, lock, open_stage, place_to_plan
 from longalign.base.tokenizers import save_with_template
 from longalign.config import ExtendSettings, LoopSettings, RopeSettings, TrainSettings
@@ -116,8 +116,9 @@ def open_shared_stage(
 def input_fingerprints(model: str, names: Iterable[str]) -> dict[str, str]:
     """`input_fingerprint` of a stage's model and of everything else it reads.
 
-    Raises `DataError` for files that are not there, while the folder is as it was.
+    Raises `ModelError` for a model and `DataError` for files that are not there, while the folder is as it was.
     """
+    model_dir(model)
     names = list(names)
     if gone := [name for name in names if not Named(name).here]:
         raise DataError(f"{gone[0]}: {not_there(gone[0])}")

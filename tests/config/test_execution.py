@@ -27,6 +27,7 @@ EXCLUDED: list[tuple[dict[str, Any], str]] = [
     ({"quantize": "4bit"}, "quantize: 4-bit weights cannot be trained; add lora_rank"),
     ({"quantize": "4bit", "lora_rank": 4, "parallel": "deepspeed"}, "quantize: deepspeed cannot split 4-bit weights"),
     ({"quantize": "4bit", "lora_rank": 4, "cpu_offload": True}, "quantize: cpu_offload does not keep 4-bit weights"),
+    ({"lora_target_modules": ["lm_head"], "lora_rank": 4}, "leave lm_head out, or let it train whole: --lora_modules"),
     ({"lora_adapter": "somewhere"}, "lora_adapter: nothing gets adapters without lora_rank; add it .its rank."),
     ({"lora_modules_to_save": ["norm"]}, "lora_modules_to_save: nothing gets adapters without lora_rank"),
 ]

@@ -22,7 +22,7 @@ from longalign.errors import DataError
 from longalign.plan.lengths import read_lengths
 
 TINY = "builtin:tiny-base"
-NO_ANSWER = "no answer in the conversation"
+NO_ANSWER, EMPTY_FIRST = "no answer in the conversation", "the first answer is empty"
 
 
 def chat(*turns: str, **more: Any) -> dict[str, Any]:
@@ -53,18 +53,20 @@ def test_a_store_says_what_became_of_every_row_of_every_file(
     store = tokenize_rows(tmp_path / "tokens", dict.fromkeys(files), RowEncoder(TINY, 256), seed=0, stamp="s")
     assert store.counts == {
         "rows_read": 6,
-        f"left_out: {NO_ANSWER}": 3,
-        "cut at an empty assistant turn": 2,
+        f"left_out: {NO_ANSWER}": 2,
+        f"left_out: {EMPTY_FIRST}": 1,
+        "cut at an empty assistant turn": 1,
         "rows": 3,
     }
-    cut = {"cut at an empty assistant turn": 2}
+    left_out, cut = {NO_ANSWER: 2, EMPTY_FIRST: 1}, {"cut at an empty assistant turn": 1}
     assert store.description["read"] == {
-        files[0]: {"read": 5, "used": 2, "left_out": {NO_ANSWER: 3}, "cut": cut},
+        files[0]: {"read": 5, "used": 2, "left_out": left_out, "cut": cut},
         files[1]: {"read": 1, "used": 1, "left_out": {}, "cut": {}},
     }
     said = capsys.readouterr().err
     assert (
-        f"{files[0]}: 5 rows read, 2 used, 3 left out (3 {NO_ANSWER}), 2 cut at an empty assistant turn\n"
+        f"{files[0]}: 5 rows read, 2 used, 3 left out (2 {NO_ANSWER}, 1 {EMPTY_FIRST}), "
+        "1 cut at an empty assistant turn\n"
         f"{files[1]}: 1 row read, 1 used\n" in said
     )
     assert store.names([0, 1, 2]) == ["five.jsonl:1", "five.jsonl:5", "one.jsonl:1"]
@@ -72,13 +74,15 @@ def test_a_store_says_what_became_of_every_row_of_every_file(
     encoder = MixedEncoder(DocumentEncoder(TINY, 256), RowEncoder(TINY, 256))
     tokenize_texts(["builtin:chinese"], {files[0]: 1}, folders, encoder, stamp="s", seed=0)
     mixed = TokenStore.open(folders[0])
-    assert mixed.description["read"][files[0]] == {"read": 5, "used": 2, "left_out": {NO_ANSWER: 3}, "cut": cut}
-    assert (mixed.counts["rows_read"], mixed.counts[f"left_out: {NO_ANSWER}"]) == (5, 3)
+    assert mixed.description["read"][files[0]] == {"read": 5, "used": 2, "left_out": left_out, "cut": cut}
+    assert (mixed.counts["rows_read"], mixed.counts[f"left_out: {NO_ANSWER}"]) == (5, 2)
 
 
 def test_nothing_to_train_on_names_the_reasons(tmp_path: Path) -> None:
     file = str(write(tmp_path / "rows.jsonl", FIVE[1:4]))
-    with pytest.raises(DataError, match=rf"no rows to train on: none in {file} \(left out: 3 {NO_ANSWER}\)"):
+    with pytest.raises(
+        DataError, match=rf"no rows to train on: none in {file} \(left out: 2 {NO_ANSWER}, 1 {EMPTY_FIRST}\)"
+    ):
         tokenize_rows(tmp_path / "tokens", {file: None}, RowEncoder(TINY, 256), seed=0, stamp="s")
 
 
@@ -88,7 +92,8 @@ def test_plans_count_rows_that_are_left_out_but_not_those_that_are_cut(tmp_path:
     for tokenizer in (TINY, None):
         planned = read_lengths(PlanSettings(data=(file,), tokenizer=tokenizer))
         assert len(planned.lengths_N) == 2
-        wanted = {"dropped": 3, "rows_read": 5, f"left_out: {NO_ANSWER}": 3, "cut at an empty assistant turn": 2}
+        wanted = {"dropped": 3, "rows_read": 5, f"left_out: {NO_ANSWER}": 2, f"left_out: {EMPTY_FIRST}": 1}
+        wanted |= {"cut at an empty assistant turn": 1}
         assert dict(planned.counts) == wanted
 
 

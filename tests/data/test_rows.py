@@ -59,7 +59,11 @@ def test_a_chat_is_cut_where_an_answer_is_empty_and_left_out_when_nothing_is_lef
     assert [message["content"] for message in row["messages"]] == ["a", "b"]
     assert normalise({"conversations": [chat[0], {"from": "gpt", "value": ""}]}, "f:2", left_out) is None
     assert normalise({"conversations": []}, "f:3", left_out) is None
-    assert left_out == {"cut at an empty assistant turn": 2, "no answer in the conversation": 2}
+    assert left_out == {
+        "cut at an empty assistant turn": 1,
+        "the first answer is empty": 1,
+        "no answer in the conversation": 1,
+    }
 
 
 def test_collected_chats_may_open_with_the_assistant_or_repeat_a_speaker() -> None:

@@ -134,7 +134,7 @@ def test_json_gives_every_token_of_every_row_and_nothing_else_on_stdout(
     show_rows(tmp_path / "two.jsonl", tokenizer=str(model_dir), as_json=True, rows=1, chat_template=str(template))
     printed = capsys.readouterr()
     assert len(json.loads(printed.out)["rows"]) == 1
-    assert printed.err.count("1 assistant turns teach no stopping") == 1
+    assert printed.err.count("assistant turns that teach no stopping: 1.") == 1
 
 
 def test_a_row_whose_targets_cannot_be_told_ends_with_its_number_and_nothing_printed(

@@ -97,7 +97,12 @@ def _nearest_path(path: Path, *, folders: bool = False) -> Path | None:
         names = sorted(entry.name for entry in known.iterdir() if entry.is_dir() or not folders)
     except OSError:
         return None
-    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+    stem = Path(wrong).stem  # what two names share by their suffix is no likeness
+    close = [
+        name
+        for name in difflib.get_close_matches(wrong, names, n=3, cutoff=0.5)
+        if difflib.SequenceMatcher(None, stem, Path(name).stem).ratio() >= 0.5
+    ]
     if not close:
         return None
     whole = Path(known, close[0], *rest)

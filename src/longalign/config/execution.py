@@ -218,6 +218,16 @@ class AdapterSettings(StepSettings):
         return self
 
     @model_validator(mode="after")
+    def _head_has_no_adapters(self) -> Self:
+        """Its loss is computed without all logits."""
+        if self.lora_rank is not None and "lm_head" in (self.lora_target_modules or ()):
+            raise ValueError(
+                "lora_target_modules: the head cannot have adapters; leave lm_head out, or let it train whole: "
+                "--lora_modules_to_save lm_head"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_quantised(self) -> Self:
         """Only frozen weights are quantised; FSDP2 splits them as they are stored, in the memory of the accelerator."""
         if self.quantize and self.lora_rank is None:

@@ -15,10 +15,11 @@ from longalign.base.progress import say
 
 READ = "rows read"
 NO_ANSWER = "no answer in the conversation"
+EMPTY_FIRST = "the first answer is empty"
 NO_QUESTION = "no question in the conversation"
 NOT_TRAINED = "every answer is flagged as not trained"
 WEIGHED_OUT = "the row's weight is 0"
-LEFT_OUT = (NO_ANSWER, NO_QUESTION, NOT_TRAINED, WEIGHED_OUT)
+LEFT_OUT = (NO_ANSWER, EMPTY_FIRST, NO_QUESTION, NOT_TRAINED, WEIGHED_OUT)
 CUT_AT_EMPTY = "cut at an empty assistant turn"
 CUT_AT_SECOND = "cut at a second answer in a row"
 CUT_BEFORE = "cut before the first question"

@@ -19,6 +19,7 @@ from longalign.data.row_counts import (
     CUT_AT_SECOND,
     CUT_BEFORE,
     CUT_BEHIND,
+    EMPTY_FIRST,
     NO_ANSWER,
     NO_QUESTION,
     NOT_TRAINED,
@@ -104,14 +105,13 @@ def _usable(messages: Messages, where: str, *, collected: bool, count: Counter[s
     whole = len(messages)
     for position, message in enumerate(messages):
         if message["role"] == "assistant" and not _has_content(message):
-            count[CUT_AT_EMPTY] += 1
             messages = messages[:position]
             break
     cut = len(messages) < whole
     while messages and messages[-1]["role"] != "assistant":
         messages = messages[:-1]
     if not messages:
-        count[NO_ANSWER] += 1
+        count[EMPTY_FIRST if cut else NO_ANSWER] += 1
         return []
     if not any(message["role"] == "user" and _has_content(message) for message in messages):
         if collected:
@@ -121,8 +121,8 @@ def _usable(messages: Messages, where: str, *, collected: bool, count: Counter[s
     if not any(message.get("train", True) for message in messages if message["role"] == "assistant"):
         count[NOT_TRAINED] += 1
         return []
-    if not cut and len(messages) < whole:
-        count[CUT_BEHIND] += 1
+    if len(messages) < whole:
+        count[CUT_AT_EMPTY if cut else CUT_BEHIND] += 1
     return messages
 
 

@@ -57,9 +57,8 @@ def show_rows(
             raise DataError(f"{file.name} row {number}: {error}") from None
         print(f"{row_text(row)}\n{picture}")
     print(f"{file}: {FileRows.of(left_out).words}", file=sys.stderr if as_json else sys.stdout)
-    for name, count in counts.items():
-        if count:
-            say(f"targets: {count:,} {turn_notice(name)}")
+    if counts:
+        say_notices(counts)
     if as_json:
         print(json.dumps({"rows": found}, ensure_ascii=False))
 
@@ -114,11 +113,12 @@ def tokens_of_row(tokenizer: Any, row: Mapping[str, Any], **how: Any) -> list[di
     ]
 
 
-def turn_notice(name: str) -> str:
-    """What a count of turns means to the user."""
-    from longalign.data.tokenize import TURN_NOTICES
+def say_notices(counts: Mapping[str, int]) -> None:
+    """What counts of turns mean to the user, a line each."""
+    from longalign.data.tokenize import notices
 
-    return TURN_NOTICES[name]
+    for notice in notices(counts):
+        say(notice)
 
 
 def _middle_left_out(text: str) -> str:

@@ -62,11 +62,12 @@ def check_shown(text: str, messages: Sequence[Message], tools: Sequence[Any] | N
 
 
 HIDDEN = {
-    "rows_with_hidden_tools": "rows have tools, calls or replies of tools that the chat template does not show, and "
-    "are trained without them; give a template that shows them with --chat_template FILE",
-    "calls_as_python": "tool calls are written as Python writes them, not as JSON, by this template; give one with "
-    "`tojson` by --chat_template FILE",
+    "rows_with_hidden_tools": "rows with tools, calls or replies of tools that the chat template does not show: "
+    "{count}. They are trained without them; give a template that shows them with --chat_template FILE",
+    "calls_as_python": "tool calls written as Python writes them, not as JSON: {count}. Give a template with `tojson` "
+    "by --chat_template FILE",
 }
+"""What to say of each, once."""
 
 
 def _shows_tool(text: str, tool: Any) -> bool:

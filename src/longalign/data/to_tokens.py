@@ -32,7 +32,7 @@ from longalign.data.row_counts import reasons
 from longalign.data.source import Source, Text
 from longalign.data.store import Encoded, Item, TokenStore, build_store, finished_store
 from longalign.data.template_rows import unused_kwargs
-from longalign.data.tokenize import TURN_NOTICES, Thinking, check_tokenizer, sequence_of_row, tokenize_document, windows
+from longalign.data.tokenize import Thinking, check_tokenizer, notices, sequence_of_row, tokenize_document, windows
 from longalign.errors import DataError
 
 
@@ -109,9 +109,8 @@ def tokenize_rows(
 
 def tell_of_turns(store: TokenStore) -> None:
     """Say, once for all rows, what their chat template leaves out of training."""
-    for name, notice in TURN_NOTICES.items():
-        if count := store.counts.get(name):
-            say(f"targets: {count:,} {notice}")
+    for notice in notices(store.counts):
+        say(notice)
 
 
 MAX_HELDOUT_DOCUMENTS = 16

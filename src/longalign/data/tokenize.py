@@ -30,14 +30,14 @@ from longalign.errors import DataError, ModelError
 
 Thinking = Literal["keep", "strip"]
 TURN_NOTICES = {
-    "turns_without_end": "assistant turns teach no stopping: this chat template ends them with no token of its own. "
-    "Their words are trained, and a row's last turn gets the tokenizer's end of text; for an end after every turn, "
-    "give a copy of the template that writes one with --chat_template FILE",
-    "turns_not_shown": "assistant turns are not trained: the chat template shows none of their words (has it tool "
-    "calls?); give one that does with --chat_template FILE",
+    "turns_without_end": "assistant turns that teach no stopping: {count}. This chat template ends them with no token "
+    "of its own; their words are trained, and a row's last turn gets the tokenizer's end of text. For an end after "
+    "every turn, give a copy of the template that writes one with --chat_template FILE",
+    "turns_not_shown": "assistant turns that are not trained: {count}. The chat template shows none of their words "
+    "(has it tool calls?); give one that does with --chat_template FILE",
     **HIDDEN,
 }
-"""What a user should know of `counts`, by name; the count stands before it."""
+"""What a user should know of `counts`, by name."""
 _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
@@ -110,6 +110,13 @@ def tokenize_conversation(
         not_shown = 0 if train_on == "last" else len(trained - {span.turn for span in spans})
         counts.update(hidden + Counter({"turns_without_end": open_turns, "turns_not_shown": not_shown}))
     return sequence
+
+
+def notices(counts: Mapping[str, int]) -> list[str]:
+    """What a user should know of `counts`, a line each."""
+    return [
+        f"targets: {TURN_NOTICES[name].format(count=f'{counts[name]:,}')}" for name in TURN_NOTICES if counts.get(name)
+    ]
 
 
 def tokenize_document(tokenizer: Any, text: str) -> TokenSequence:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longalign.data.row_counts import FileRows
+from longalign.data.row_turns import read_turns
 from longalign.data.rows import normalise
 from longalign.errors import DataError
 
@@ -232,3 +233,10 @@ def test_any_json_gives_a_row_is_counted_or_is_an_error(raw: Any) -> None:
         assert row["messages"][-1]["role"] == "assistant"
         assert all(isinstance(m["content"], str) or m["tool_calls"] for m in row["messages"])
         assert normalise(row, "f:1") == row, "what has been read is read again as it is"
+
+
+@pytest.mark.parametrize("flag", [{"loss_mask": 0}, {"trainable": False}, {"mask": True}])
+def test_a_flag_of_another_program_is_refused(flag: dict[str, object]) -> None:
+    turns = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because.", **flag}]
+    with pytest.raises(DataError, match="flag answers with `train`"):
+        read_turns(turns, "f:1", "conversations")

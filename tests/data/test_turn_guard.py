@@ -132,3 +132,14 @@ def test_a_finder_that_is_wrong_stops_the_run_with_the_row_and_what_to_do(
     encoder = RowEncoder("builtin:tiny-base", 2048)
     with pytest.raises(DataError, match=r"rows\.jsonl:2: targets cannot be told.*--chat_template FILE"):
         tokenize_rows(tmp_path / "tokens", {str(rows): None}, encoder, seed=1, stamp="s")
+
+
+def test_a_question_that_a_template_repeats_in_the_answers_turn_is_refused() -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
+        "[{{ messages[loop.index0 - 1].content }}] {% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    talk = [{"role": "user", "content": "Why is the sky above us blue?"}, {"role": "assistant", "content": "Light."}]
+    with pytest.raises(DataError, match=r"words of message 0 \(user\) are inside"):
+        tokenize.tokenize_conversation(chat_tokenizer(template), talk)

@@ -31,6 +31,8 @@ ROLES = {
 """Name -> what it becomes; None: it stays."""
 FLAGS = ("train", "training", "loss", "weight", "loss_scale")
 DETAILS = ("train_detail", "training_detail")
+OTHER_FLAGS = ("mask", "masked", "loss_mask", "trainable", "train_on_turn")
+"""Flags of other programs that are not read, since they do not agree on what is on."""
 KEPT_OF_SHAREGPT = ("name", "tool_calls", "tool_call_id", "reasoning_content", "function_call", *FLAGS, *DETAILS)
 
 
@@ -62,6 +64,9 @@ def _message(item: object, where: str, place: str, *, sharegpt: bool) -> tuple[d
         raise DataError(f"{where}: field `{place}.{speaks}` is {role!r:.40}; it must be one of {', '.join(ROLES)}")
     role = ROLES[role.lower()] or role.lower()
     content = turn.pop(says, None)
+    for name in OTHER_FLAGS:
+        if turn.get(name) is not None:
+            raise DataError(f"{where}: field `{place}.{name}` is not read; flag answers with `train`: true or false")
     if speaks == "from":
         turn = {key: value for key, value in turn.items() if key in KEPT_OF_SHAREGPT}
     is_call = role == CALL

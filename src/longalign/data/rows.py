@@ -29,7 +29,7 @@ from longalign.data.row_counts import (
 from longalign.data.row_fields import KNOWN, is_weighed_out, read_fields
 from longalign.data.row_files import name_of, raw_rows
 from longalign.data.row_formats import Messages, Row, format_of
-from longalign.data.row_values import kind_of
+from longalign.data.row_values import kind_of, text_of
 from longalign.errors import DataError
 
 NAMED_FIELDS = 12
@@ -67,6 +67,9 @@ def _named(row: Row, where: str, path: Path | str) -> Row:
             raise DataError(f"{where}: field `messages` holds half a character (a lone surrogate); mend it") from None
     row["id"] = str(row["id"])
     row["source"] = row.get("source") or name_of(path)
+    for name in ("id", "source", "task", "language"):  # what is noted of a row
+        if isinstance(row.get(name), str):
+            text_of(row[name], where, name)
     return row
 
 

@@ -118,6 +118,9 @@ def _words_fault(messages: Sequence[Message], text: str, spans: Sequence[Placed]
 def _other_fault(number: int, message: Message, near: Sequence[tuple[str, str]], outside: str) -> str | None:
     """`near`: text of the spans before and behind, each with the words of its own turn, which may say the same."""
     for whole in _pieces(message):
+        if len(whole) >= LONG and any(said.count(whole) > own.count(whole) for said, own in near):
+            role = message.get("role")  # even if they stand where they belong as well
+            return f"words of message {number} ({role}) are inside an assistant's turn: {whole[:40]!r}"
         for piece in () if _find(whole, outside) else _parts(whole):
             if not _find(piece, outside) and any(said.count(piece) > own.count(piece) for said, own in near):
                 role = message.get("role")

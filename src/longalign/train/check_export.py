@@ -1,9 +1,10 @@
 """Is `final` the model that trained? Both are asked for log-probabilities of the same targets.
 
 The trained model computes as it trained: packed (or in rows where it takes no packs), on all ranks, in its precision.
-`final` is loaded from disk by plain transformers, with eager attention, one padded row for each sequence. It computes
-twice: as stored, which says what rounding costs, and with the weights from before rounding. The latter must agree with
-the trained model up to the precision of training, and every stored weight must be the rounded one, bit by bit.
+`final` is loaded from disk by plain transformers, one padded row for each sequence, with eager attention (or the one of
+transformers that it trained with). It computes twice: as stored, which says what rounding costs, and with the weights
+from before rounding. The latter must agree with the trained model up to the precision of training, and every stored
+weight must be the rounded one, bit by bit.
 
 Training in float32 leaves differences near 1e-6. What 16 bits or 4 bits leave is measured: `final` computes once more
 with weights moved at random as far as that precision moves them.
@@ -137,16 +138,17 @@ def check_export(
     placement: Placement,
     *,
     in_4_bits: bool = False,
+    attention: str = "eager",
 ) -> ExportCheck:
     """Compare `final` with what `trained_nll` found for the same sequences. One rank calls it.
 
-    `weights`: all of them before rounding, under parameter names.
+    `weights`: all of them before rounding, under parameter names. `attention`: see `plain_attention`.
     """
     zero.build_plainly()
     with ranks.seeded(0):
         config = load_config(final)
         double = config.dtype == torch.float64  # grouped matrix products exist up to float32
-        how = {"attn_implementation": "eager"} | ({"experts_implementation": "eager"} if double else {})
+        how = {"attn_implementation": attention} | ({"experts_implementation": "eager"} if double else {})
         model = loader_of(config).from_pretrained(str(final), dtype="auto", **how).eval()
     wrong = _not_rounded(model, weights)
     batch = PaddedRows.of(sequences)
@@ -170,6 +172,14 @@ def check_export(
         in_4_bits=in_4_bits,
         wrong=wrong,
     )
+
+
+def plain_attention(model: nn.Module) -> str:
+    """The attention of transformers to compare with: the one a model trained with, if it is transformers' own (those of
+    Falcon with ALiBi do not agree with each other), else the plain definition."""
+    plain = cast(Any, model)
+    used = str(plain.config._attn_implementation)
+    return used if takes_rows(model) and used in ("sdpa", "eager") else "eager"
 
 
 def _not_rounded(model: nn.Module, weights: Mapping[str, Tensor]) -> str | None:

@@ -26,7 +26,7 @@ from longalign.data.mix import as_dicts, shares_of
 from longalign.data.store import TokenStore
 from longalign.errors import DataError, RunError
 from longalign.train import checkpoint
-from longalign.train.check_export import check_export, sample_of, trained_nll
+from longalign.train.check_export import check_export, plain_attention, sample_of, trained_nll
 from longalign.train.export import export
 from longalign.train.model_card import model_card
 from longalign.train.parallel import ranks
@@ -152,7 +152,9 @@ def finish_model(
     weights = export(model, tokenizer, stage.folder, settings=settings, base=settings.model, rope=rope, end_ids=end_ids)
     final, in_4_bits = stage.folder / "final", settings.quantize is not None
     check = ranks.on_first_rank(
-        lambda: check_export(final, weights, sample, trained_N, stage.placement, in_4_bits=in_4_bits)
+        lambda: check_export(
+            final, weights, sample, trained_N, stage.placement, in_4_bits=in_4_bits, attention=plain_attention(model)
+        )
     )
     summary = {
         **summary,

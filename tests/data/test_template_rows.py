@@ -102,6 +102,20 @@ def test_a_system_prompt_that_is_left_out_is_an_error_and_a_reply_is_counted() -
     assert counted(deaf, replied) == {"rows_with_hidden_tools": 1}
 
 
+def test_questions_and_answers_that_a_template_changes_are_counted() -> None:
+    talk = {
+        "messages": [{"role": role, "content": f"{role} {n} says"} for n in range(2) for role in ("user", "assistant")]
+    }
+    no_questions = with_template(PLAIN.replace("in messages %}", "in messages if m.role != 'user' %}"))
+    assert counted(no_questions, talk) == {"questions_changed": 2}
+    shortened = with_template(PLAIN.replace("m.content +", "(m.content[:8] if m.role == 'assistant' else m.content) +"))
+    assert counted(shortened, talk) == {"answers_changed": 2}
+    assert counted(with_template(PLAIN), talk) == {}
+    thinks = {"messages": [talk["messages"][0], {"role": "assistant", "content": "<think>hm</think>\n\nyes "}]}
+    drops = PLAIN.replace("m.content +", "m.content.split('</think>')[-1].strip() +")
+    assert counted(with_template(drops), thinks) == {}
+
+
 def test_arguments_printed_as_python_are_counted() -> None:
     printed = PLAIN.replace("{{ '<|end|>' }}", "{% for c in m.tool_calls %}{{ c.function }}{% endfor %}{{ '<|end|>' }}")
     assert counted(with_template(printed), {"messages": CALLS["messages"]}) == {"calls_as_python": 2}

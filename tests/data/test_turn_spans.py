@@ -69,6 +69,14 @@ def test_each_shape_trains_the_answers_and_their_end(name: str) -> None:
     assert int(one.ids_T[np.flatnonzero(one.target_T)[-1]]) in tok.all_special_ids + list(tok.added_tokens_decoder)
 
 
+@pytest.mark.parametrize("name", ["CLOSES_AT_THE_END", "ALWAYS_A_HEADER"])
+def test_what_was_learnt_with_one_tokenizer_is_not_taken_for_another(name: str) -> None:
+    template = getattr(shapes, name) + "{# once #}"
+    tokenize_conversation(chat_tokenizer(template, bos="<s>"), TALK[:2])  # its ends are no tokens
+    whole = tokenizer(template)
+    assert runs(whole, tokenize_conversation(whole, TALK)) == EXPECTED[name]
+
+
 def test_a_tools_reply_inside_the_assistants_turn_is_no_target() -> None:
     tok, counts = tokenizer(shapes.TOOL_REPLY_INSIDE), Counter[str]()
     found = runs(tok, tokenize_conversation(tok, TOOL_TALK, counts=counts))

@@ -50,12 +50,10 @@ def read_fields(row: Row, messages: Messages, where: str) -> Messages:
 
 
 def is_weighed_out(row: Row, where: str) -> bool:
-    """Whether the row's own `weight`, taken out of it, is 0. Raises `DataError` for any but 0 and 1."""
-    weight = row.pop("weight", None)
-    if weight is None:
-        return False
+    """Whether the row's own `weight` or `train`, taken out of it, is 0. Raises `DataError` for any but 0 and 1."""
+    given = {name: row.pop(name) for name in ("weight", "train") if row.get(name) is not None}
     try:
-        return not flag_of(weight, where, "weight")
+        return not all(flag_of(value, where, name) for name, value in given.items())
     except DataError as error:
         raise DataError(f"{error}; a row that counts more is written more often") from None
 

@@ -1,7 +1,7 @@
 """What one chat template makes of a row: roles that it does not have, and what it does not show.
 
 A system prompt that is left out is an error: the answers would be trained as if nobody had asked for them like that.
-Tools, their calls and replies are counted instead, and said once: many templates know no tools at all.
+Anything else is counted instead, and said once: many templates know no tools at all, and some change what they show.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,7 @@ def unused_kwargs(tokenizer: Any, row: Mapping[str, Any]) -> list[str]:
 
 
 def check_shown(text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> Counter[str]:
-    """What the rendered `text` lacks of tools, calls and replies, by the names of `HIDDEN`.
+    """What the rendered `text` lacks of questions, tools, calls and replies, by the names of `HIDDEN`.
 
     Raises `DataError` if it lacks a system prompt.
     """
@@ -57,11 +57,40 @@ def check_shown(text: str, messages: Sequence[Message], tools: Sequence[Any] | N
     replies = [message.get("content") for message in messages if message.get("role") == "tool"]
     seen = all(map(partial(_shows_tool, text), tools or ())) and all(map(partial(_shows_call, text), calls))
     hidden = Counter[str](rows_with_hidden_tools=int(not (seen and all(_shows(text, reply) for reply in replies))))
+    questions = [message.get("content") for message in messages if message.get("role") == "user"]
+    hidden["questions_changed"] = _changed(text, questions)
     hidden["calls_as_python"] = sum(_is_python(text, _arguments(call)) for call in calls)
     return +hidden
 
 
+def answers_changed(text: str, messages: Sequence[Message], turns: Collection[int]) -> int:
+    """How many answers among `turns` do not stand in `text` as they were written; thinking may have been left out."""
+    answers = [message.get("content") for n, message in enumerate(messages) if n in turns and _answers(message)]
+    return _changed(text, [a.rsplit("</think>", 1)[-1] if isinstance(a, str) else a for a in answers])
+
+
+def _answers(message: Message) -> bool:
+    return message.get("role") == "assistant" and not message.get("tool_calls")
+
+
+def _changed(text: str, values: Sequence[object]) -> int:
+    """How many of `values` do not stand in `text`. Looked for behind the one before first, so that time is linear."""
+    place = changed = 0
+    for value in values:
+        wanted = value.strip() if isinstance(value, str) else ""
+        at = text.find(wanted, place)
+        if at >= 0:
+            place = at + len(wanted)
+        else:
+            changed += not _shows(text, value)
+    return changed
+
+
 HIDDEN = {
+    "questions_changed": "questions that the chat template does not show as they were written: {count}. Give another "
+    "template with --chat_template FILE if that is not meant",
+    "answers_changed": "answers that the chat template does not show as they were written, and that are trained as it "
+    "shows them: {count}. Give another template with --chat_template FILE if that is not meant",
     "rows_with_hidden_tools": "rows with tools, calls or replies of tools that the chat template does not show: "
     "{count}. They are trained without them; give a template that shows them with --chat_template FILE",
     "calls_as_python": "tool calls written as Python writes them, not as JSON: {count}. Give a template with `tojson` "

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from longalign.data.controls import controls_of
 from longalign.data.encode import encode_text, spelled_controls
 from longalign.data.render import Renderer, render_row
-from longalign.data.template_rows import HIDDEN, check_shown, with_known_roles
+from longalign.data.template_rows import HIDDEN, answers_changed, check_shown, with_known_roles
 from longalign.data.turn_guard import check_turns
 from longalign.data.turn_spans import Found, Span, find_turns
 from longalign.errors import DataError, ModelError
@@ -102,6 +102,7 @@ def tokenize_conversation(
     hidden = check_shown(text, read, tools)
     found = find_turns(render, read, text)
     check_turns(render, read, text, found.spans, controls_of(tokenizer).added)
+    hidden["answers_changed"] = answers_changed(text, read, {span.turn for span in found.spans})
     if train_on == "last":
         trained &= {max((span.turn for span in found.spans), default=-1)}
     spans = [span for span in found.spans if span.turn in trained]
@@ -184,7 +185,7 @@ def _encode(tokenizer: Any, found: Found, spans: Sequence[Span], evidence: Seque
                 break
             last -= 1
         target_T[part.start : last + 1] = True
-        if not span.closed or int(ids_T[last]) not in special:
+        if not (span.closed and int(ids_T[last]) in special) and int(ids_T[last]) != tokenizer.eos_token_id:
             if ends_text and span is last_span and tokenizer.eos_token_id is not None:
                 ids_T = np.append(ids_T[: last + 1], np.int32(tokenizer.eos_token_id))
                 offsets_T2 = np.vstack([offsets_T2[: last + 1], [[len(text), len(text)]]])
@@ -246,9 +247,14 @@ def sequence_of_row(tokenizer: Any, row: Mapping[str, Any], **how: Any) -> Token
 
 
 def evidence_texts(evidence: Any) -> list[str]:
-    """Quotes of an `evidence` field: a list of strings, or of mappings with `text` or `quote`."""
+    """Quotes of an `evidence` field: one string, or a list of strings or of mappings with `text` or `quote`.
+
+    Raises `DataError` for entries of another kind.
+    """
     texts = []
-    for entry in evidence or ():
+    for entry in [evidence] if isinstance(evidence, str) else evidence or ():
+        if not isinstance(entry, str | Mapping):
+            raise DataError(f"field `evidence` holds {entry!r}; its entries are texts or objects with `text`")
         text = entry if isinstance(entry, str) else (entry.get("text") or entry.get("quote"))
         if text:
             texts.append(str(text))

@@ -59,7 +59,9 @@ def shapes_of(render: Renderer) -> Shapes:
     """Those of a template. Learnt once a template and tokenizer."""
     tokenizer = render.tokenizer
     options = tuple(sorted((key, repr(value)) for key, value in render.options.items()))
-    key = (render.template, tuple(sorted((k, str(v)) for k, v in tokenizer.special_tokens_map.items())), options)
+    names = tuple(sorted((k, str(v)) for k, v in tokenizer.special_tokens_map.items()))
+    controls = controls_of(tokenizer)
+    key = (render.template, names, controls.added, controls.special, options)
     return _learnt(_Probe(Renderer(tokenizer, None, render.options), key))
 
 

@@ -18,6 +18,7 @@ from longalign.errors import ConfigError
 from longalign.eval.evaluate import evaluate
 from longalign.train.live_model import answering
 from longalign.train.sft import train
+from tests.makers.other_families import FAMILIES
 from tests.makers.rows import make_inputs
 from tests.train.runs import in_process, on_ranks
 from tests.train.tiny import packed_inputs, sequences_of, tiny_model
@@ -88,6 +89,17 @@ def test_while_it_answers_a_model_generates_as_plain_ones_do_and_afterwards_trai
     assert (model.training, model.config._attn_implementation) == (True, before[1])
     inputs = packed_inputs(sequences_of([5, 9]))
     assert model(**inputs).loss.requires_grad, "its loss is there again"
+
+
+@pytest.mark.parametrize("family", ["Gemma 2", "gpt-oss", "BLOOM"])
+def test_caps_sinks_and_biases_of_attention_hold_while_it_answers(family: str) -> None:
+    model: Any = tiny_model(FAMILIES[family].build())
+    ids = torch.arange(5, 30)[None]
+    with answering(model), torch.no_grad():
+        answered = model(input_ids=ids).logits
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        torch.testing.assert_close(answered, model.eval()(input_ids=ids).logits)
 
 
 @pytest.mark.slow

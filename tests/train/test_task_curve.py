@@ -59,14 +59,14 @@ def curve(out: Path) -> list[tuple[int, float]]:
 
 def test_training_is_bitwise_the_same_with_and_without_tasks(place: Path, tmp_path: Path) -> None:
     """With dropout, so that a random draw too many would show; the last point is what `longalign eval` measures."""
-    lora = {"lora_rank": 4, "lora_dropout": 0.2, "max_steps": 6}
+    lora = {"lora_rank": 4, "lora_dropout": 0.2, "max_steps": 4}
     train(settings(place, asked=False, **lora), tmp_path / "plain")
     train(settings(place, **lora), tmp_path / "asked")
     assert losses(tmp_path / "asked") == losses(tmp_path / "plain")
     expected = weights(tmp_path / "plain")
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "asked").items())
     found = curve(tmp_path / "asked")
-    assert [step for step, _ in found] == [0, 2, 4, 6]
+    assert [step for step, _ in found] == [0, 2, 4]
     assert len({value for _, value in found}) > 2, "the curve follows the weights"
     alone = EvalSettings(model=str(tmp_path / "asked" / "final"), tasks={"hash": {"task": TASK}}, batch_tokens=1024)
     assert evaluate(alone, tmp_path / "eval")["overall"]["mean"] == found[-1][1]

@@ -104,7 +104,7 @@ def test_caps_sinks_and_biases_of_attention_hold_while_it_answers(family: str) -
 
 @pytest.mark.slow
 def test_final_has_the_best_weights_and_training_ends_when_nothing_improves(place: Path, tmp_path: Path) -> None:
-    wanted = settings(place, best_by="hash.mean", early_stop={"patience": 2}, save_steps=2)
+    wanted = settings(place, best_by="hash.mean", early_stop={"patience": 2}, save_steps=100)
     summary = train(wanted, tmp_path)
     found = curve(tmp_path)
     best_step, best = max(found[1:], key=lambda point: point[1])

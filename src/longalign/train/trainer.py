@@ -78,6 +78,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.checkpoints, self.names_of, self.curve = checkpoints, names_of, curve
         self.best = BestWeights(settings, checkpoints, meter.path) if settings.best_by else None
         self.asked: set[int] = set()
+        self.saved_step = 0
         self.placement = placement
         self.before = before
         self.sums = NllSums(meter.groups, placement.part)
@@ -216,6 +217,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
         self.ask_tasks()  # after the checkpoint: tasks may take long
+        if self.control.should_training_stop and self.saved_step != self.state.global_step:
+            self._save_checkpoint(self.model, None)  # it ended early; another `export_dtype` is exported from here
 
     def ask_tasks(self) -> None:
         """The tasks of the curve, if they are due and have not been asked at this step: a row of metrics.jsonl."""
@@ -245,6 +248,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.state.log_history = []  # metrics.jsonl has it
+        self.saved_step = self.state.global_step
         with self.meter.paused():
             checkpoint.save(
                 self.checkpoints,

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from longalign.core.mix import nearest_rows, quotas, whole_rows
@@ -23,6 +23,7 @@ def named(files: list[tuple[float, int]]) -> tuple[dict[str, float], dict[str, F
     )
 
 
+@settings(max_examples=40)
 @given(FILES)
 def test_shares_of_rows_are_within_one_row_and_no_file_gives_more_than_it_has(files: list[tuple[float, int]]) -> None:
     weights, most = named(files)
@@ -36,6 +37,7 @@ def test_shares_of_rows_are_within_one_row_and_no_file_gives_more_than_it_has(fi
     assert any(one_more[name] > most[name] for name in parts), "a larger mix would need repetition"
 
 
+@settings(max_examples=40)
 @given(FILES, st.integers(1, 400), st.integers(0, 5), WEIGHTS)
 def test_a_total_is_met_exactly_and_a_larger_weight_never_gives_less(
     files: list[tuple[float, int]], total: int, which: int, more: float
@@ -64,6 +66,7 @@ def test_a_total_that_a_file_cannot_give_is_refused_by_name() -> None:
         quotas(weights, most, total=100, whole=True)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 900), min_size=1, max_size=40), st.fractions(0, 20_000), st.integers(0, 9))
 def test_tokens_come_within_half_a_row_of_what_is_wanted(tokens: list[int], wanted: Fraction, seed: int) -> None:
     tokens_R = np.array(tokens)

@@ -209,6 +209,14 @@ def test_states_count_what_is_kept_of_each_weight():
     assert bytes_of(optimizer="muon").states == 16 * shape.parameters - 4 * matrices
     adapters = 16 * shape.lora_parameters(16)
     assert bytes_of(lora_rank=16).states == 2 * shape.parameters + adapters
+    ends = {"lora_modules_to_save": ("embed_tokens", "lm_head", "norm")}
+    whole = 2 * shape.head_parameters + shape.layers * shape.layer_vectors + shape.hidden
+    assert bytes_of(lora_rank=16, **ends).states == 2 * shape.parameters + adapters + 16 * whole
+    assert (
+        bytes_of(lora_rank=16, **ends).head
+        > bytes_of(lora_rank=16).head
+        == bytes_of(lora_rank=16, lora_modules_to_save=("norm",)).head
+    )
     quantised = bytes_of(lora_rank=16, quantize="4bit").states - adapters - 2 * (shape.parameters - matrices)
     assert quantised / matrices == pytest.approx(4.127 / 8, rel=1e-3), "the QLoRA paper's 0.127 bits of constants"
     offloaded = bytes_of(ranks=4, cpu_offload=True)

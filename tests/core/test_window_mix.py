@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
@@ -15,6 +15,7 @@ from longalign.core.window_mix import LEFT_OUT, pieces, window_of_each
 WINDOWS = (8, 32, 64)
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 64), min_size=1, max_size=40),
     st.lists(st.integers(1, 9), min_size=1, max_size=3),
@@ -47,6 +48,7 @@ def test_each_window_has_its_share_of_as_many_tokens_as_possible(
     assert (cut_N == window_of_each(lengths_N, shares, np.random.default_rng(seed))).all()
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 200), st.integers(1, 70))
 def test_pieces_cover_a_sequence_once(length: int, window: int) -> None:
     cut = pieces(length, window)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longalign.core.weighting import sequence_weights
@@ -106,6 +106,7 @@ def plainly_own_prompt(target: list[bool], position: int) -> range:
     return range(start, end)
 
 
+@settings(max_examples=40)
 @given(
     runs=st.lists(st.tuples(st.integers(1, 120), st.integers(1, 90)), min_size=1, max_size=8),
     tail=st.integers(0, 20),
@@ -159,6 +160,7 @@ def test_rows_that_fit_are_left_alone(rule: str) -> None:
     assert not counts
 
 
+@settings(max_examples=40)
 @given(
     runs=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 60)), min_size=1, max_size=5),
     window=st.integers(8, 300),

@@ -127,7 +127,7 @@ TURNS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(TURNS, st.sampled_from([None, 0, 1])), max_size=8))
 def test_rows_read_are_rows_used_and_rows_left_out(chats: list[tuple[list[tuple[str, str]], int | None]]) -> None:
     rows = [

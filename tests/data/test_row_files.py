@@ -126,7 +126,7 @@ def test_columns_of_arrow_lists_and_json_in_strings_are_turns(tmp_path: Path) ->
     assert [row["messages"] for row in read_rows(tmp_path / "rows.jsonl")] == [turns, turns]
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.recursive(

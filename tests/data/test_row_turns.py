@@ -220,7 +220,7 @@ TURN = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON | st.lists(TURN, max_size=4), max_size=5) | JSON)
 def test_any_json_gives_a_row_is_counted_or_is_an_error(raw: Any) -> None:
     left_out: Counter[str] = Counter()

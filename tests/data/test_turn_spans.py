@@ -190,7 +190,7 @@ CLOSED = {
 MADE = {name: tokenizer(getattr(shapes, name)) for name in CLOSED}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(pairs=turns, name=st.sampled_from(list(CLOSED)))
 def test_any_words_in_any_shape_stay_with_whoever_wrote_them(pairs: list[tuple[str, str]], name: str) -> None:
     """The spans are the answers with white space of the layout around them; only the end follows."""
@@ -210,7 +210,7 @@ def test_any_words_in_any_shape_stay_with_whoever_wrote_them(pairs: list[tuple[s
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pairs=turns, name=st.sampled_from(["CHATML", "LLAMA3", "GEMMA", "TOOL_REPLY_INSIDE"]), data=st.data())
 def test_other_peoples_words_change_no_target(pairs: list[tuple[str, str]], name: str, data: st.DataObject) -> None:
     tok = MADE[name]

@@ -57,16 +57,6 @@ def _class(name: str) -> type:
     return found
 
 
-VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
-}
-
-
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 5e5,

@@ -238,7 +238,10 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
 }
 
 
-SLOW = ("no such model", "no RoPE to stretch", "a judge without its key", "a maker without its key")
+SLOW = (
+    "no such model", "no RoPE to stretch", "a judge without its key", "a maker without its key", "no documents",
+    "no cases", "no haystack",
+)  # fmt: skip
 """These load torch, or a large SDK."""
 
 

@@ -13,10 +13,11 @@ from longalign.base.files import read_jsonl
 from longalign.config.load import load_run, parse_overrides
 from longalign.errors import ConfigError, ModelError
 from longalign.recipe.arms import extension_names
-from longalign.recipe.check import check_inputs
+from longalign.recipe.check import check_inputs, check_model
 from longalign.recipe.plan import plan_run
 from longalign.recipe.plan_text import run_plan_text
 from longalign.recipe.run import run
+from tests.makers.other_families import FAMILIES
 
 TWO: dict[str, Any] = {
     "name": "two",
@@ -28,6 +29,12 @@ TWO: dict[str, Any] = {
     "assume": {"books": {"tokens": 20_000_000, "lengths": [8192, 100_000]}},
     "processes_per_node": 8,
 }
+
+
+def test_models_of_several_parts_can_be_stretched_stage_by_stage(tmp_path: Path) -> None:
+    FAMILIES["Gemma 3"].build().save_pretrained(tmp_path)
+    settings = load_run(written(tmp_path, TWO), {})[0]
+    check_model(settings, str(tmp_path))
 
 
 def written(folder: Path, values: dict[str, Any]) -> Path:

@@ -144,7 +144,7 @@ def dtypes(final: Path) -> tuple[str, set[str], set[str]]:
     return json.loads((final / "config.json").read_text())["dtype"], kept, loaded
 
 
-@pytest.mark.parametrize("lora", [{}, {"lora_rank": 2, "lora_alpha": 64.0}])
+@pytest.mark.parametrize("lora", [{}, pytest.param({"lora_rank": 2, "lora_alpha": 64.0}, marks=pytest.mark.slow)])
 def test_another_dtype_is_exported_from_the_last_checkpoint(
     place: Path, tmp_path: Path, lora: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:

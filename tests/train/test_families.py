@@ -26,9 +26,8 @@ from tests.train.tiny import gradients_of, packed_inputs, padded_inputs, sequenc
 
 SCRIPT = Path(__file__).parents[2] / "docs/reference/families.py"
 QUICK = (
-    "Llama 2, 3", "Llama 3.1", "Llama 4, text", "Mixtral", "Qwen2 with windows", "Qwen3-MoE", "Gemma 2",
-    "Gemma 3, text", "Phi-3, Phi-4", "GPT-2", "Falcon", "StableLM", "GLM-4.5", "DeepSeek-V3", "DeepSeek-V3.2",
-    "gpt-oss", "OLMo 3", "Granite 3", "Cohere 2", "Qwen3.5, text", "LFM2", "RWKV", "Gemma 3", "Qwen2.5-VL", "Llama 4",
+    "Llama 2, 3", "Qwen2 with windows", "Qwen3-MoE", "Gemma 2", "GPT-2", "Falcon", "DeepSeek-V3", "DeepSeek-V3.2",
+    "gpt-oss", "Granite 3", "Cohere 2", "Qwen3.5, text", "LFM2", "RWKV", "Gemma 3", "Llama 4",
 )  # fmt: skip
 
 

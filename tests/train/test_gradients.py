@@ -266,7 +266,8 @@ def _rank(rank: int, ranks: int, folder: str, cases: list[Case]) -> None:
 
 
 def run_ranks(ranks: int, folder: Path, cases: list[Case]) -> None:
-    torch.multiprocessing.spawn(_rank, (ranks, str(folder), cases), nprocs=ranks)
+    start = torch.multiprocessing.start_processes
+    start(_rank, (ranks, str(folder), cases), nprocs=ranks, start_method="fork")  # to import takes longer than to test
 
 
 def test_two_processes_equal_the_plain_definition(tmp_path: Path) -> None:

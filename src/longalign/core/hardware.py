@@ -60,6 +60,7 @@ class Execution:
     cpu_offload: bool = False
     optimizer: Literal["adamw", "muon"] = "adamw"
     lora_rank: int | None = None
+    lora_modules_to_save: tuple[str, ...] = ()
     quantize: Literal["4bit"] | None = None
     loss_chunk_tokens: int | None = None
 

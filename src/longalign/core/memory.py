@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longalign.core.hardware import Execution, Machine
-from longalign.core.model_shape import ModelShape
+from longalign.core.model_shape import OUTPUTS, ModelShape
 
 RESERVE_BYTES = 3e9  # CUDA context, communication buffers, fragmentation
 NF4_BYTES = 0.5 + (1 + 4 / 256) / 64  # a 4-bit weight, its share of a byte a block, and of a float a 256 blocks
@@ -71,16 +71,25 @@ def largest_microbatch(shape: ModelShape, execution: Execution, machine: Machine
     return low
 
 
+def trained_parameters(shape: ModelShape, execution: Execution) -> int:
+    """Weights that train: all of them, or adapters and the modules that train whole beside them."""
+    if execution.lora_rank is None:
+        return shape.parameters
+    return shape.lora_parameters(execution.lora_rank) + shape.whole_parameters(execution.lora_modules_to_save)
+
+
+def gathered_bytes(shape: ModelShape, execution: Execution) -> float:
+    """Of the model's own weights as compute reads them: matrices of layers may be in 4 bits."""
+    in_layers = shape.layers * shape.layer_parameters()
+    others = execution.compute_bytes * (shape.parameters - in_layers)
+    return (NF4_BYTES if execution.quantize else execution.compute_bytes) * in_layers + others
+
+
 def _states(shape: ModelShape, execution: Execution, ranks: int) -> float:
     """float32 weight and gradient, and two float32 moments (Muon: one for matrices of layers); frozen weights."""
-    matrices = shape.layers * shape.layer_parameters()
-    if execution.lora_rank is not None:
-        trained = matrices = shape.lora_parameters(execution.lora_rank)
-        in_layers = NF4_BYTES if execution.quantize else execution.compute_bytes
-        others = shape.parameters - shape.layers * shape.layer_parameters()
-        frozen = in_layers * shape.layers * shape.layer_parameters() + execution.compute_bytes * others
-    else:
-        trained, frozen = shape.parameters, 0.0
+    trained, adapters = trained_parameters(shape, execution), execution.lora_rank is not None
+    matrices = shape.lora_parameters(execution.lora_rank or 0) if adapters else shape.layers * shape.layer_parameters()
+    frozen = gathered_bytes(shape, execution) if adapters else 0.0
     moments = 8.0 * trained - (4.0 * matrices if execution.optimizer == "muon" else 0.0)
     if execution.sharded(ranks):
         return (8.0 * trained + moments + frozen) / ranks
@@ -91,16 +100,18 @@ def _states(shape: ModelShape, execution: Execution, ranks: int) -> float:
 def _weights_in_use(shape: ModelShape, execution: Execution, ranks: int) -> float:
     """Sharded: two layers whole and a third on its way, gradients of one and their float32 copy to be reduced; head and
     embedding whole, and the head's gradient. Whole: autocast's copies of a layer and of the head. In 4 bits: one matrix
-    at full width.
+    at full width. What trains whole beside adapters has a copy and, sharded, a gradient.
     """
     size, trains = execution.compute_bytes, execution.lora_rank is None
     ends = (1 if shape.tied else 2) * shape.head_parameters
+    one_matrix = size * shape.hidden * max(shape.intermediate, shape.attention_width) if execution.quantize else 0.0
+    whole = 0 if trains else size * shape.whole_parameters(execution.lora_modules_to_save)
     if execution.sharded(ranks):
-        layer = shape.layer_parameters() * (3.0 * size + (size + 4.0 if trains else 0.0))
-        return layer + size * (ends + (shape.head_parameters if trains else 0))
-    if execution.quantize:
-        return float(size) * shape.hidden * max(shape.intermediate, shape.attention_width)
-    return float(size) * (shape.layer_parameters() + shape.head_parameters) if trains and execution.half else 0.0
+        held = NF4_BYTES if execution.quantize else size
+        layer = shape.layer_parameters() * (3.0 * held + (size + 4.0 if trains else 0.0))
+        return layer + one_matrix + size * (ends + (shape.head_parameters if trains else 0)) + 2.0 * whole
+    copies = size * (shape.layer_parameters() + shape.head_parameters) if trains else whole
+    return one_matrix + (copies if execution.half else 0.0)
 
 
 def _layer_bytes_per_token(shape: ModelShape, execution: Execution, stream: int, tokens: int) -> tuple[float, float]:
@@ -130,5 +141,9 @@ def _head(shape: ModelShape, execution: Execution, tokens: int) -> float:
     """
     size = execution.compute_bytes
     chunk = min(execution.loss_chunk_tokens or LOGITS_HELD // shape.vocabulary, tokens)
-    gradients = shape.hidden * tokens + (shape.head_parameters if execution.lora_rank is None else 0)
+    modules = execution.lora_modules_to_save
+    trains = execution.lora_rank is None or shape.whole_parameters((*OUTPUTS, *modules)) == shape.whole_parameters(
+        modules
+    )
+    gradients = shape.hidden * tokens + (shape.head_parameters if trains else 0)
     return (4.0 + size) * chunk * shape.vocabulary + (4.0 + size) * gradients

@@ -6,7 +6,7 @@ adds with length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,12 @@ class ModelShape:
         ends = 4 * self.hidden + 2 * (self.attention_width + self.kv_width) + 3 * (self.hidden + self.intermediate)
         return self.layers * rank * ends
 
+    def whole_parameters(self, modules: Collection[str]) -> int:
+        """Weights of the modules that train whole beside adapters; what is tied counts once, unknown names nothing."""
+        embedding, head = (any(name in modules for name in names) for names in (EMBEDDINGS, OUTPUTS))
+        norms = self.layers * self.layer_vectors + self.hidden if any("norm" in name for name in modules) else 0
+        return (max if self.tied else sum)((embedding, head)) * self.head_parameters + norms
+
     def sequence_cost(self, *, frozen_weights: bool = False) -> SequenceCost:
         """FLOPs of a training sequence, recomputation left out (they are *model* FLOPs, as MFU counts them).
 
@@ -141,6 +147,9 @@ class ModelShape:
         )
 
 
+EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in")
+OUTPUTS = ("lm_head", "embed_out", "output_layer")
+"""Names of the embedding and of the head in models."""
 HEADS = ("num_attention_heads", "n_head", "n_heads")
 PER_TOKEN = ("num_experts_per_token", "moe_topk", "moe_k", "moe_top_k")
 """What configs also call `num_experts_per_tok`."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longalign.core.hardware import Execution, Machine
-from longalign.core.memory import largest_microbatch
+from longalign.core.memory import gathered_bytes, largest_microbatch, trained_parameters
 from longalign.core.model_shape import ModelShape, SequenceCost
 from longalign.core.order import RowArray, ranges, shuffled
 from longalign.core.step_plan import StepPlan
@@ -91,13 +91,13 @@ def plan_time(plan: StepPlan, shape: ModelShape, machine: Machine, execution: Ex
     busy_MSG.reshape(len(busy_MSG), -1)[round_P, slot_P] += exchange_P
 
     element_s = (plan.ranks - 1) / plan.ranks / machine.bandwidth(plan.ranks)  # for a byte an element
-    trained = shape.parameters if execution.lora_rank is None else shape.lora_parameters(execution.lora_rank)
+    trained = trained_parameters(shape, execution)
     offloaded = execution.cpu_offload and execution.sharded(plan.ranks)
     round_s_MS = busy_MSG.max(2)
     by_round_S, by_step_S = round_s_MS.sum(0), busy_MSG.sum(0).max(1)
     if execution.sync == "microbatch":  # gathered for forward and for backward, gradients scattered
         link_s = _host_link_s(shape, machine, execution, trained, plan.ranks) if offloaded else 0.0
-        gathered_s = 2.0 * execution.compute_bytes * shape.parameters * element_s
+        gathered_s = 2.0 * gathered_bytes(shape, execution) * element_s
         moved_MS = np.where(round_s_MS > 0, gathered_s + GRADIENT_BYTES * trained * element_s + link_s, 0.0)
         exposed_S = np.maximum(moved_MS - compute_MSG.max(2), 0.0).sum(0)
         step_s_S = by_round_S + exposed_S

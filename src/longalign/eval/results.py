@@ -19,9 +19,16 @@ from longalign.eval.answers import Spend
 SCORES = "scores.jsonl"
 RESULTS = "results.json"
 SCHEMA = 1
+HEADLINES = ("accuracy", "mean", "share")
+"""What a figure that stands for a whole row of results may be called; the first that is there counts."""
 
 Row = dict[str, Any]
 """One line of `scores.jsonl`: at least `key`, `question`, `expected`, `answer`, `failure` and `score` (or null)."""
+
+
+def headline(row: Mapping[str, Any]) -> float | None:
+    """The figure that stands for a row of results."""
+    return next((row[name] for name in HEADLINES if row.get(name) is not None), None)
 
 
 @dataclass(frozen=True, kw_only=True)

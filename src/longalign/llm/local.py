@@ -55,7 +55,6 @@ class LocalModel:
             self.model = AutoModelForCausalLM.from_pretrained(
                 self.path,
                 dtype=wanted if wanted == "auto" else getattr(torch, wanted),
-                attn_implementation="sdpa",
                 trust_remote_code=trust_remote_code,
             )
         except (OSError, ValueError, KeyError) as error:

@@ -45,7 +45,7 @@ def _savings(execution: Execution) -> dict[str, Execution]:
     """Settings that would fit a longer window, by name; the cheapest first."""
     tiles = {"mlp_tile_tokens": execution.mlp_tile_tokens or 4096}
     activations = tiles | {"activation_offload": True, "gradient_checkpointing": True}
-    # 4-bit weights can be neither split nor offloaded: what is asked without them returns to the usual layout
+    # 4-bit weights cannot be offloaded, and are split on request only: without them the usual layout returns
     full: dict[str, Any] = {"quantize": None, "sharding": "full"} if execution.quantize else {}
     host = full | {"cpu_offload": True, "sharding": "full"}
     adapters = full | {"lora_rank": execution.lora_rank or 16}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from longalign.base.sources import Named, model_dir, not_there
-from longalign.config import LoopSettings, RunSettings
+from longalign.config import ExtendSettings, RunSettings, TrainSettings
 from longalign.errors import DataError, ModelError
 from longalign.eval.registry import key_of, tasks_of
 from longalign.recipe.arms import arm_settings, extension_names
@@ -53,9 +53,10 @@ def check_model(settings: RunSettings, source: str) -> None:
 
     config = load_config(source)
     check_supported(config, needs_rope=bool(settings.extensions))
+    text = config.get_text_config()
     for name, stage in zip(extension_names(settings), settings.extensions, strict=True):
         try:  # each from what the one before makes, which would otherwise show after hours
-            config, _ = stretch_rope(config, stage.rope, stage.window)
+            text, _ = stretch_rope(text, stage.rope, stage.window)
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from None
 
@@ -78,6 +79,7 @@ def files(settings: RunSettings) -> Iterator[tuple[str, str]]:
     for stage in settings.extensions:
         yield from (("extend.data", path) for path in stage.data)
     yield from (("train.eval_data", path) for path in settings.train.eval_data)
+    yield from ((f"{where}.lora_adapter", loop.lora_adapter) for where, loop in loops(settings) if loop.lora_adapter)
     templates = [("eval", settings.eval.chat_template), ("train", settings.train.chat_template)]
     templates += [(f"train.arms.{arm}", own.get("chat_template")) for arm, own in settings.train.arms.items()]
     asked = [(f"{where}.eval_tasks", loop.eval_tasks) for where, loop in loops(settings)]
@@ -96,7 +98,7 @@ def all_tasks(settings: RunSettings) -> Iterator[tuple[str, Task[Any]]]:
             yield from ((f"{where}.eval_tasks.{task.name}", task) for task in tasks_of(loop.eval_tasks))
 
 
-def loops(settings: RunSettings) -> Iterator[tuple[str, LoopSettings]]:
+def loops(settings: RunSettings) -> Iterator[tuple[str, ExtendSettings | TrainSettings]]:
     """(name, settings) of every training."""
     yield from zip(extension_names(settings), settings.extensions, strict=True)
     yield from ((f"train.arms.{arm}", arm_settings(settings, arm)) for arm in settings.train.arms)

@@ -7,8 +7,9 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
+from longalign.eval.results import headline
+
 MEASURES = ("accuracy", "name_accuracy", "mean", "share")
-HEADLINES = ("accuracy", "mean", "share")
 COUNTS = ("questions", "failed", "unscored")
 
 
@@ -59,5 +60,4 @@ def _row_score(found: dict[str, Any], row: str | None, label: str) -> float | No
     """The first measure of a model that has a value: where judges' scales are mixed that is the share of 100."""
     figures = found.get(label, {})
     figures = figures.get(row, {}) if row else figures
-    score: float | None = next((figures[m] for m in HEADLINES if figures.get(m) is not None), None)
-    return score
+    return headline(figures)

@@ -18,6 +18,7 @@ from longalign.core.step_plan import StepPlan
 from longalign.core.strategies import STRATEGIES
 from longalign.data.mix import COLUMNS, cells, shares_in
 from longalign.errors import LongAlignError
+from longalign.eval.results import HEADLINES
 from longalign.plan.picture import packs_svg
 from longalign.report.collect import Findings, Stage
 from longalign.report.drawing import (
@@ -34,7 +35,6 @@ from longalign.report.drawing import (
 )
 from longalign.report.words import decimal, duration, thousands
 
-HEADLINES = ("accuracy", "mean", "share")
 SEED_PART = re.compile(r"[-/_]?seed-?\d+\b")
 
 

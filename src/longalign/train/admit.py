@@ -20,6 +20,7 @@ from longalign.core.strategies import strategy_of
 from longalign.errors import ModelError
 from longalign.train.check_isolation import IsolationReport, attempt, check_isolation, check_rows, logits_of, segments
 from longalign.train.model import own_attention
+from longalign.train.wrapper import without_peft
 
 PLACED_BY_PACK = {
     "attn_temperature_tuning": "scales attention by the place in the row, so that a segment would depend on its pack",
@@ -88,9 +89,7 @@ def measure_in_rows(model: nn.Module) -> None:
 
 def takes_rows(model: nn.Module) -> bool:
     """Whether `admit` found that this model, wrapped by PEFT or not, trains on rows of one sequence only."""
-    plain = cast(Any, model)
-    plain = plain.get_base_model() if hasattr(plain, "get_base_model") else plain
-    return bool(getattr(plain, "one_sequence_a_row", False))
+    return bool(getattr(without_peft(model), "one_sequence_a_row", False))
 
 
 def _packed(model: nn.Module, *, seed: int) -> IsolationReport:

@@ -19,7 +19,7 @@ with transformers' value of it too.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,9 +28,10 @@ from torch.nn.functional import cross_entropy
 
 from longalign.errors import ModelError, first_line
 from longalign.train.attention import pack_kwargs
+from longalign.train.model import own_attention
 from longalign.train.router_loss import router_loss_of
 from longalign.train.segment_rows import rows_of_segments
-from longalign.train.wrapper import is_wrapper
+from longalign.train.wrapper import is_wrapper, without_peft
 
 SEGMENTS = (37, 1, 90, 64)
 """Lengths in tokens: odd ones, a single token, and a changed segment (the third) with neighbours on both sides."""
@@ -75,7 +76,7 @@ def check_isolation(
     Call it on the model that will train (PEFT-wrapped or not) before DDP or FSDP wraps it, on its device, and under the
     autocast it will train with, so that the same kernel is checked.
     """
-    lengths = segments(_plain(model).config)
+    lengths = segments(without_peft(model).config)
     bounds = np.cumsum([0, *lengths]).tolist()
     places = list(pairwise(bounds))
     return _check(model, "packed", bounds, places, seed=seed, tolerance=tolerance, backend=backend)
@@ -83,7 +84,7 @@ def check_isolation(
 
 def check_rows(model: nn.Module, *, seed: int = 0, tolerance: Tolerance | None = None) -> IsolationReport:
     """The same on a batch of rows of one sequence each, padded on the right; it is called and fails likewise."""
-    lengths = segments(_plain(model).config)
+    lengths = segments(without_peft(model).config)
     width = max(lengths)
     bounds = [width * row for row in range(len(lengths) + 1)]
     places = [(start, start + length) for start, length in zip(bounds, lengths, strict=False)]
@@ -98,7 +99,7 @@ def attempt(model: nn.Module, what: str, check: Callable[[], IsolationReport]) -
         raise
     except (ValueError, TypeError, RuntimeError, AttributeError, LookupError, AssertionError) as error:
         reason = first_line(error).rstrip(".")
-        raise ModelError(f"{type(_plain(model)).__name__} does not run on {what}: {reason}") from error
+        raise ModelError(f"{type(without_peft(model)).__name__} does not run on {what}: {reason}") from error
 
 
 def _check(
@@ -112,7 +113,7 @@ def _check(
     backend: str,
 ) -> IsolationReport:
     """`bounds` are the segments of the batch laid end to end, `places` where the real tokens of each are."""
-    plain = _plain(model)
+    plain = without_peft(model)
     device = next(model.parameters()).device
     dtype = plain.get_output_embeddings().weight.dtype
     if torch.is_autocast_enabled(device.type):
@@ -206,11 +207,6 @@ def logits_of(model: nn.Module, input_ids: Tensor, **kwargs: Any) -> Tensor:
     return logits.double() if logits.dtype == torch.float64 else logits.float()
 
 
-def _plain(model: nn.Module) -> Any:
-    plain = cast(Any, model)
-    return plain.get_base_model() if hasattr(plain, "get_base_model") else plain  # PEFT
-
-
 def _drops_out(model: nn.Module) -> bool:
     return any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
 
@@ -220,9 +216,9 @@ def _difference(a_TV: Tensor, b_TV: Tensor) -> Tensor:
 
 
 def _separate_logits(model: nn.Module, plain: Any, ids_T: Tensor, places: list[tuple[int, int]]) -> Tensor:
-    """Each segment by itself, through transformers' SDPA (eager where a model has none), as `generate` would."""
+    """Each segment by itself, through transformers' own attention, as `generate` would."""
     ours = plain.config._attn_implementation
-    plain.set_attn_implementation("sdpa" if plain._supports_sdpa else "eager")
+    plain.set_attn_implementation(own_attention(type(plain)))
     try:
         return torch.cat([logits_of(model, ids_T[None, a:b])[0] for a, b in places])
     finally:

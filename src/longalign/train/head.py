@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from torch import nn
 
 from longalign.errors import ModelError
-from longalign.train.wrapper import text_decoder
+from longalign.train.wrapper import text_decoder, without_peft
 
 SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 """Names of the soft cap of logits in configs."""
@@ -26,9 +26,7 @@ def backbone_and_head(model: nn.Module) -> tuple[nn.Module, Head]:
 
     Raises `ModelError` when the head is not one plain linear layer (for instance LoRA on `lm_head`).
     """
-    plain = cast(Any, model)
-    if hasattr(plain, "get_base_model"):  # PEFT
-        plain = plain.get_base_model()
+    plain = without_peft(model)
     backbone = text_decoder(plain)
     if backbone is plain:
         raise ModelError(

@@ -24,12 +24,12 @@ from longalign.errors import LongAlignError
 from longalign.llm.base import Request
 from longalign.llm.local import LocalModel
 from longalign.train.loss import without_loss
+from longalign.train.model import own_attention
 from longalign.train.parallel import ranks
 from longalign.train.parallel.fsdp2 import reshard
+from longalign.train.wrapper import without_peft
 
 T = TypeVar("T")
-ATTENTION = "sdpa"
-"""Packed attention reads no key-value cache."""
 Prompts = list[list[int]]
 
 
@@ -46,7 +46,8 @@ class LiveModel(LocalModel):
         precision: Callable[[], AbstractContextManager[Any]],
         device: torch.device,
     ) -> None:
-        self.model, self.tokenizer, self.batch_tokens, self.device = base_of(model), tokenizer, batch_tokens, device
+        self.model, self.tokenizer = without_peft(model), tokenizer
+        self.batch_tokens, self.device = batch_tokens, device
         self.path = self._spec = name
         self.precision = precision
         self.tell: Callable[[tuple[Prompts, list[Request]] | None], object] | None = None
@@ -110,22 +111,16 @@ def _follow(live: LiveModel, prompts: Prompts, requests: list[Request]) -> None:
         torch.cuda.empty_cache()
 
 
-def base_of(model: nn.Module) -> Any:
-    """The transformers model, in which adapters are."""
-    plain: Any = model
-    return plain.get_base_model() if hasattr(plain, "get_base_model") else plain
-
-
 @contextmanager
 def answering(model: nn.Module) -> Iterator[None]:
     """`model` as for generation; after it, and after an error, everything is as before, random generators included."""
-    plain, training = base_of(model), model.training
+    plain, training = without_peft(model), model.training
     configs = {id(config): config for config in (plain.config, plain.config.get_text_config())}.values()
     attention = [config._attn_implementation for config in configs]
     with undisturbed(), without_loss(plain):
         try:
-            for config in configs:
-                config._attn_implementation = ATTENTION
+            for config in configs:  # packed attention reads no key-value cache
+                config._attn_implementation = own_attention(type(plain))
             model.eval()
             yield
         finally:

@@ -26,13 +26,12 @@ from longalign.base.tokenizers import open_tokenizer, read_chat_template
 from longalign.config import LoopSettings
 from longalign.errors import ConfigError, DataError
 from longalign.eval.registry import tasks_of
-from longalign.eval.results import SCORES
+from longalign.eval.results import SCORES, headline
 from longalign.eval.subject import Subject
 from longalign.eval.task import Task
 from longalign.eval.token_view import TokenizerView
 from longalign.train.live_model import LiveModel, answering, on_ranks
 
-HEADLINES = ("accuracy", "mean", "share")
 KEY = "key"
 
 
@@ -150,8 +149,3 @@ def figures_of(results: Mapping[str, Any]) -> dict[str, Any]:
         if key.startswith("by_") and isinstance(rows, Mapping)
     }
     return overall | groups
-
-
-def headline(row: Mapping[str, Any]) -> float | None:
-    """The figure that stands for a row of results."""
-    return next((row[name] for name in HEADLINES if row.get(name) is not None), None)

@@ -28,6 +28,7 @@ from longalign.base.files import append_jsonl, read_jsonl
 from longalign.base.progress import say
 from longalign.config import LoopSettings
 from longalign.errors import RunError
+from longalign.eval.results import headline
 from longalign.train import checkpoint
 from longalign.train.best import BestWeights, figures
 from longalign.train.collate import Microbatch, StepBatch, StepLoader
@@ -39,7 +40,7 @@ from longalign.train.parallel import ranks
 from longalign.train.parallel.fsdp2 import is_sharded
 from longalign.train.parallel.placement import Placement
 from longalign.train.parallel.ulysses import model_inputs
-from longalign.train.task_curve import TaskCurve, headline
+from longalign.train.task_curve import TaskCurve
 
 logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
 
@@ -77,7 +78,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
         self.settings, self.loader, self.meter, self.heldout = settings, loader, meter, heldout
         self.checkpoints, self.names_of, self.curve = checkpoints, names_of, curve
         self.best = BestWeights(settings, checkpoints, meter.path) if settings.best_by else None
-        self.asked: set[int] = set()
+        self.asked, self.saved_step = set[int](), 0
         self.placement = placement
         self.before = before
         self.sums = NllSums(meter.groups, placement.part)
@@ -216,6 +217,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
         self.ask_tasks()  # after the checkpoint: tasks may take long
+        if self.control.should_training_stop and self.saved_step != self.state.global_step:  # it ended early
+            self._save_checkpoint(self.model, None)
 
     def ask_tasks(self) -> None:
         """The tasks of the curve, if they are due and have not been asked at this step: a row of metrics.jsonl."""
@@ -224,8 +227,8 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
             return
         self.asked.add(step)
         with self.meter.paused():
-            start_s, together = time.monotonic(), self.sharded
-            how = {"together": together, "precision": self.precision, "device": self.args.device}
+            start_s = time.monotonic()
+            how = {"together": self.sharded, "precision": self.precision, "device": self.args.device}
             found = {"tasks": self.curve.measure(self.model, step, **how)}
             self._measured(found)  # its weights first: who finds the row relies on them
             if ranks.is_first():
@@ -245,6 +248,7 @@ class PlanTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.state.log_history = []  # metrics.jsonl has it
+        self.saved_step = self.state.global_step
         with self.meter.paused():
             checkpoint.save(
                 self.checkpoints,

@@ -46,6 +46,12 @@ def with_text_config(config: Any, text: Any) -> Any:
     return type(config).from_dict(config.to_dict() | {name: text.to_dict()})
 
 
+def without_peft(model: nn.Module) -> Any:
+    """The transformers model, below what PEFT wraps it in if it does."""
+    plain = cast(Any, model)
+    return plain.get_base_model() if hasattr(plain, "get_base_model") else plain
+
+
 def text_decoder(plain: Any) -> nn.Module:
     """The decoder below the head, of a transformers model that PEFT does not wrap; itself if there is none."""
     decoder = plain if is_wrapper(plain.config) else plain.base_model
@@ -61,9 +67,7 @@ def text_decoder(plain: Any) -> nn.Module:
 
 def freeze_other_parts(model: nn.Module) -> None:
     """Only the text decoder and the head of a wrapper train. Does nothing to other models."""
-    plain = cast(Any, model)
-    if hasattr(plain, "get_base_model"):
-        plain = plain.get_base_model()
+    plain = without_peft(model)
     if not is_wrapper(plain.config):
         return
     kept = {id(p) for part in (text_decoder(plain), plain.get_output_embeddings()) for p in part.parameters()}

@@ -24,6 +24,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from longalign.errors import ModelError
 from longalign.train.parallel import ranks
 from longalign.train.parallel.placement import Placement
+from longalign.train.wrapper import without_peft
 
 
 def shard(model: nn.Module, placement: Placement) -> nn.Module:
@@ -83,9 +84,7 @@ def like(value: Tensor, parameter: Tensor) -> Tensor:
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
     """The repeated blocks of a transformers model, PEFT-wrapped or not."""
-    names = set(getattr(model, "_no_split_modules", None) or ())
-    if not names and hasattr(model, "get_base_model"):
-        names = set(cast(Any, model).get_base_model()._no_split_modules or ())
+    names = set(getattr(without_peft(model), "_no_split_modules", None) or ())
     layers = [module for module in model.modules() if type(module).__name__ in names]
     if not layers:
         raise ModelError(f"{type(model).__name__} does not say which of its modules are layers; use --parallel ddp")

@@ -21,7 +21,7 @@ demo: setup
 	@OMP_NUM_THREADS=1 $(BIN)/longalign run recipes/tiny.yaml --out runs/tiny
 
 test: setup
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
 check: test lint slow
 
@@ -31,7 +31,7 @@ lint: setup
 	$(BIN)/mypy
 
 slow: setup
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "slow and not gpu"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m "slow and not gpu"
 
 coverage: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not gpu" --cov --cov-report=term:skip-covered

@@ -35,10 +35,3 @@ def micro_run(micro_place: Path) -> Path:
     assert done.returncode == 0, done.stderr
     (micro_place / "stdout.txt").write_text(done.stdout, encoding="utf-8")
     return micro_place / "run"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker makes the run that several tests look at (with `--dist loadgroup`)."""
-    for item in items:
-        if "micro_run" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("micro run"))

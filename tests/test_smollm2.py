@@ -15,7 +15,7 @@ from longalign.llm.open import open_model
 from tests.makers.published import smollm2
 from tests.makers.serve import served_by_transformers
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("smollm2")]
+pytestmark = pytest.mark.slow
 
 ROWS = [
     {"messages": [

@@ -9,7 +9,6 @@ from longalign.bundled.corpora import REPEATED_SHARE, corpus
 from longalign.errors import ConfigError
 from tests.oracles.shingles import shingle_set
 
-pytestmark = pytest.mark.xdist_group("bundled corpora")  # which a process gathers once
 CORPORA = ("python-docs", "chinese")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from longalign.data.source import read_rows
 from longalign.recipe.run import run as plan_or_run
 from tests.makers.text import prose
 from tests.micro import EVALUATED, MODELS, TRAINED, command, environment, longalign, results_of, write_recipe
+from tests.test_readme import block
 
 MOMENTS = {
     "extend": "extend/checkpoints/checkpoint-2/manifest.json",
@@ -78,6 +80,12 @@ def test_one_recipe_goes_through_every_stage_and_measures_every_model(micro_plac
     said = (micro_place / "stdout.txt").read_text(encoding="utf-8")
     assert "needle accuracy at" in said
     assert "run/report.html" in said
+
+
+def test_a_run_leaves_every_file_of_the_drawing_in_the_readme(micro_run: Path) -> None:
+    places = [line.split()[1] for line in block("documents ")[2::2]]
+    patterns = [re.sub(r"[A-Z]+", "*", place) for place in places]
+    assert [place for place, pattern in zip(places, patterns, strict=True) if not any(micro_run.glob(pattern))] == []
 
 
 def test_a_plan_of_a_finished_run_changes_nothing(micro_run: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from longalign.config import PlanSettings
 from longalign.core.order import IntArray
 from longalign.data.mix import FileShare, draw_mix, drawn_rows, file_shares, shares_of
 from longalign.data.overlong import LEAST_ROOM, pieces
-from longalign.data.row_counts import FileRows, said, totals
+from longalign.data.row_counts import FileRows, reasons, said, totals
 from longalign.errors import ConfigError, DataError
 
 
@@ -182,7 +182,8 @@ def _stated(settings: PlanSettings) -> PlanLengths:
         path: np.fromiter((_length(row, path) for row in read_rows(path, left_out=left_out[path])), np.int64)
         for path in settings.data
     }
-    _count_left_out(said(left_out).values(), counts)
+    read = said(left_out).values()
+    _count_left_out(read, counts)
     times = draw_mix(
         settings.data, {path: len(lengths_R) for path, lengths_R in lengths.items()}, by=settings.mix_by,
         total=settings.mix_total, seed=settings.seed,
@@ -196,7 +197,9 @@ def _stated(settings: PlanSettings) -> PlanLengths:
         for _ in range(row[COPIES]):
             found.add(length, max(round(length * share), 1), row["source"], row[FILE])
     if not len(found.lengths):
-        raise DataError(f"{', '.join(settings.data)}: no rows with an answer; nothing to plan ({dict(counts)})")
+        raise DataError(
+            f"{', '.join(settings.data)}: no rows with an answer; nothing to plan (left out: {reasons(read)})"
+        )
     basis = "`length_tokens` of the rows, targets estimated from characters (add --tokenizer for exact ones)"
     planned = fit_to_window(*found.arrays(), [], settings, basis)
     return found.named(replace(planned, counts=dict(Counter(planned.counts) + counts)), drawn_rows(times))

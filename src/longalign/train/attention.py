@@ -12,7 +12,8 @@ Called without `cu_seqlens` (the padded strategy) every row of the batch is ordi
 then be on the right, where a causal mask already hides it from real tokens; padding elsewhere is refused.
 
 Sliding windows, chunks, soft caps and attention sinks are honoured. Whatever cannot be (dropout, non-causal layers,
-layers of other kinds, a key-value cache) raises `ModelError`. For generation use `attn_implementation="sdpa"`.
+layers of other kinds, a key-value cache) raises `ModelError`. For generation use `attn_implementation="sdpa"`, or
+"eager" where a model has none.
 """
 
 from collections.abc import Sequence
@@ -140,7 +141,7 @@ def packed_attention(
         query, key, value = sequence_parallel.to_heads(query, key, value)
         s_aux = None if s_aux is None else sequence_parallel.own_heads(s_aux)
     if key.shape[2] != query.shape[2]:
-        raise _refused(layer, "it reads a key-value cache; generate with attn_implementation='sdpa'")
+        raise _refused(layer, "it reads a key-value cache; generate with attn_implementation='sdpa' or 'eager'")
 
     if cu_seq_lens_q is None:
         lengths_S, longest_tokens = None, query.shape[2]
@@ -189,7 +190,7 @@ def no_mask(
     if use_vmap:
         raise ModelError("this model adds its own rule to the causal mask, which packed attention cannot honour")
     if kv_length != q_length:
-        raise ModelError("packed attention has no key-value cache; generate with attn_implementation='sdpa'")
+        raise ModelError("packed attention has no key-value cache; generate with attn_implementation='sdpa' or 'eager'")
     if attention_mask is not None:
         real_BT = attention_mask.bool()
         if bool((real_BT[:, 1:] & ~real_BT[:, :-1]).any()):

@@ -55,8 +55,9 @@ def prepare_model(model: Model, *, chunk_rows: int | None = None) -> Model:
     """Give a transformers causal LM packed attention and the weighted loss; returns the same object.
 
     Afterwards it takes what `pack` and `PackedDataset` make. Without those arguments it behaves as before, and it
-    saves as before; to generate with it, call `model.set_attn_implementation("sdpa")` first. Call this before PEFT,
-    DDP or FSDP wrap the model. `chunk_rows`: rows of logits held at once, None to choose by device and vocabulary.
+    saves as before; to generate with it, call `model.set_attn_implementation("sdpa")` (or "eager") first. Call this
+    before PEFT, DDP or FSDP wrap the model. `chunk_rows`: rows of logits held at once, None to choose by device and
+    vocabulary.
     A model that runs show to mix packed segments takes rows of one sequence: plans of `sorted` and `padded`.
     Raises `ModelError` for a model that cannot be trained exactly.
     """

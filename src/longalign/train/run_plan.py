@@ -159,7 +159,8 @@ def step_plan(
             plan = replan(plan, **placing, from_step=from_step)
         return plan
     if len(store) == 0:
-        raise DataError(f"{store.folder}: no sequence with targets is left to train on ({store.counts})")
+        counted = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in store.counts.items())
+        raise DataError(f"{store.folder}: no sequence with targets is left to train on ({counted})")
     plan = plan_steps(store.lengths, store.target_counts, **(step_arguments(settings) | placing))
     ranks.barrier()
     if ranks.is_first():

@@ -49,7 +49,8 @@ def trained(place: Path) -> dict[str, dict[str, Any]]:
     )
     sft = ("train", "--model", place / "extended" / "final", "--data", place / "rows.jsonl", "--window", 1024, *STEPS)
     found["full"], _ = longalign(*sft, "--learning_rate", 1e-4, out=place / "full")
-    found["lora"], _ = longalign(*sft, "--lora_rank", 8, "--learning_rate", 1e-3, out=place / "lora")
+    adapters = ("--lora_rank", 16, "--lora_modules_to_save", "[embed_tokens, norm]")
+    found["lora"], _ = longalign(*sft, *adapters, "--learning_rate", 1e-3, out=place / "lora")
     return found
 
 
@@ -60,8 +61,13 @@ def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(str(smollm2()))
 
 
-def plain_loss(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> float:
+def plain_loss(model: Any, tokenizer: Any) -> float:
     """Mean over the tokens that ChatML gives to the assistant: after its header, up to and with `<|im_end|>`."""
+    losses = torch.cat([plain_losses(model.float().eval(), tokenizer, row["messages"]) for row in ROWS])
+    return float(losses.mean())
+
+
+def plain_losses(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> torch.Tensor:
     ids = tokenizer(tokenizer.apply_chat_template(messages, tokenize=False), add_special_tokens=False)["input_ids"]
     header = tokenizer("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
@@ -73,7 +79,9 @@ def plain_loss(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> fl
         elif ids[place + 1 - len(header) : place + 1] == header:
             inside = True
     with torch.inference_mode():
-        return float(model(torch.tensor([ids]), labels=torch.tensor([labels])).loss)
+        logits_TV = model(torch.tensor([ids])).logits[0]
+        nll_T = torch.nn.functional.cross_entropy(logits_TV[:-1], torch.tensor(labels[1:]), reduction="none")
+    return nll_T[torch.tensor(labels[1:]) >= 0]
 
 
 @pytest.mark.parametrize("way", ["full", "lora"])
@@ -84,15 +92,28 @@ def test_plain_transformers_finds_a_lower_loss_in_the_export_of_the_extended_mod
 
     losses = {}
     for name in ("extended", way):
-        model = AutoModelForCausalLM.from_pretrained(place / name / "final").eval()
+        model = AutoModelForCausalLM.from_pretrained(place / name / "final")
         assert model.config.max_position_embeddings == EXTENDED
         assert model.dtype == torch.bfloat16
         assert model.lm_head.weight is model.model.embed_tokens.weight
-        losses[name] = sum(plain_loss(model.float(), tokenizer, row["messages"]) for row in ROWS) / len(ROWS)
+        losses[name] = plain_loss(model, tokenizer)
     assert losses[way] < losses["extended"] - 0.1
     check = trained[way]["export"]
     assert check["holds"]
     assert check["unrounded_difference"] < 1e-4
+    assert check["loss_exported"] == pytest.approx(losses[way], abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_plain_peft_finds_the_loss_of_the_adapters_that_trained(
+    trained: dict[str, dict[str, Any]], place: Path, tokenizer: Any
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    peft = pytest.importorskip("peft", reason="the extra `lora` is not installed")
+    base = AutoModelForCausalLM.from_pretrained(place / "extended" / "final", dtype=torch.float32)
+    adapted = peft.PeftModel.from_pretrained(base, place / "lora" / "adapter")
+    assert plain_loss(adapted, tokenizer) == pytest.approx(trained["lora"]["export"]["loss_trained"], abs=1e-4)
 
 
 def test_transformers_serves_the_merged_export_with_the_replies_it_gives_here(

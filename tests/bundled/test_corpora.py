@@ -9,7 +9,9 @@ from longalign.bundled.corpora import REPEATED_SHARE, corpus
 from longalign.errors import ConfigError
 from tests.oracles.shingles import shingle_set
 
-CORPORA = ("python-docs", "chinese")
+GATHERED = pytest.mark.slow
+"""Python's documentation is gathered from the installed modules, which takes seconds."""
+CORPORA = (pytest.param("python-docs", marks=GATHERED), "chinese")
 
 
 @pytest.mark.parametrize("name", CORPORA)
@@ -29,7 +31,13 @@ def test_held_out_text_does_not_stand_in_training_text(name: str) -> None:
         assert len(own & seen) <= REPEATED_SHARE * len(own), title
 
 
-@pytest.mark.parametrize("name", [f"{name}{part}" for name in CORPORA for part in ("", "-heldout")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(f"python-docs{part}", marks=GATHERED) for part in ("", "-heldout")),
+        *(f"chinese{part}" for part in ("", "-heldout")),
+    ],
+)
 def test_a_corpus_is_the_same_every_time_and_holds_real_text(name: str) -> None:
     documents = list(corpus(f"builtin:{name}"))
     assert documents == list(corpus(f"builtin:{name}"))
@@ -37,6 +45,7 @@ def test_a_corpus_is_the_same_every_time_and_holds_real_text(name: str) -> None:
     assert all(text.strip() for _, text in documents)
 
 
+@GATHERED
 def test_every_machine_has_over_a_million_characters_of_english_to_train_on() -> None:
     documents = list(corpus("builtin:python-docs"))
     assert sum(len(text) for _, text in documents) > 10**6
@@ -44,6 +53,7 @@ def test_every_machine_has_over_a_million_characters_of_english_to_train_on() ->
     assert any(title.startswith("module ") for title, _ in documents)
 
 
+@GATHERED
 def test_there_is_enough_held_out_english_for_the_demos_longest_haystack() -> None:
     assert sum(len(text) for _, text in corpus("builtin:python-docs-heldout")) > 100_000
 

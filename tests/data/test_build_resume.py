@@ -92,6 +92,7 @@ def test_kill_9_repeats_no_paid_call_and_changes_no_byte(
     assert not list(tmp_path.glob(".*jsonl*"))
 
 
+@pytest.mark.slow
 def test_two_builds_of_one_file_do_not_mix(corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
     def wait_a_moment(body: Body, times: int) -> Answer:
         reply = stand_in(body, times)

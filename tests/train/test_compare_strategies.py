@@ -16,6 +16,7 @@ from longalign.data.store import TokenStore
 from longalign.train.compare_strategies import measure
 from tests.makers.rows import make_inputs
 
+pytestmark = pytest.mark.slow
 STRATEGIES = ("padded", "sorted", "packed", "balanced")
 
 

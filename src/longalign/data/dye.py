@@ -116,19 +116,22 @@ def map_texts(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
     made = dict(message)
     for key in _TEXTS[:4]:
         if key in made:
-            made[key] = _map_parts(made[key], change)
+            made[key] = _map(made[key], change, only=_TEXTS)
     if isinstance(made.get("tool_calls"), list | tuple):
         made["tool_calls"] = [_map_call(call, change) for call in made["tool_calls"]]
     return made
 
 
-def _map_parts(value: Any, change: Callable[[str], str]) -> Any:
+def _map(value: Any, change: Callable[[str], str], *, only: Sequence[str] | None = None) -> Any:
+    """Every text inside; of objects those under the keys `only`, if given."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, list | tuple):
-        return [_map_parts(part, change) for part in value]
+        return [_map(part, change, only=only) for part in value]
     if isinstance(value, Mapping):
-        return {key: _map_parts(part, change) if key in _TEXTS else part for key, part in value.items()}
+        return {
+            key: _map(part, change, only=only) if only is None or key in only else part for key, part in value.items()
+        }
     return value
 
 
@@ -141,18 +144,8 @@ def _map_call(call: Any, change: Callable[[str], str]) -> Any:
     if isinstance(made.get("name"), str):
         made["name"] = change(made["name"])
     if "arguments" in made:
-        made["arguments"] = _map_values(made["arguments"], change)
+        made["arguments"] = _map(made["arguments"], change)
     return made
-
-
-def _map_values(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, list | tuple):
-        return [_map_values(part, change) for part in value]
-    if isinstance(value, Mapping):
-        return {key: _map_values(part, change) for key, part in value.items()}
-    return value
 
 
 def _code(text: str) -> NDArray[np.uint32]:

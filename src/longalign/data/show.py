@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from longalign.base.progress import say
 from longalign.base.tokenizers import open_tokenizer, read_chat_template
 from longalign.data.row_counts import FileRows
 from longalign.data.source import read_rows
@@ -58,6 +57,8 @@ def show_rows(
         print(f"{row_text(row)}\n{picture}")
     print(f"{file}: {FileRows.of(left_out).words}", file=sys.stderr if as_json else sys.stdout)
     if counts:
+        from longalign.data.tokenize import say_notices
+
         say_notices(counts)
     if as_json:
         print(json.dumps({"rows": found}, ensure_ascii=False))
@@ -111,14 +112,6 @@ def tokens_of_row(tokenizer: Any, row: Mapping[str, Any], **how: Any) -> list[di
         {"id": number, "text": stream.step(tokenizer.backend_tokenizer, number) or "", "target": target}
         for number, target in zip(sequence.ids_T.tolist(), sequence.target_T.tolist(), strict=True)
     ]
-
-
-def say_notices(counts: Mapping[str, int]) -> None:
-    """What counts of turns mean to the user, a line each."""
-    from longalign.data.tokenize import notices
-
-    for notice in notices(counts):
-        say(notice)
 
 
 def _middle_left_out(text: str) -> str:

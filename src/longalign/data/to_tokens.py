@@ -32,7 +32,7 @@ from longalign.data.row_counts import reasons
 from longalign.data.source import Source, Text
 from longalign.data.store import Encoded, Item, TokenStore, build_store, finished_store
 from longalign.data.template_rows import unused_kwargs
-from longalign.data.tokenize import Thinking, check_tokenizer, notices, sequence_of_row, tokenize_document, windows
+from longalign.data.tokenize import Thinking, check_tokenizer, say_notices, sequence_of_row, tokenize_document, windows
 from longalign.errors import DataError
 
 
@@ -90,7 +90,7 @@ def tokenize_rows(
     check_tokenizer(worker_tokenizer(encoder.tokenizer))
     key = store_key(stamp, encoder.key, files, seed, mix_by=mix_by, mix_total=mix_total)
     if store := finished_store(kept or folder, key) or finished_store(folder, key):
-        tell_of_turns(store)
+        say_notices(store.counts)
         return store
     drawn = Drawn.of(folder, files, encoder, seed=seed, stamp=stamp, by=mix_by, total=mix_total)
     if drawn.rows == 0:
@@ -103,14 +103,8 @@ def tokenize_rows(
         folder, drawn.items(), encode, key=key, total=drawn.rows, characters=size, unit="row", about=drawn.about
     )
     drawn.close()
-    tell_of_turns(store)
+    say_notices(store.counts)
     return store
-
-
-def tell_of_turns(store: TokenStore) -> None:
-    """Say, once for all rows, what their chat template leaves out of training."""
-    for notice in notices(store.counts):
-        say(notice)
 
 
 MAX_HELDOUT_DOCUMENTS = 16
@@ -198,7 +192,7 @@ def tokenize_texts(
     store = tokenize(
         folders[0], items, encode, key=key, total=total, characters=characters, unit="document", about=drawn.about
     )
-    tell_of_turns(store)
+    say_notices(store.counts)
     drawn.close()
     return folders
 

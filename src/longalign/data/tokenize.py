@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from longalign.base.progress import say
 from longalign.data.controls import controls_of
 from longalign.data.encode import encode_text, spelled_controls
 from longalign.data.render import Renderer, render_row
@@ -113,11 +114,11 @@ def tokenize_conversation(
     return sequence
 
 
-def notices(counts: Mapping[str, int]) -> list[str]:
-    """What a user should know of `counts`, a line each."""
-    return [
-        f"targets: {TURN_NOTICES[name].format(count=f'{counts[name]:,}')}" for name in TURN_NOTICES if counts.get(name)
-    ]
+def say_notices(counts: Mapping[str, int]) -> None:
+    """Say, a line each, what a user should know of `counts`."""
+    for name, notice in TURN_NOTICES.items():
+        if counts.get(name):
+            say(f"targets: {notice.format(count=f'{counts[name]:,}')}")
 
 
 def tokenize_document(tokenizer: Any, text: str) -> TokenSequence:

@@ -32,9 +32,9 @@ from longalign.data.build_files import STAGE, Inputs, Paths, claim, earlier_buil
 from longalign.data.build_plan import BuildPlan, no_usable_document, plan_build
 from longalign.data.build_report import BuildFacts, BuildReport, Tally, build_report
 from longalign.data.corpus import Corpus, open_corpus
+from longalign.data.document_draw import DocumentSummary, candidates
 from longalign.data.instruct import Attempt, Rejection, make_row, row_id, row_of
 from longalign.data.plant import entries_for, plant
-from longalign.data.select import DocumentSummary, candidates
 from longalign.errors import DataError
 from longalign.llm.base import LanguageModel
 from longalign.llm.dialogue import converse

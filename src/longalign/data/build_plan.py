@@ -8,7 +8,7 @@ from typing import Any
 
 from longalign.config import DataSettings
 from longalign.data.corpus import CorpusReport
-from longalign.data.select import SHORTEST_TOKENS, DocumentSummary, histogram, language_quotas
+from longalign.data.document_draw import SHORTEST_TOKENS, DocumentSummary, histogram, language_quotas
 from longalign.llm.open import expected_cost_usd, is_endpoint
 
 EXPECTED_QUESTION_TOKENS = 30

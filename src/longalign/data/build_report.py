@@ -12,8 +12,8 @@ from typing import Any
 from longalign.config import DataSettings
 from longalign.data.build_plan import BuildPlan, shortage
 from longalign.data.corpus import Corpus, CorpusReport
+from longalign.data.document_draw import DEFAULT_MIN_TOKENS, DocumentSummary, histogram
 from longalign.data.instruct import Attempt
-from longalign.data.select import DEFAULT_MIN_TOKENS, DocumentSummary, histogram
 from longalign.data.verify import position_balance
 from longalign.errors import RunError
 from longalign.llm.ledger import LedgerTotals

@@ -24,8 +24,8 @@ from longalign.config.plan import plan_settings
 from longalign.core.hardware import MACHINES
 from longalign.core.model_shape import ModelShape
 from longalign.data.build_plan import plan_build
+from longalign.data.document_draw import DocumentLengths, DocumentSummary
 from longalign.data.mix import draw_mix, drawn_rows, file_shares
-from longalign.data.select import DocumentLengths, DocumentSummary
 from longalign.errors import ConfigError
 from longalign.eval.cost import plan_eval
 from longalign.plan.known_models import local_file, model_shape

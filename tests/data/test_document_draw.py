@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longalign.config import DataSettings
-from longalign.data.select import (
+from longalign.data.document_draw import (
     DocumentLengths,
     DocumentSummary,
     candidates,

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 from longalign.errors import ModelError
 from longalign.llm.base import Failure, Reply, Request, complete_all
 from longalign.llm.local import LocalModel
+from longalign.llm.thoughts import clean
 from tests.llm.conftest import make_model
 
 
@@ -35,8 +36,8 @@ def test_batched_greedy_replies_equal_a_plain_loop_without_cache(model: LocalMod
         with torch.no_grad():
             while len(new) < request.max_new_tokens and not set(new) & set(model.stop_ids):
                 new.append(int(plain(torch.tensor([ids + new])).logits[0, -1].argmax()))
-        expected = model.tokenizer.decode([i for i in new if i not in model.stop_ids], skip_special_tokens=True).strip()
-        assert outcome.text == expected
+        said = model.tokenizer.decode([i for i in new if i not in model.stop_ids], skip_special_tokens=True)
+        assert outcome.text == clean(said)[0].strip()  # random weights also write control characters
         assert outcome.prompt_tokens == len(ids)
         assert outcome.completion_tokens == len(new)
 
@@ -76,7 +77,7 @@ def test_a_reply_that_reaches_the_cap_is_truncated_and_a_stop_string_ends_one(mo
     cut = next(outcome for outcome in free if isinstance(outcome, Failure))
     assert cut.kind == "truncated"
     position = free.index(cut)
-    stop = cut.text[2:4]
+    stop = cut.text[1:3]
     (stopped,) = complete_all(model, [requests(4, stop=(stop,))[position]])
     assert isinstance(stopped, Reply)
     assert stopped.text == cut.text[: cut.text.index(stop)].strip()

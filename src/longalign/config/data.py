@@ -7,14 +7,16 @@ from pydantic import Field
 from longalign.base.decides import EXECUTION
 from longalign.config.documents import DocumentSettings
 from longalign.config.questions import QuestionSettings
+from longalign.config.request import RequestSettings
 
 
-class DataSettings(QuestionSettings, DocumentSettings):
+class DataSettings(RequestSettings, QuestionSettings, DocumentSettings):
     """Stage `data`: long instructions by Self-Instruct from documents (paper section 3.1)."""
 
     llm: str = Field(
         "offline", description="`offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, or a local model directory"
     )
+    keep_reasoning: bool = Field(False, description="keep what the model thought, as `reasoning_content` of answers")
     rows: int = Field(10_000, gt=0, description="accepted rows to build (paper: 10,000)")
     concurrency: int = Field(8, gt=0, description="calls in flight at once", json_schema_extra=EXECUTION)
     timeout_s: float = Field(600.0, gt=0, description="longest wait for one reply", json_schema_extra=EXECUTION)

@@ -26,4 +26,9 @@ class QuestionSettings(Settings):
     closed_book: bool = Field(False, description="reject answers that the model also gives without the document")
     question_temperature: float = Field(0.7, ge=0, description="temperature of the call for questions")
     answer_temperature: float = Field(0.0, ge=0, description="temperature of the call for the answer")
-    max_new_tokens: int = Field(2048, gt=0, description="longest answer in tokens; an answer that is cut is rejected")
+    max_new_tokens: int = Field(
+        2048, gt=0, description="longest answer in tokens, thoughts included; an answer that is cut is rejected"
+    )
+    max_question_tokens: int | None = Field(
+        None, gt=0, description="longest reply to the call for questions, thoughts included; default: 128 a question"
+    )

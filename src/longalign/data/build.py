@@ -36,7 +36,7 @@ from longalign.data.document_draw import DocumentSummary, candidates
 from longalign.data.instruct import Attempt, Rejection, make_row, row_id, row_of
 from longalign.data.plant import entries_for, plant
 from longalign.errors import DataError
-from longalign.llm.base import LanguageModel
+from longalign.llm.base import LanguageModel, innermost
 from longalign.llm.dialogue import converse
 from longalign.llm.ledger import Ledger
 from longalign.llm.open import is_endpoint, open_model
@@ -131,6 +131,7 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
             price_usd_per_million=settings.price_usd_per_million,
             max_cost_usd=settings.max_cost_usd,
             timeout_s=settings.timeout_s,
+            extras=settings,
         )
         _check_window(settings, model, drawn.documents)
         tally = _fill_quotas(settings, drawn, model)
@@ -155,7 +156,7 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
 
 
 def _check_window(settings: DataSettings, model: LanguageModel, documents: list[DocumentSummary]) -> None:
-    window = getattr(getattr(model, "model", model), "window", None)  # known of local models only
+    window = getattr(innermost(model), "window", None)  # known of local models only
     longest = max(document.length_tokens for document in documents) + settings.max_new_tokens
     if window is not None and longest > window:
         say(
@@ -206,7 +207,7 @@ def _fill_quotas(settings: DataSettings, drawn: Drawn, model: LanguageModel) -> 
 def _measure(attempt: Attempt, document: DocumentSummary, settings: DataSettings, counter: TokenCounter) -> None:
     """Set the length of the row that a candidate gives: document, entries, questions and answers, counted apart."""
     planted = [fact.sentence for fact in entries_for(document.id, document.language, settings)]
-    said = [text for turn in attempt.turns for text in (GAP + turn.question, turn.answer)]
+    said = [text for turn in attempt.turns for text in (GAP + turn.question, turn.reasoning, turn.answer)]
     attempt.length_tokens = document.length_tokens + sum(counter.counts([*planted, *said]))
     if attempt.rejection is None and attempt.length_tokens > settings.max_length_tokens:
         attempt.rejection = Rejection("row too long", f"{attempt.length_tokens} tokens")

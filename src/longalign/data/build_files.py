@@ -135,8 +135,17 @@ def earlier_build(paths: Paths, settings: DataSettings, inputs: Inputs, stamp: s
     return None
 
 
+SETTINGS_OF_VERSION_0_1 = {
+    "min_length_tokens", "max_length_tokens", "reserve_tokens", "longer_documents", "length_exponent", "chinese_share",
+    "max_rows_per_document", "duplicate_share", "contaminated_share", "tasks", "questions_per_call", "turns", "min_support",
+    "register_entries", "closed_book", "question_temperature", "answer_temperature", "max_new_tokens", "rows", "seed",
+}  # fmt: skip
+"""Those that decided the rows besides what is read."""
+
+
 def _stamp_of_version_0_1(settings: DataSettings, inputs: Inputs) -> str:
+    unset = {name for name, field in DataSettings.model_fields.items() if getattr(settings, name) == field.default}
+    chosen = settings.model_dump(mode="json", exclude=unset - SETTINGS_OF_VERSION_0_1)
     read = {"documents", "decontaminate", "tokenizer", "llm"}
-    execution = {name for name in DataSettings.model_fields if decides(DataSettings, name) == "execution"}
-    chosen = settings.model_dump(mode="json", exclude=execution | read)
+    chosen = {key: value for key, value in chosen.items() if key not in read and decides(DataSettings, key) == "result"}
     return fingerprint("data", 1, chosen, inputs.texts, inputs.tokenizer, inputs.llm, list(inputs.prompts))

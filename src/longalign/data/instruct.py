@@ -41,6 +41,7 @@ class Turn:
     answer: str
     evidence: list[Evidence]
     support: float
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def make_row(document: Document, number: int, settings: DataSettings) -> Generat
     call_seed = int(random_for(settings.seed, "questions", document.id, task, call).integers(2**31))
     outcome = yield Request(
         messages=(_user(questions_request(document.text, task, settings.questions_per_call, language)),),
-        max_new_tokens=QUESTION_TOKENS * settings.questions_per_call,
+        max_new_tokens=settings.max_question_tokens or QUESTION_TOKENS * settings.questions_per_call,
         temperature=settings.question_temperature,
         seed=call_seed,
         shared_prefix_characters=len(document.text),
@@ -133,12 +134,14 @@ def row_id(attempt: Attempt) -> str:
     return fingerprint(attempt.document.id, attempt.task, pairs)[:16]
 
 
-def conversation(attempt: Attempt) -> list[dict[str, str]]:
-    """The messages of a row: document and first question together, further questions alone."""
+def conversation(attempt: Attempt, *, reasoning: bool = True) -> list[dict[str, str]]:
+    """The messages of a row: document and first question together, further questions alone. `reasoning`: with what the
+    model thought before an answer, where that was kept; no model is sent its earlier thoughts."""
     messages: list[dict[str, str]] = []
     for number, turn in enumerate(attempt.turns):
         text = turn.question if number else row_message(attempt.document.text, turn.question)
-        messages += [_user(text), {"role": "assistant", "content": turn.answer}]
+        thoughts = {"reasoning_content": turn.reasoning} if turn.reasoning and reasoning else {}
+        messages += [_user(text), {"role": "assistant", **thoughts, "content": turn.answer}]
     return messages
 
 
@@ -191,7 +194,7 @@ def _answer_questions(attempt: Attempt, drawn: list[str], settings: DataSettings
 
 
 def _answer_call(attempt: Attempt, question: str, settings: DataSettings) -> Request:
-    earlier = conversation(attempt)
+    earlier = conversation(attempt, reasoning=False)
     if earlier:
         asked = _user(follow_up_request(question, attempt.language))
     else:
@@ -219,7 +222,7 @@ def check_answer(
         return Rejection("not supported by the document", f"support {support:.2f}", question, answer)
     if attempt.task == "extraction" and (number := unsupported_number(answer, attempt.document.text, question)):
         return Rejection("number not in the document", number, question, answer)
-    return Turn(question, answer, evidence, support)
+    return Turn(question, answer, evidence, support, outcome.reasoning if settings.keep_reasoning else "")
 
 
 def _fail(attempt: Attempt, rejection: Rejection) -> Attempt:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from longalign.base.files import append_jsonl, read_jsonl
 from longalign.base.progress import Progress
 from longalign.errors import ModelError
-from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request
+from longalign.llm.base import ENDED_BY_MODEL, Failure, LanguageModel, Outcome, Reply, Request
 
 ANSWERS = "answers.jsonl"
 VERDICTS = "verdicts.jsonl"
@@ -43,7 +43,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer, or why there is none. A text cut by `max_new_tokens` is still its answer."""
+    """A model's answer, or why there is none. A text cut by `max_new_tokens` is still its answer, and so is silence."""
 
     key: str
     text: str | None
@@ -60,10 +60,12 @@ class Answer:
     def of(cls, key: str, outcome: Outcome) -> Answer:
         text: str | None = outcome.text
         failure, final = None, True
-        finish = outcome.finish_reason if isinstance(outcome, Reply) else "length"
-        if isinstance(outcome, Failure) and outcome.kind != "truncated":
-            text, failure, final = None, f"{outcome.kind}: {outcome.message}", outcome.final
-            finish = str(outcome.kind)
+        finish = outcome.finish_reason if isinstance(outcome, Reply) else str(outcome.kind)
+        if isinstance(outcome, Failure):
+            if outcome.kind in ("truncated", "thinking_truncated"):
+                finish = "length"
+            if outcome.kind not in ENDED_BY_MODEL:
+                text, failure, final = None, f"{outcome.kind}: {outcome.message}", outcome.final
         return cls(
             key,
             text,

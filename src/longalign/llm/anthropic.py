@@ -6,13 +6,17 @@ reading it again costs a tenth, writing it a quarter more, and both are metered.
 
 from __future__ import annotations
 
-import re
+import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from longalign.base.progress import say
 from longalign.errors import ConfigError
-from longalign.llm.base import Failure, Outcome, Reply, Request
+from longalign.llm.base import Call, Failure, Outcome, Request
 from longalign.llm.endpoint import Endpoint
+from longalign.llm.refusals import is_refused, words_of
+from longalign.llm.reply import Given, Habits, read_reply, reported_tokens
 
 BASE_URL = "https://api.anthropic.com"
 CACHE_WRITE, CACHE_READ = 1.25, 0.1
@@ -28,14 +32,25 @@ class AnthropicModel(Endpoint):
     hosted = BASE_URL
     worst_prompt_price = CACHE_WRITE
 
-    def __init__(self, model: str, base_url: str = BASE_URL, **options: Any) -> None:
+    def __init__(self, model: str, base_url: str = BASE_URL, *, habits: Habits | None = None, **options: Any) -> None:
         """`options` are those of `Endpoint`."""
         try:
             import anthropic
         except ImportError:
             raise ConfigError("`anthropic:` models need the SDK: pip install 'longalign[anthropic]'") from None
         super().__init__(model, base_url, sdk=anthropic, client=anthropic.Anthropic, **options)
+        self._habits = habits or Habits()
+        self._adapting = threading.Lock()
         self._send_temperature = True
+
+    def check_extras(self, request: Request) -> None:
+        """Raise `ConfigError` for extras that this protocol has no place for."""
+        if request.chat_template_kwargs or request.reasoning_effort:
+            name = "chat_template_kwargs" if request.chat_template_kwargs else "reasoning_effort"
+            raise ConfigError(
+                f"{name}: Anthropic's protocol has no such field; its models think with "
+                """--extra_body '{"thinking": {"type": "enabled", "budget_tokens": 2048}}'"""
+            )
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         system = [message["content"] for message in request.messages if message["role"] == "system"]
@@ -48,8 +63,11 @@ class AnthropicModel(Endpoint):
             arguments["system"] = "\n\n".join(system)
         if request.stop:
             arguments["stop_sequences"] = list(request.stop)
-        if self._send_temperature:
-            arguments["extra_body"] = {"temperature": request.temperature}
+        if request.top_p is not None:
+            arguments["top_p"] = request.top_p
+        extra = {"temperature": request.temperature} if self._send_temperature else {}
+        if extra := {**extra, **request.extra_body}:
+            arguments["extra_body"] = extra
         return arguments
 
     def _send(self, arguments: Mapping[str, Any]) -> Any:
@@ -57,41 +75,43 @@ class AnthropicModel(Endpoint):
 
     def _adapt(self, error: Any, sent: Mapping[str, Any]) -> bool:
         """Newer models fix their temperature."""
-        refused = re.search(
-            r"temperature.*(support|deprecated|not permitted|not allowed)", str(error.message), re.DOTALL
-        )
-        if error.status_code != 400 or "extra_body" not in sent or not refused:
+        sampled = "temperature" in sent.get("extra_body", {})
+        if error.status_code != 400 or not sampled or not is_refused("temperature", words_of(error)):
             return False
-        self._send_temperature = False
+        with self._adapting:
+            if self._send_temperature:
+                self._send_temperature = False
+                say(f"note: {self.name} takes no temperature but its own, so none is sent")
         return True
 
-    def _read(self, answered: Any, wall_s: float) -> Outcome:
+    def _read(self, answered: Any, request: Request, wall_s: float) -> Outcome:
         usage, blocks = getattr(answered, "usage", None), getattr(answered, "content", None)
-        facts: dict[str, Any] = {
-            "model": getattr(answered, "model", None) or self.name,
-            "own_temperature": not self._send_temperature,
-            "wall_s": wall_s,
-        }
+        call = Call(
+            model=getattr(answered, "model", None) or self.name,
+            own_temperature=not self._send_temperature,
+            wall_s=wall_s,
+        )
         if usage is not None:
             written = getattr(usage, "cache_creation_input_tokens", None) or 0
             read = getattr(usage, "cache_read_input_tokens", None) or 0
-            facts |= {
-                "prompt_tokens": usage.input_tokens + written + read,
-                "priced_prompt_tokens": usage.input_tokens + CACHE_WRITE * written + CACHE_READ * read,
-                "completion_tokens": usage.output_tokens,
-            }
+            new = getattr(usage, "input_tokens", None) or 0
+            prompt_tokens, completion_tokens = reported_tokens(
+                new + written + read, getattr(usage, "output_tokens", None)
+            )
+            call = replace(
+                call,
+                prompt_tokens=prompt_tokens,
+                priced_prompt_tokens=prompt_tokens and new + CACHE_WRITE * written + CACHE_READ * read,
+                completion_tokens=completion_tokens,
+            )
         if not isinstance(blocks, list):
-            return Failure(kind="malformed", message="the reply holds no content", maybe_billed=True, **facts)
-        text = "".join(block.text for block in blocks if block.type == "text").encode("utf-8", "replace").decode()
-        stopped = {"text": text, "maybe_billed": True, **facts}
-        reason = answered.stop_reason
-        if reason == "max_tokens":
-            return Failure(kind="truncated", message="the reply reached max_new_tokens", **stopped)
-        if reason == "model_context_window_exceeded":
-            return Failure(kind="too_long", message="the reply filled the model's window", **stopped)
-        if reason == "refusal":
-            return Failure(kind="moderated", message="the model refused to answer", **stopped)
-        return Reply(text=text, finish_reason="stop", **facts)
+            return Failure(kind="malformed", message="the reply holds no content", maybe_billed=True, **vars(call))
+        given = Given(
+            content=blocks,
+            finish_reason=getattr(answered, "stop_reason", None),
+            called=any(getattr(block, "type", "") == "tool_use" for block in blocks),
+        )
+        return read_reply(given, request, call, self._habits)
 
 
 def parse_endpoint(spec: str) -> tuple[str, str]:

@@ -8,8 +8,8 @@ one ledger caches and meters all of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from longalign.errors import ModelError
 
@@ -17,6 +17,11 @@ Message = Mapping[str, str]
 """`{"role": "system" | "user" | "assistant", "content": text}`."""
 FailureKind = Literal[
     "truncated",  # the reply was cut by max_new_tokens: never data
+    "thinking_truncated",  # the model was still thinking at max_new_tokens
+    "only_thinking",  # thoughts, but no answer
+    "empty",  # no text at all
+    "incomplete",  # the finish reason does not say that the reply is complete
+    "prompt_cut",  # the server read only a part of the prompt
     "moderated",  # a content filter stopped the request or the reply
     "too_long",  # the prompt does not fit the model's window
     "rejected",  # the endpoint refused this one request (HTTP 400, 413, 422)
@@ -26,12 +31,17 @@ FailureKind = Literal[
 ]
 
 
+ENDED_BY_MODEL: tuple[FailureKind, ...] = ("truncated", "thinking_truncated", "only_thinking", "empty")
+"""The model answered, if only with half an answer or none: an evaluation scores that."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One chat completion. `seed` only matters at a temperature above 0.
 
-    `shared_prefix_characters`: how much of the first user message other requests begin with too (a document), for
-    endpoints that must be told what to cache. It changes no answer.
+    `reasoning_effort`, `chat_template_kwargs` and `extra_body` go to the server as they are; a local model takes what
+    its chat template knows. `shared_prefix_characters`: how much of the first user message other requests begin with
+    too (a document), for endpoints that must be told what to cache. It changes no answer.
     """
 
     messages: tuple[Message, ...]
@@ -39,6 +49,10 @@ class Request:
     temperature: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_p: float | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
     shared_prefix_characters: int = 0
 
     def __post_init__(self) -> None:
@@ -50,6 +64,9 @@ class Request:
 class Call:
     """What is known of a call however it ended. Counts are None where nobody reports them (missing is not zero).
 
+    `reasoning`: what the model thought, apart from its answer. `cleaned_characters`: control characters and the like
+    that were taken out of the text (`thoughts.clean`).
+
     `priced_prompt_tokens`: what the prompt costs, in tokens at the plain price, where a cache makes the two differ.
     `own_temperature`: the endpoint refuses ours and samples at one of its own. `lost_attempts`: earlier attempts at the
     same call that got no answer and may be charged all the same.
@@ -59,6 +76,8 @@ class Call:
     priced_prompt_tokens: float | None = None
     completion_tokens: int | None = None
     model: str = ""
+    reasoning: str = ""
+    cleaned_characters: int = 0
     own_temperature: bool = False
     lost_attempts: int = 0
     wall_s: float = 0.0
@@ -88,8 +107,12 @@ class Failure(Call):
 
     @property
     def final(self) -> bool:
-        """Whether the same request would fail again (it may be remembered) rather than only just now."""
-        return self.kind in ("truncated", "moderated", "too_long", "rejected")
+        """Whether the same request would fail again (it may be remembered) rather than only just now.
+
+        What a cap or thinking ended is the model's answer to exactly this request; another cap is another request.
+        `incomplete` and `prompt_cut` are the server's doing, and mended there: the same request is asked again.
+        """
+        return self.kind in (*ENDED_BY_MODEL, "moderated", "too_long", "rejected")
 
 
 Outcome = Reply | Failure
@@ -130,6 +153,20 @@ def complete_all(model: LanguageModel, requests: Iterable[Request]) -> list[Outc
     if missing:
         raise ModelError(f"{model.name} gave no outcome for request {missing[0]} of {len(listed)}")
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+def check_extras(model: LanguageModel, request: Request) -> None:
+    """Raise `ConfigError` or `ModelError` for extras of a request that this kind of model cannot honour."""
+    check = getattr(model, "check_extras", None)
+    if check is not None:
+        check(request)
+
+
+def innermost(model: LanguageModel) -> LanguageModel:
+    """The model within ledgers and other wrappers."""
+    while (inner := getattr(model, "model", None)) is not None and isinstance(inner, LanguageModel):
+        model = inner
+    return model
 
 
 def close_model(model: LanguageModel) -> None:

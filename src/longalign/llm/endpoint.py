@@ -76,7 +76,7 @@ class Endpoint(ABC):
         """One attempt; raises the SDK's errors."""
 
     @abstractmethod
-    def _read(self, answered: Any, wall_s: float) -> Outcome:
+    def _read(self, answered: Any, request: Request, wall_s: float) -> Outcome:
         """The outcome of an attempt that was answered."""
 
     @abstractmethod
@@ -117,7 +117,7 @@ class Endpoint(ABC):
                     sent = self._arguments(request)
                     answered = self._send(sent)
                 self.breaker.success()
-                return replace(self._read(answered, time.monotonic() - start), lost_attempts=lost)
+                return replace(self._read(answered, request, time.monotonic() - start), lost_attempts=lost)
             except self._sdk.APIStatusError as error:
                 if self._adapt(error, sent):
                     continue

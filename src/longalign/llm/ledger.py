@@ -41,6 +41,9 @@ def request_key(model: str, request: Request) -> str:
     """Content key of one call."""
     content = asdict(request)
     del content["shared_prefix_characters"]  # changes what a call costs, not what it says
+    for name in ("top_p", "reasoning_effort", "chat_template_kwargs", "extra_body"):
+        if not content[name]:  # unset: the key of ledgers from before there were such fields
+            del content[name]
     return fingerprint(model, content)
 
 

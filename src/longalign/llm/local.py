@@ -2,13 +2,16 @@
 
 Prompts are sorted by length and run in batches of at most `batch_tokens` tokens, prompt and new ones; those of
 unlike length are padded on the left, masked, with positions counted from the first real token. Sampling adds
-Gumbel noise from a generator per request, so a reply depends on its seed and not on what shares the batch.
+Gumbel noise from a generator per request to the nucleus of `top_p`, so a reply depends on its seed and not on what
+shares the batch.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,9 +24,13 @@ from longalign.base.files import fingerprint_path
 from longalign.base.sources import model_dir
 from longalign.base.tokenizers import open_tokenizer
 from longalign.errors import ModelError
-from longalign.llm.base import Failure, Message, Outcome, Reply, Request
+from longalign.llm.base import Call, Message, Outcome, Request
+from longalign.llm.reply import Given, read_reply
+from longalign.llm.thoughts import OPENED, marks_thoughts
 
 PROBE = "probe"
+LAST_TOKENS = 8
+"""Tokens at the end of a prompt that show whether the chat template opened thoughts there."""
 
 
 class LocalModel:
@@ -84,16 +91,27 @@ class LocalModel:
         window = getattr(self.model.config, "max_position_embeddings", None)
         return None if window is None else int(window)
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a chat up to where the assistant answers."""
+    def prompt_ids(self, messages: Sequence[Message], **template_options: Any) -> list[int]:
+        """Token ids of a chat up to where the assistant answers; `template_options` go to the chat template."""
         try:
             text = self.tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, **template_options
             )
         except Exception as error:  # templates raise their own errors, e.g. for a system role they do not know
             raise ModelError(f"{self._spec}: the chat template refuses the messages ({error})") from None
         ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # callers know the window
         return list(ids)
+
+    def check_extras(self, request: Request) -> None:
+        """Raise `ModelError` for extras that a model in this process cannot honour."""
+        if request.extra_body:
+            raise ModelError(
+                f"extra_body: {self._spec} runs in this process, where no server takes it; "
+                "local models take top_p, system_prompt and chat_template_kwargs"
+            )
+        for name in template_options(request):
+            if not re.search(rf"\b{re.escape(name)}\b", str(self.tokenizer.chat_template)):
+                raise ModelError(f"{name}: the chat template of {self._spec} knows nothing of that name; leave it out")
 
     @cached_property
     def stop_ids(self) -> list[int]:
@@ -110,7 +128,9 @@ class LocalModel:
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """See `LanguageModel.complete`; yields batch by batch, longest prompts first."""
-        prompts = [self.prompt_ids(request.messages) for request in requests]
+        for request in requests:
+            self.check_extras(request)
+        prompts = [self.prompt_ids(request.messages, **template_options(request)) for request in requests]
         for batch in self._batches(prompts, requests):
             yield from self._run(batch, prompts, requests)
 
@@ -148,7 +168,7 @@ class LocalModel:
             return
         wall_s = time.monotonic() - start
         for index, ids in zip(batch, new_ids, strict=True):
-            yield index, self._outcome(ids, requests[index], len(prompts[index]), wall_s)
+            yield index, self._outcome(ids, requests[index], prompts[index], wall_s)
 
     def _generate(self, prompts: list[list[int]], requests: list[Request]) -> list[list[int]]:
         with torch.inference_mode():
@@ -185,29 +205,43 @@ class LocalModel:
         rows: list[list[int]] = generated_BT[:, width:].tolist()
         return rows
 
-    def _outcome(self, ids: list[int], request: Request, prompt_tokens: int, wall_s: float) -> Outcome:
+    def _outcome(self, ids: list[int], request: Request, prompt: list[int], wall_s: float) -> Outcome:
         ends = [position for position, token in enumerate(ids) if token in self.stop_ids]
         stopped = bool(ends)
         kept = ids[: ends[0]] if ends else ids
-        text = str(self.tokenizer.decode(kept, skip_special_tokens=True))
+        text = str(self.tokenizer.decode([token for token in kept if token not in self._silent_ids]))
         for stop in request.stop:
             if stop in text:
                 text, stopped = text[: text.index(stop)], True
-        facts: dict[str, Any] = {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": len(kept) + bool(ends),
-            "model": self.name,
-            "wall_s": wall_s,
-        }
-        if not stopped:
-            return Failure(kind="truncated", message="the reply reached max_new_tokens", text=text.strip(), **facts)
-        return Reply(text=text.strip(), **facts)
+        call = Call(
+            prompt_tokens=len(prompt),
+            completion_tokens=len(kept) + bool(ends),
+            model=self.name,
+            wall_s=wall_s,
+        )
+        opened = OPENED.search(self.tokenizer.decode(prompt[-LAST_TOKENS:])) is not None
+        given = Given(content=text.strip(), finish_reason="stop" if stopped else "length", opened=opened)
+        outcome = read_reply(given, request, call)
+        return replace(outcome, text=outcome.text.strip())
+
+    @cached_property
+    def _silent_ids(self) -> frozenset[int]:
+        """Special tokens that are no text; those that mark thoughts are kept, to be read."""
+        special: dict[int, str] = {token: self.tokenizer.decode([token]) for token in self.tokenizer.all_special_ids}
+        return frozenset(token for token, text in special.items() if not marks_thoughts(text))
+
+
+def template_options(request: Request) -> dict[str, Any]:
+    """What a request gives to the chat template besides its messages."""
+    effort = {} if request.reasoning_effort is None else {"reasoning_effort": request.reasoning_effort}
+    return {**effort, **request.chat_template_kwargs}
 
 
 class _Gumbel(LogitsProcessor):  # type: ignore[misc]
     """argmax(logits / temperature + Gumbel noise) is a draw from the softmax; one noise stream per request."""
 
     def __init__(self, requests: list[Request], device: torch.device) -> None:
+        self.top_ps = [1.0 if r.top_p is None else r.top_p for r in requests]
         self.temperatures_B1 = torch.tensor([[r.temperature] for r in requests], device=device)
         self.generators = [torch.Generator().manual_seed(r.seed or 0) for r in requests]
 
@@ -216,5 +250,16 @@ class _Gumbel(LogitsProcessor):  # type: ignore[misc]
             [torch.rand(scores.shape[1], generator=g, dtype=torch.float64) for g in self.generators]
         )
         noise_BV = -torch.log(-torch.log(uniform_BV.clamp(1e-300, 1 - 1e-16))).to(scores)
-        warm_BV = scores / self.temperatures_B1.clamp_min(1e-6).to(scores) + noise_BV
-        return torch.where(self.temperatures_B1 > 0, warm_BV, scores)
+        warm_BV = scores / self.temperatures_B1.clamp_min(1e-6).to(scores)
+        for row, top_p in enumerate(self.top_ps):
+            if top_p < 1:
+                warm_BV[row] = nucleus(warm_BV[row], top_p)
+        return torch.where(self.temperatures_B1 > 0, warm_BV + noise_BV, scores)
+
+
+def nucleus(logits_V: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Logits with all but the likeliest tokens at minus infinity: the fewest whose probabilities reach `top_p`."""
+    ordered_V, places_V = logits_V.sort(descending=True)
+    probabilities_V = ordered_V.double().softmax(0)
+    ordered_V = ordered_V.masked_fill(probabilities_V.cumsum(0) - probabilities_V >= top_p, float("-inf"))
+    return torch.empty_like(logits_V).scatter_(0, places_V, ordered_V)

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from longalign.base.files import fingerprint, random_for
+from longalign.base.progress import say
 from longalign.bundled.register import Fact, find_facts
 from longalign.core.text import Sentence, sentences, words
 from longalign.llm.base import Outcome, Reply, Request
@@ -48,6 +49,11 @@ class OfflineModel:
 
     name = NAME
     batched = True
+
+    def check_extras(self, request: Request) -> None:
+        """Say that extras change nothing here, so that a command can be tried offline before it is paid for."""
+        if request.extra_body or request.chat_template_kwargs or request.reasoning_effort or request.top_p:
+            say("note: the offline stand-in neither thinks nor samples; it passes over the extras of requests")
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """See `LanguageModel.complete`. Token counts are unknown: there is no tokenizer here."""

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 
 from longalign.base.sources import Named
 from longalign.errors import ConfigError, ModelError
-from longalign.llm.base import LanguageModel, close_model, tokens_usd
+from longalign.llm.base import LanguageModel, Request, check_extras, close_model, tokens_usd
+from longalign.llm.extras import WithExtras, habits_of, with_extras
 
 if TYPE_CHECKING:
+    from longalign.config.request import RequestSettings
     from longalign.llm.ledger import Ledger
+    from longalign.llm.reply import Habits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class OpenOptions:
     dtype: str | None
     trust_remote_code: bool
     chat_template: str | None
+    habits: Habits | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ def open_openai(spec: str, options: OpenOptions) -> LanguageModel:
     from longalign.llm.openai import OpenAICompatibleModel, parse_endpoint
 
     model, base_url = parse_endpoint(spec)
-    return OpenAICompatibleModel(model, base_url, concurrency=options.concurrency, timeout_s=options.timeout_s)
+    return OpenAICompatibleModel(
+        model, base_url, habits=options.habits, concurrency=options.concurrency, timeout_s=options.timeout_s
+    )
 
 
 def open_anthropic(spec: str, options: OpenOptions) -> LanguageModel:
@@ -68,7 +74,9 @@ def open_anthropic(spec: str, options: OpenOptions) -> LanguageModel:
     from longalign.llm.anthropic import AnthropicModel, parse_endpoint
 
     model, base_url = parse_endpoint(spec)
-    return AnthropicModel(model, base_url, concurrency=options.concurrency, timeout_s=options.timeout_s)
+    return AnthropicModel(
+        model, base_url, habits=options.habits, concurrency=options.concurrency, timeout_s=options.timeout_s
+    )
 
 
 def open_local(spec: str, options: OpenOptions) -> LanguageModel:
@@ -147,6 +155,7 @@ def open_model(
     dtype: str | None = None,
     trust_remote_code: bool = False,
     chat_template: str | None = None,
+    extras: RequestSettings | None = None,
 ) -> LanguageModel:
     """The model a spec names.
 
@@ -160,9 +169,10 @@ def open_model(
         price_usd_per_million: price of a million prompt and completion tokens.
         max_cost_usd: no call is made that could pass this sum; needs `ledger` and the price.
         chat_template: Jinja text for a local model, in the place of its tokenizer's own.
+        extras: what goes into every request (system prompt, `top_p`, ...), and how this endpoint's replies are read.
 
     Raises:
-        ConfigError: the spec has no known form, or a cap lacks a price.
+        ConfigError: the spec has no known form, a cap lacks a price, or the provider has no place for an extra.
         ModelError: no such local model.
     """
     options = OpenOptions(
@@ -173,12 +183,15 @@ def open_model(
         dtype=dtype,
         trust_remote_code=trust_remote_code,
         chat_template=chat_template,
+        habits=habits_of(extras) if extras else None,
     )
     model = provider_of(spec).open(spec, options)
+    if extras is not None:
+        check_extras(model, with_extras(Request(messages=()), extras))
     if max_cost_usd is not None and ledger is None:
         raise ConfigError("max_cost_usd needs a ledger file: the cap holds over resumes only if calls are recorded")
     if ledger is None:
-        return model
+        return model if extras is None else WithExtras(model, extras)
     from longalign.llm.ledger import Ledger, LedgeredModel
 
     if isinstance(ledger, Path):
@@ -190,4 +203,5 @@ def open_model(
             'for example `--price_usd_per_million "[2.5, 10]"`'
         )
     price = (0.0, 0.0) if free else price_usd_per_million
-    return LedgeredModel(model, ledger, price=price, max_cost_usd=max_cost_usd)
+    remembered = LedgeredModel(model, ledger, price=price, max_cost_usd=max_cost_usd)
+    return remembered if extras is None else WithExtras(remembered, extras)

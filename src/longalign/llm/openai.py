@@ -6,19 +6,26 @@ The key comes from OPENAI_API_KEY only.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from longalign.base.progress import say
 from longalign.errors import ConfigError
-from longalign.llm.base import Failure, Outcome, Reply, Request
+from longalign.llm.base import Call, Failure, Outcome, Request
 from longalign.llm.endpoint import Endpoint
+from longalign.llm.refusals import is_refused, wants_positive, words_of
+from longalign.llm.reply import Given, Habits, read_reply, reported_tokens
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
 
 
 SPEC = re.compile(r"openai:(?P<model>.+)@(?P<url>https?://\S+)")
-THINKING = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
+REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
+"""Fields in which servers hand over thoughts: vLLM, SGLang, llama.cpp, DeepSeek; vLLM, Ollama; OpenRouter; Ollama."""
+LEAST_TEMPERATURE = 0.01
+"""For endpoints that refuse 0. It is as good as greedy, and dividing by it overflows in no precision."""
 
 
 def parse_endpoint(spec: str) -> tuple[str, str]:
@@ -38,13 +45,16 @@ class OpenAICompatibleModel(Endpoint):
     key_name = "OPENAI_API_KEY"
     hosted = "api.openai.com"
 
-    def __init__(self, model: str, base_url: str, **options: Any) -> None:
+    def __init__(self, model: str, base_url: str, *, habits: Habits | None = None, **options: Any) -> None:
         """`options` are those of `Endpoint`."""
         import openai
 
         super().__init__(model, base_url, sdk=openai, client=openai.OpenAI, **options)
+        self._habits = habits or Habits()
         self._cap_name = "max_tokens"
         self._send_temperature = self._send_seed = True
+        self._least_temperature = 0.0
+        self._adapting = threading.Lock()
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         arguments: dict[str, Any] = {
@@ -53,55 +63,79 @@ class OpenAICompatibleModel(Endpoint):
             self._cap_name: request.max_new_tokens,
         }
         if self._send_temperature:
-            arguments["temperature"] = request.temperature
+            arguments["temperature"] = max(request.temperature, self._least_temperature)
         if request.seed is not None and self._send_seed:
             arguments["seed"] = request.seed
         if request.stop:
             arguments["stop"] = list(request.stop)
+        if request.top_p is not None:
+            arguments["top_p"] = request.top_p
+        if request.reasoning_effort is not None:
+            arguments["reasoning_effort"] = request.reasoning_effort
+        extra = dict(request.extra_body)
+        if request.chat_template_kwargs:
+            extra["chat_template_kwargs"] = {
+                **request.chat_template_kwargs,
+                **extra.get("chat_template_kwargs", {}),
+            }
+        if extra:
+            arguments["extra_body"] = extra
         return arguments
 
     def _adapt(self, error: Any, sent: Mapping[str, Any]) -> bool:
-        """Some endpoints name the cap differently, fix the temperature or know no seed.
+        """Some endpoints name the cap differently, fix the temperature or know no seed. Said once.
 
-        Judged by what was sent: another thread may have adapted in the meantime.
+        Judged by what was sent: another thread may have adapted in the meantime. What a person set by name (`top_p`,
+        `reasoning_effort`, `extra_body`) is never left out: the refusal is the answer.
         """
-        text = str(error.message)
         if error.status_code not in (400, 422):
             return False
-        if "max_tokens" in sent and "max_completion_tokens" in text:
+        text = words_of(error)
+        if "max_tokens" in sent and "max_completion_tokens" in text and "too large" not in text:
             self._cap_name = "max_completion_tokens"
-        elif "temperature" in sent and "temperature" in text and "upport" in text:
-            self._send_temperature = False
-        elif "seed" in sent and re.search(r"\bseed\b", text):
-            self._send_seed = False
+        elif sent.get("temperature") == 0 and wants_positive("temperature", text):
+            self._set("_least_temperature", LEAST_TEMPERATURE, f"takes no temperature of 0, so {LEAST_TEMPERATURE}")
+        elif "temperature" in sent and is_refused("temperature", text):
+            self._set("_send_temperature", False, "takes no temperature but its own, so none")
+        elif "seed" in sent and is_refused("seed", text):
+            self._set("_send_seed", False, "takes no seed, so none")
         else:
             return False
         return True
+
+    def _set(self, name: str, value: float, what: str) -> None:
+        with self._adapting:
+            if getattr(self, name) != value:
+                setattr(self, name, value)
+                say(f"note: {self.name} at {self.base_url} {what} is sent")
 
     def _send(self, arguments: Mapping[str, Any]) -> ChatCompletion:
         completion: ChatCompletion = self._client.chat.completions.create(**arguments)
         return completion
 
-    def _read(self, completion: ChatCompletion, wall_s: float) -> Outcome:
+    def _read(self, completion: ChatCompletion, request: Request, wall_s: float) -> Outcome:
         usage = getattr(completion, "usage", None)
-        facts: dict[str, Any] = {
-            "prompt_tokens": getattr(usage, "prompt_tokens", None),
-            "completion_tokens": getattr(usage, "completion_tokens", None),
-            "model": getattr(completion, "model", None) or self.name,
-            "own_temperature": not self._send_temperature,
-            "wall_s": wall_s,
-        }
+        prompt_tokens, completion_tokens = reported_tokens(
+            getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+        )
+        call = Call(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            model=getattr(completion, "model", None) or self.name,
+            own_temperature=not self._send_temperature,
+            wall_s=wall_s,
+        )
         choices = getattr(completion, "choices", None)
-        if not choices or getattr(choices[0], "message", None) is None:
-            message = "the reply holds no choices[0].message"
-            return Failure(kind="malformed", message=message, maybe_billed=True, **facts)
-        choice = choices[0]
-        # Half a surrogate pair (a character cut by a token limit) cannot be written as UTF-8.
-        text = THINKING.sub("", choice.message.content or "").encode("utf-8", "replace").decode()
-        refusal = getattr(choice.message, "refusal", None)
-        stopped = {"text": text, "maybe_billed": True, **facts}
-        if choice.finish_reason == "length":
-            return Failure(kind="truncated", message="the reply reached max_new_tokens", **stopped)
-        if choice.finish_reason == "content_filter" or refusal:
-            return Failure(kind="moderated", message=refusal or "stopped by the content filter", **stopped)
-        return Reply(text=text, finish_reason=choice.finish_reason or "stop", **facts)
+        message = getattr(choices[0], "message", None) if choices else None
+        if message is None:
+            return Failure(
+                kind="malformed", message="the reply holds no choices[0].message", maybe_billed=True, **vars(call)
+            )
+        given = Given(
+            content=getattr(message, "content", None),
+            finish_reason=getattr(choices[0], "finish_reason", None),
+            reasoning=next((thought for name in REASONING if (thought := getattr(message, name, None))), None),
+            refusal=getattr(message, "refusal", None),
+            called=bool(getattr(message, "tool_calls", None) or getattr(message, "function_call", None)),
+        )
+        return read_reply(given, request, call, self._habits)

@@ -23,7 +23,7 @@ class Answer:
     """What the server sends back: a completion, or an error status."""
 
     text: str = "ok"
-    finish_reason: str = "stop"
+    finish_reason: str | None = "stop"
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     error: Body | None = None
@@ -31,6 +31,10 @@ class Answer:
     refusal: str | None = None
     raw: bytes | None = None
     delay_s: float = 0.0
+    message: Body = field(default_factory=dict)
+    """Fields of the message, in the place of the usual ones."""
+    counts: tuple[int, int] | None = None
+    """Prompt and completion tokens that it reports."""
 
 
 Behaviour = Callable[[Body, int], Answer]
@@ -122,8 +126,9 @@ class ChatServer:
 def payload(body: Body, reply: Answer) -> Body:
     if reply.status != 200:
         return {"error": reply.error or {"message": f"status {reply.status}", "type": "test", "code": None}}
-    message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
-    usage = {"prompt_tokens": prompt_tokens(body), "completion_tokens": len(reply.text.split()) + 1}
+    message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal, **reply.message}
+    prompt, completion = reply.counts or (prompt_tokens(body), len(reply.text.split()) + 1)
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion}
     return {
         "id": "x",
         "object": "chat.completion",

@@ -137,8 +137,9 @@ def earlier_build(paths: Paths, settings: DataSettings, inputs: Inputs, stamp: s
 
 SETTINGS_OF_VERSION_0_1 = {
     "min_length_tokens", "max_length_tokens", "reserve_tokens", "longer_documents", "length_exponent", "chinese_share",
-    "max_rows_per_document", "duplicate_share", "contaminated_share", "tasks", "questions_per_call", "turns", "min_support",
-    "register_entries", "closed_book", "question_temperature", "answer_temperature", "max_new_tokens", "rows", "seed",
+    "max_rows_per_document", "duplicate_share", "contaminated_share", "tasks", "questions_per_call", "turns",
+    "min_support", "register_entries", "closed_book", "question_temperature", "answer_temperature", "max_new_tokens",
+    "rows", "seed",
 }  # fmt: skip
 """Those that decided the rows besides what is read."""
 

@@ -63,11 +63,11 @@ class AnthropicModel(Endpoint):
             arguments["system"] = "\n\n".join(system)
         if request.stop:
             arguments["stop_sequences"] = list(request.stop)
-        if request.top_p is not None:
-            arguments["top_p"] = request.top_p
-        extra = {"temperature": request.temperature} if self._send_temperature else {}
-        if extra := {**extra, **request.extra_body}:
-            arguments["extra_body"] = extra
+        sampling: dict[str, Any] = {} if request.top_p is None else {"top_p": request.top_p}
+        if self._send_temperature:
+            sampling["temperature"] = request.temperature
+        if extra := {**sampling, **request.extra_body}:
+            arguments["extra_body"] = extra  # the SDK no longer knows parameters of sampling
         return arguments
 
     def _send(self, arguments: Mapping[str, Any]) -> Any:

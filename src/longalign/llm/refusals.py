@@ -13,11 +13,19 @@ _REFUSED = re.compile(
 _POSITIVE = re.compile(r"strictly positive|must be positive|greater than 0|> ?0(?:\.0*)?\b|non-?zero", re.IGNORECASE)
 NEAR = 160
 """Characters between the name of a parameter and the word that refuses it."""
+LONGEST = 1000
+"""Characters of a message that are read."""
 
 
 def words_of(error: Any) -> str:
-    """All an error of one of the SDKs says: message, parameter and body."""
-    return " ".join(str(part) for part in (error.message, getattr(error, "param", ""), error.body) if part)
+    """What an error of one of the SDKs says of parameters, without the request that some servers repeat in it."""
+    body = error.body if isinstance(error.body, dict) else {}
+    details = body.get("detail")
+    if isinstance(details, list):  # FastAPI: where it is, what is wrong, and the input
+        said = [str(detail.get(key, "")) for detail in details if isinstance(detail, dict) for key in ("loc", "msg")]
+    else:
+        said = [str(error.message)[:LONGEST], str(body.get("param") or "")]
+    return " ".join(said)
 
 
 def is_refused(parameter: str, text: str) -> bool:

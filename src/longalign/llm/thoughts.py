@@ -38,7 +38,15 @@ _CONTROL = (
     r"|\[/?INST\]|\[gMASK\]|</s>"
 )
 _INNER = re.compile(_CONTROL, re.IGNORECASE)
-_LEADING = re.compile(rf"\A(?:\s*(?:{_CONTROL}|<s>)(?:assistant(?=\s*\n|\s*<\|))?)+(?:\s*\n)?", re.IGNORECASE)
+_START = (
+    r"<\|(?:im_start|im_sep|start|message|begin_of_text|start_header_id|end_header_id|header_(?:start|end)|assistant|"
+    r"START_(?:OF_TURN_TOKEN|RESPONSE)|(?:start|end)_of_role|begin_of_solution)\|>"
+    r"|<｜(?:begin|Assistant)[^｜<>\n]{0,40}｜>|<start_of_turn>|<\|turn>|<(?:bos|sop|s)>|\[/INST\]|\[gMASK\]"
+)
+_LEADING = re.compile(
+    rf"\A(?:\s*(?:{_START})(?!\s*(?:user|human|system|tool)\b)(?:(?:assistant|model)(?=\s*\n|\s*<))?)+(?:\s*\n)?",
+    re.IGNORECASE,
+)
 _TRAILING = re.compile(rf"(?:\s*(?:{_CONTROL}|<\|[A-Za-z0-9_]{{1,40}}\|>))+\s*\Z", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
 _QUOTES = {"`": "`", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "『": "』", "„": "“"}
@@ -64,7 +72,7 @@ def take_apart(text: str, *, opened: bool = False) -> Parts:
     `opened`: the prompt ends with an opening mark, so the reply begins with thoughts. A control token within the
     answer ends it: the model had ended its turn there, and the server went on.
     """
-    text = _LEADING.sub("", text, count=1)
+    text = _LEADING.sub("", text, count=1)  # before a mark that opens thoughts
     found = _harmony(text) or _marked(text, opened)
     answer = found.answer
     if found.thoughts and (inner := _WRAPPED.fullmatch(answer)):
@@ -144,6 +152,7 @@ def _in_sentence(text: str, start: int, end: int) -> bool:
 
 def without_control_tokens(text: str) -> str:
     """The text before the first control token of a chat template, not counting those in code or quotes."""
+    text = _LEADING.sub("", text, count=1)
     if (end := _TRAILING.search(text)) and not (end[0].strip() == "</s>" and _strikes_out(text[: end.start()])):
         text = text[: end.start()]
     for mark in _INNER.finditer(text):

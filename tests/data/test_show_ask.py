@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from longalign.cli import main
 from longalign.data.show import row_text, show_rows, target_picture
 from longalign.errors import ConfigError, DataError, EndpointError
 from longalign.eval.ask import ask, cut_middle, estimated_tokens
@@ -44,6 +45,17 @@ def test_an_endpoint_gets_the_prompt_of_a_training_row(document: Path) -> None:
         answer = ask(server.spec, document, "Where is its mouth?")
     assert server.bodies[0]["messages"] == [{"role": "user", "content": f"{DOCUMENT}\n\nWhere is its mouth?"}]
     assert (answer["answer"], answer["model"]) == ("In the lagoon.", "test-model")
+
+
+def test_the_request_takes_the_same_extras_as_a_build(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--chat_template_kwargs.enable_thinking false --top_p 0.9 --system_prompt Briefly. --max_new_tokens 99"
+    with ChatServer(lambda body, times: Answer("Well.\n</think>\nIn the lagoon.")) as server:
+        main(["ask", "Where?", "--document", str(document), "--model", server.spec, *words.split()])
+    (body,) = server.bodies
+    assert capsys.readouterr().out == "In the lagoon.\n"
+    assert body["messages"][0] == {"role": "system", "content": "Briefly."}
+    assert (body["top_p"], body["max_tokens"]) == (0.9, 99)
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
 
 
 def test_a_document_above_the_window_is_cut_in_its_middle_with_a_notice(document: Path) -> None:

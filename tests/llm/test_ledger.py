@@ -1,6 +1,7 @@
 """The ledger never pays twice, never passes the cap, and forgets nothing that was spent."""
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -82,6 +83,34 @@ def test_final_failures_are_remembered_and_passing_ones_are_asked_again(tmp_path
     totals = model.ledger.totals()
     assert totals.lost_calls == 2
     assert totals.spent_usd == pytest.approx((1 + 4 * 2) * 1e-3 + 2 * model.worst_usd(ask("lost")), rel=0.5)
+
+
+def test_thoughts_that_an_earlier_version_remembered_as_answers_are_taken_out(tmp_path: Path) -> None:
+    path, said = (
+        tmp_path / "l.sqlite",
+        {"both": "hm\n</think>\n\nyes<|im_end|>", "only": "<think>hm", "plain": "y\x00es"},
+    )
+
+    class Says(Echo):
+        def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+            yield from ((i, Reply(text=said[r.messages[0]["content"]], model="m")) for i, r in enumerate(requests))
+
+    def outcomes() -> list[Outcome]:
+        ledger = Ledger(path)
+        try:
+            return complete_all(LedgeredModel(Says(), ledger, price=None), [ask(name) for name in said])
+        finally:
+            ledger.close()
+
+    outcomes()
+    with sqlite3.connect(path) as database:  # as version 0.1 wrote it
+        database.execute("UPDATE replies SET outcome = json_remove(outcome, '$.reasoning', '$.cleaned_characters')")
+    both, only, plain = outcomes()
+    assert isinstance(both, Reply)
+    assert (both.text, both.reasoning, both.model) == ("yes", "hm", "m")
+    assert isinstance(only, Failure)
+    assert (only.kind, only.reasoning, only.cached) == ("only_thinking", "hm", True)
+    assert plain.text == "yes"
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,16 +1,22 @@
 """A local model's replies depend on the request alone, not on what shares its batch."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from longalign.data.tokenize import sequence_of_row
 from longalign.errors import ModelError
 from longalign.llm.base import Failure, Reply, Request, complete_all
 from longalign.llm.local import LocalModel
 from longalign.llm.thoughts import clean
 from tests.llm.conftest import make_model
+from tests.makers.chat_templates import CHATML
+from tests.makers.models import save_chat_model
+from tests.makers.published import published_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +120,77 @@ def test_the_name_follows_the_weights(model: LocalModel, tmp_path: Path) -> None
     with (folder / "config.json").open("a") as stream:
         stream.write(" ")
     assert LocalModel(str(folder), device="cpu").name != model.name
+
+
+def test_sampling_stays_within_the_nucleus_and_keeps_its_shares(model: LocalModel) -> None:
+    (request,) = requests(1)
+    ids = model.prompt_ids(request.messages)
+    with torch.no_grad():
+        shares = torch.softmax(model.model(torch.tensor([ids])).logits[0, -1].double(), -1).tolist()
+    kept: dict[int, float] = {}
+    for token in sorted(range(len(shares)), key=lambda token: -shares[token]):
+        if sum(kept.values()) < 0.5:
+            kept[token] = shares[token]
+    drawn = [
+        Request(messages=request.messages, max_new_tokens=1, temperature=1.0, top_p=0.5, seed=n) for n in range(600)
+    ]
+    first = [new[0] for new in model._generate([ids] * len(drawn), drawn)]
+    assert set(first) <= set(kept)
+    token, share = next(iter(kept.items()))
+    expected = share / sum(kept.values())
+    assert abs(first.count(token) / len(first) - expected) < 5 * (0.25 / len(first)) ** 0.5
+
+
+def test_extras_go_to_the_chat_template_or_are_refused(tmp_path: Path) -> None:
+    template = CHATML + "{% if add_generation_prompt and enable_thinking %}<think>\n{% endif %}"
+    model = LocalModel(str(make_model(tmp_path / "thinks", template=template)), device="cpu")
+    (plain,) = requests(1)
+    asked = replace(plain, chat_template_kwargs={"enable_thinking": True})
+    thinking, direct = complete_all(model, [asked, plain])
+    assert thinking.text == ""  # the prompt opened thoughts, and they did not end
+    assert isinstance(thinking, Failure)
+    assert thinking.kind in ("thinking_truncated", "only_thinking")
+    assert thinking.reasoning
+    assert direct.text
+    assert (thinking.prompt_tokens or 0) > (direct.prompt_tokens or 0)
+    for wrong, complaint in (
+        ({"reasoning_effort": "low"}, "reasoning_effort: the chat template of .* knows nothing of that name"),
+        ({"chat_template_kwargs": {"mood": "calm"}}, "mood: the chat template"),
+        ({"extra_body": {"min_p": 0.1}}, "extra_body: .* runs in this process"),
+    ):
+        with pytest.raises(ModelError, match=complaint):
+            complete_all(model, [replace(plain, **wrong)])
+
+
+class Scripted(LocalModel):
+    """Says what a test wants it to say, token by token as its tokenizer writes it."""
+
+    script = ""
+
+    def generate(self, prompts: list[list[int]], requests: list[Request], **more: Any) -> list[list[int]]:
+        return [list(self.tokenizer(self.script, add_special_tokens=False)["input_ids"]) for _ in prompts]
+
+
+@pytest.mark.slow
+def test_a_published_thinking_model_answers_without_its_thoughts(tmp_path: Path) -> None:
+    model = Scripted(str(save_chat_model(tmp_path / "qwen3", published_tokenizer("qwen3"))), device="cpu")
+    asked = Request(messages=({"role": "user", "content": "When?"},), max_new_tokens=64)
+    off = replace(asked, chat_template_kwargs={"enable_thinking": False})
+    for script, request, expected in (
+        ("<think>\nhm\n</think>\n\nIn 1648.<|im_end|>", asked, ("", "In 1648.", "hm")),
+        ("<think>\nhm", asked, ("thinking_truncated", "", "hm")),
+        ("<think>\nhm\n</think>\n\n<|im_end|>", asked, ("only_thinking", "", "hm")),
+        ("In 1648.<|im_end|>", off, ("", "In 1648.", "")),
+        ("<|im_end|>", off, ("empty", "", "")),
+        ("In 16", off, ("truncated", "In 16", "")),
+    ):
+        model.script = script
+        (outcome,) = complete_all(model, [request])
+        assert (getattr(outcome, "kind", ""), outcome.text, outcome.reasoning) == expected
+    assert model.tokenizer.decode(model.prompt_ids(off.messages, enable_thinking=False)).endswith("</think>\n\n")
+    row = {
+        "messages": [*asked.messages, {"role": "assistant", "reasoning_content": "It says so.", "content": "In 1648."}]
+    }
+    kept, stripped = (sequence_of_row(model.tokenizer, row, thinking=how) for how in ("keep", "strip"))
+    assert "It says so." in model.tokenizer.decode(kept.ids_T[kept.target_T])
+    assert "It says so." not in model.tokenizer.decode(stripped.ids_T)

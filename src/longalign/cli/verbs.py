@@ -180,19 +180,24 @@ def run(
     show(pipeline(resolved, out or Path("runs") / resolved.name, plan_only=plan_only, restart=restart), as_json)
 
 
-@app.command()
+@app.command(**EXTRA)
 def ask(
+    context: typer.Context,
     question: str,
     document: Annotated[Path, typer.Option("--document", help="file to ask about")],
     model: Annotated[str, typer.Option("--model", help="directory, hub id, openai:MODEL@BASE_URL or anthropic:MODEL")],
-    max_new_tokens: Annotated[int, typer.Option(help="longest answer in tokens")] = 512,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", "--max_new_tokens", help="longest answer in tokens, thoughts included")
+    ] = 512,
     window: Window = None,
     as_json: Json = False,
 ) -> None:
     """Ask a model one question about one document."""
+    from longalign.config.request import RequestSettings
     from longalign.eval.ask import ask as stage
 
-    answer = stage(model, document, question, max_new_tokens=max_new_tokens, window=window)
+    extras = settings(RequestSettings, context, {})
+    answer = stage(model, document, question, max_new_tokens=max_new_tokens, window=window, extras=extras)
     if answer["notice"]:
         print(f"note: {answer['notice']}", file=sys.stderr)
     print(json.dumps(answer, ensure_ascii=False) if as_json else answer["answer"])

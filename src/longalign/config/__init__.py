@@ -5,6 +5,7 @@ Keys follow `transformers.TrainingArguments` and the `messages` convention where
 
 from longalign.config.base import Settings
 from longalign.config.data import DataSettings
+from longalign.config.documents import DocumentSettings
 from longalign.config.eval import (
     ChatSettings,
     EvalSettings,
@@ -28,7 +29,9 @@ from longalign.config.execution import (
 )
 from longalign.config.mix import MixSettings, Portion
 from longalign.config.plan import PlanSettings
+from longalign.config.questions import QuestionSettings
 from longalign.config.recipe import AssumedLengths, RunSettings, RunTrainSettings
+from longalign.config.request import RequestSettings
 from longalign.config.train import EarlyStopSettings, ExtendSettings, LoopSettings, RopeSettings, TrainSettings
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "BatchingSettings",
     "ChatSettings",
     "DataSettings",
+    "DocumentSettings",
     "EarlyStopSettings",
     "EvalSettings",
     "ExecutionSettings",
@@ -51,6 +55,8 @@ __all__ = [
     "Parallel",
     "PlanSettings",
     "Portion",
+    "QuestionSettings",
+    "RequestSettings",
     "RopeSettings",
     "RowSettings",
     "RunSettings",

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from longalign.config.request import RequestSettings
 from longalign.core.text import CHARACTERS_PER_TOKEN, HAN
 from longalign.data.source import read_documents
 from longalign.errors import ConfigError, EndpointError
-from longalign.llm.base import Failure, Request, complete_all
+from longalign.llm.base import Failure, Request, complete_all, innermost
+from longalign.llm.extras import with_extras
 from longalign.llm.open import open_model
 from longalign.llm.prompt import row_message
 
@@ -25,24 +27,32 @@ def ask(
     window: int | None = None,
     temperature: float = 0.0,
     timeout_s: float = 600.0,
+    extras: RequestSettings | None = None,
 ) -> dict[str, Any]:
     """Ask `model` (as in `open_model`) a question about a file; the prompt is that of a training row.
 
     `window`: tokens the model takes, prompt and answer together; default what a local model's config says. A longer
     document is cut in its middle, as the paper's evaluation does, and `notice` says so. Token counts of endpoints are
-    estimates (a quarter of the characters; Han characters whole).
+    estimates (a quarter of the characters; Han characters whole). `extras`: what else goes into the request.
     Returns `answer`, `notice`, `model`, token counts and `wall_s`; raises `EndpointError` where there is no answer.
     """
     if not question.strip():
         raise ConfigError("the question is empty; put it in quotes before --document")
     text = "\n\n".join(found.text for found in read_documents([document]))
-    opened = open_model(model, timeout_s=timeout_s)
-    prompt_ids: Callable[[Any], list[int]] | None = getattr(opened, "prompt_ids", None)
-    window = window or getattr(opened, "window", None)
+    extras = extras or RequestSettings()
+    opened = open_model(model, timeout_s=timeout_s, extras=extras)
+    inner = innermost(opened)
+    prompt_ids: Callable[..., list[int]] | None = getattr(inner, "prompt_ids", None)
+    window = window or getattr(inner, "window", None)
+
+    def asked(content: str) -> Request:
+        messages = ({"role": "user", "content": content},)
+        return with_extras(Request(messages=messages, max_new_tokens=max_new_tokens, temperature=temperature), extras)
 
     def prompt_tokens(content: str) -> int:
         if prompt_ids is not None:
-            return len(prompt_ids([{"role": "user", "content": content}]))
+            request = asked(content)
+            return len(prompt_ids(request.messages, **request.template_options))
         return estimated_tokens(content)
 
     notices = []
@@ -59,16 +69,7 @@ def ask(
                 f"document cut in the middle: {len(kept):,} of {len(text):,} characters fit {window:,} tokens"
             )
         text = kept
-    (outcome,) = complete_all(
-        opened,
-        [
-            Request(
-                messages=({"role": "user", "content": row_message(text, question)},),
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-            )
-        ],
-    )
+    (outcome,) = complete_all(opened, [asked(row_message(text, question))])
     if isinstance(outcome, Failure):
         if outcome.kind != "truncated":
             raise EndpointError(f"{model}: no answer ({outcome.kind}: {outcome.message})")

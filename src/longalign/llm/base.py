@@ -59,6 +59,12 @@ class Request:
         object.__setattr__(self, "messages", tuple(dict(message) for message in self.messages))
         object.__setattr__(self, "stop", tuple(self.stop))
 
+    @property
+    def template_options(self) -> dict[str, Any]:
+        """What a chat template in this process gets besides the messages."""
+        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
+        return {**effort, **self.chat_template_kwargs}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Call:

@@ -21,6 +21,7 @@ from longalign.base.files import fingerprint
 from longalign.errors import LongAlignError, RunError
 from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request, close_model, tokens_usd
 from longalign.llm.endpoint import Endpoint
+from longalign.llm.reply import read_again
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -55,7 +56,7 @@ def prompt_bytes(request: Request) -> int:
 @dataclass(frozen=True, kw_only=True)
 class LedgerTotals:
     """What a ledger holds. Token sums are over calls that reported them, None where none did; so is money where a
-    call has no price."""
+    call has no price. `cleaned_replies`: those from which control characters and the like were taken out."""
 
     calls: int
     by_outcome: dict[str, int]
@@ -64,6 +65,7 @@ class LedgerTotals:
     calls_without_token_counts: int
     lost_calls: int
     spent_usd: float | None
+    cleaned_replies: int = 0
 
 
 class Ledger:
@@ -99,7 +101,10 @@ class Ledger:
         if row is None:
             return None
         fields = cast(dict[str, Any], json.loads(row[1])) | {"cached": True}
-        return Reply(**fields) if row[0] == "reply" else Failure(**fields)
+        if row[0] != "reply":
+            return Failure(**fields)
+        # Earlier versions took thoughts and control tokens for a part of the reply, and remembered it so.
+        return Reply(**fields) if "reasoning" in fields else read_again(Reply(**fields))
 
     def begin(self, key: str, worst_usd: float, max_cost_usd: float | None) -> int | None:
         """Write a call down before it is sent; None when it could pass the cap."""
@@ -179,6 +184,8 @@ class Ledger:
             ).fetchone()
             kinds = dict(self._db.execute("SELECT kind, COUNT(*) FROM replies GROUP BY kind ORDER BY kind").fetchall())
             (lost,) = self._db.execute("SELECT COUNT(*) FROM lost_calls").fetchone()
+            cleaned = "SELECT COALESCE(SUM(json_extract(outcome, '$.cleaned_characters') > 0), 0) FROM replies"
+            (cleaned_replies,) = self._db.execute(cleaned).fetchone()
             (unpriced,) = self._db.execute("SELECT COUNT(*) FROM replies WHERE cost_usd IS NULL").fetchone()
         return LedgerTotals(
             calls=calls,
@@ -188,6 +195,7 @@ class Ledger:
             calls_without_token_counts=unreported,
             lost_calls=lost,
             spent_usd=None if unpriced else self.spent_usd(),
+            cleaned_replies=cleaned_replies,
         )
 
 

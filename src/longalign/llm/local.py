@@ -109,7 +109,7 @@ class LocalModel:
                 f"extra_body: {self._spec} runs in this process, where no server takes it; "
                 "local models take top_p, system_prompt and chat_template_kwargs"
             )
-        for name in template_options(request):
+        for name in request.template_options:
             if not re.search(rf"\b{re.escape(name)}\b", str(self.tokenizer.chat_template)):
                 raise ModelError(f"{name}: the chat template of {self._spec} knows nothing of that name; leave it out")
 
@@ -130,7 +130,7 @@ class LocalModel:
         """See `LanguageModel.complete`; yields batch by batch, longest prompts first."""
         for request in requests:
             self.check_extras(request)
-        prompts = [self.prompt_ids(request.messages, **template_options(request)) for request in requests]
+        prompts = [self.prompt_ids(request.messages, **request.template_options) for request in requests]
         for batch in self._batches(prompts, requests):
             yield from self._run(batch, prompts, requests)
 
@@ -229,12 +229,6 @@ class LocalModel:
         """Special tokens that are no text; those that mark thoughts are kept, to be read."""
         special: dict[int, str] = {token: self.tokenizer.decode([token]) for token in self.tokenizer.all_special_ids}
         return frozenset(token for token, text in special.items() if not marks_thoughts(text))
-
-
-def template_options(request: Request) -> dict[str, Any]:
-    """What a request gives to the chat template besides its messages."""
-    effort = {} if request.reasoning_effort is None else {"reasoning_effort": request.reasoning_effort}
-    return {**effort, **request.chat_template_kwargs}
 
 
 class _Gumbel(LogitsProcessor):  # type: ignore[misc]

@@ -118,6 +118,9 @@ class OpenAICompatibleModel(Endpoint):
         prompt_tokens, completion_tokens = reported_tokens(
             getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
         )
+        cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0
+        if prompt_tokens is not None and cached > prompt_tokens:  # some count what was not in their cache only
+            prompt_tokens += cached
         call = Call(
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from longalign.llm.base import Call, Failure, FailureKind, Outcome, Reply, Request
 from longalign.llm.thoughts import clean, take_apart
@@ -80,6 +80,17 @@ def read_reply(given: Given, request: Request, call: Call, habits: Habits | None
         text = "" if kind in ("thinking_truncated", "only_thinking", "empty") else answer
         return Failure(kind=kind, message=message, text=text, maybe_billed=True, **vars(call))
     return Reply(text=answer, **vars(call))
+
+
+def read_again(reply: Reply) -> Outcome:
+    """A complete reply that was remembered before thoughts and control tokens were told from the answer."""
+    parts = take_apart(reply.text)
+    answer, cleaned = clean(parts.answer)
+    read = replace(reply, text=answer, reasoning=parts.thoughts, cleaned_characters=cleaned)
+    if parts.closed and (answer.strip() or not parts.thoughts):
+        return read
+    call = {field.name: getattr(read, field.name) for field in fields(Call)}
+    return Failure(kind="only_thinking", message="thoughts, but no answer", **call)
 
 
 def _fault(

@@ -47,7 +47,8 @@ _LEADING = re.compile(
     rf"\A(?:\s*(?:{_START})(?!\s*(?:user|human|system|tool)\b)(?:(?:assistant|model)(?=\s*\n|\s*<))?)+(?:\s*\n)?",
     re.IGNORECASE,
 )
-_TRAILING = re.compile(rf"(?:\s*(?:{_CONTROL}|<\|[A-Za-z0-9_]{{1,40}}\|>))+\s*\Z", re.IGNORECASE)
+_LAST = re.compile(rf"(?:{_CONTROL}|<\|[A-Za-z0-9_]{{1,40}}\|>)\Z", re.IGNORECASE)
+LONGEST_TOKEN = 48
 _FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
 _QUOTES = {"`": "`", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "『": "』", "„": "“"}
 
@@ -153,8 +154,11 @@ def _in_sentence(text: str, start: int, end: int) -> bool:
 def without_control_tokens(text: str) -> str:
     """The text before the first control token of a chat template, not counting those in code or quotes."""
     text = _LEADING.sub("", text, count=1)
-    if (end := _TRAILING.search(text)) and not (end[0].strip() == "</s>" and _strikes_out(text[: end.start()])):
-        text = text[: end.start()]
+    while (kept := text.rstrip()) and (last := _LAST.search(kept[-LONGEST_TOKEN:])):
+        before = kept[: len(kept) - len(last[0])]
+        if last[0] == "</s>" and _strikes_out(before):
+            break
+        text = before.rstrip()
     for mark in _INNER.finditer(text):
         strikes = mark[0] == "</s>" and _strikes_out(text[: mark.start()])
         if not strikes and not _in_code(text, *mark.span()):

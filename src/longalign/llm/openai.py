@@ -128,7 +128,7 @@ class OpenAICompatibleModel(Endpoint):
             own_temperature=not self._send_temperature,
             wall_s=wall_s,
         )
-        choices = getattr(completion, "choices", None)
+        choices: Any = getattr(completion, "choices", None)
         message = getattr(choices[0], "message", None) if choices else None
         if message is None:
             return Failure(

@@ -35,7 +35,7 @@ PIECES = re.compile(
 )
 """A word, a number of up to three digits, a run of marks, three characters of Chinese or Japanese."""
 LEAST_TOKENS_PER_PIECE = 2 / 3
-"""Tokenizers of seven families make at least 1.0 of twelve kinds of text; one that joins words might make less."""
+"""Seven published tokenizers make at least 1.0 of ten kinds of text (docs/log.md); one that joins words makes less."""
 SURE_TOKENS = 1000
 """A shorter prompt is not judged: nothing cuts it, and a few marks of a chat template would count."""
 

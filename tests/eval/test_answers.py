@@ -75,6 +75,17 @@ def test_an_answer_cut_by_the_cap_is_still_the_answer(tmp_path: Path) -> None:
     assert (got.text, got.failure, got.finish_reason) == ("half an ans", None, "length")
 
 
+def test_thoughts_or_silence_in_place_of_an_answer_are_the_models_answer_and_half_a_reply_is_none(
+    tmp_path: Path,
+) -> None:
+    kinds: tuple[FailureKind, ...] = ("thinking_truncated", "only_thinking", "empty", "incomplete", "prompt_cut")
+    model = Scripted({kind: failure(kind) for kind in kinds})
+    got = ask(model, [item(kind) for kind in kinds], tmp_path / "a.jsonl", label="t", batch_tokens=100)
+    assert [got[f"key {kind}"].text for kind in kinds] == ["", "", "", None, None]
+    assert got["key thinking_truncated"].finish_reason == "length"
+    assert passing_failures(got) == 2
+
+
 def test_a_model_that_forgets_a_question_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no outcome for 1 of 2"):
         ask(

@@ -134,9 +134,10 @@ def test_a_refused_temperature_is_understood_in_any_words_and_said_once(
     error: Body, status: int, sent: Body, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def picky(body: Body, times: int) -> Answer:
-        return Answer(status=status, error=error) if body.get("temperature") == 0 else Answer("fine")
+        refused = body.get("temperature") == 0
+        return Answer(status=status, error=error, delay_s=0.05) if refused else Answer("fine")
 
-    outcomes, server = outcome_of(picky, ask("one"), ask("two"), concurrency=1)
+    outcomes, server = outcome_of(picky, ask("one"), ask("two"), concurrency=2)
     assert [outcome.text for outcome in outcomes] == ["fine", "fine"]
     assert {key: value for key, value in server.bodies[-1].items() if key == "temperature"} == sent
     assert outcomes[-1].own_temperature is not bool(sent)

@@ -75,6 +75,7 @@ def test_thoughts_that_never_end_hold_no_answer(text: str, opened: bool) -> None
         "The token </think> ends the thoughts.",
         'It is written "</think>" in the template.',
         "Use this:\n\n```xml\n<think>\nfirst\n</think>\n```\n\nThen parse it.",
+        "Type `a.</think> b` to end it.",
         "标签 “</think>” 结束思考。",
         "It closes with `<|im_end|>`.",
         'The end of a turn is "<|eot_id|>", they say.',

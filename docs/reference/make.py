@@ -28,6 +28,7 @@ SECTIONS: tuple[tuple[str, type[config.Settings]], ...] = (
     ("Extend: `longalign extend`, `extend:` in a recipe", config.ExtendSettings),
     ("RoPE: `rope` of extend", config.RopeSettings),
     ("Data: `longalign data build`, a set under `data:`", config.DataSettings),
+    ("Preferences: `longalign data preferences`", config.PreferenceSettings),
     ("Train: `longalign train`, `train:` and its arms", config.TrainSettings),
     ("Plan: `longalign plan`", config.PlanSettings),
     ("Tasks", config.TaskSettings),

@@ -28,6 +28,7 @@ from longalign.config.execution import (
 )
 from longalign.config.mix import MixSettings, Portion
 from longalign.config.plan import PlanSettings
+from longalign.config.preferences import PreferenceSettings
 from longalign.config.recipe import AssumedLengths, RunSettings, RunTrainSettings
 from longalign.config.train import EarlyStopSettings, ExtendSettings, LoopSettings, RopeSettings, TrainSettings
 
@@ -51,6 +52,7 @@ __all__ = [
     "Parallel",
     "PlanSettings",
     "Portion",
+    "PreferenceSettings",
     "RopeSettings",
     "RowSettings",
     "RunSettings",

@@ -28,7 +28,7 @@ def parse_weights(text: str) -> dict[str, float]:
 
 
 def standard_ranks(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """Each value's place among those known, evenly over (0, 1); equal values share theirs, unknown ones get the middle."""
+    """Each value's place among those known, evenly over (0, 1); equal values share one, unknown ones get 0.5."""
     found = np.full(len(values), MIDDLE)
     known = [place for place, value in enumerate(values) if value is not None]
     if known:

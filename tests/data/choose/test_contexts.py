@@ -17,6 +17,7 @@ from longalign.base.sources import model_dir
 from longalign.base.tokenizers import open_tokenizer
 from longalign.data.choose.context_scores import ScoreHow, score_key, score_rows
 from longalign.data.choose.given import read_given
+from longalign.data.choose.select import SelectHow, select
 from longalign.errors import DataError
 from tests.data.choose.rows import row, write
 from tests.makers.published import smollm2
@@ -91,7 +92,7 @@ def test_scores_are_differences_of_plain_losses(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_while_scoring_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    rows = [row(n, document=f"House {n}. " + "It rains. " * (n % 7 + 3), support=[n % 5 / 5]) for n in range(120)]
+    rows = [row(n, document=f"House {n}. " + "It rains. " * (n % 7 + 3), support=[n % 5 / 5]) for n in range(60)]
     write(tmp_path / "rows.jsonl", rows)
 
     def command(out: str) -> list[str]:
@@ -110,10 +111,10 @@ def test_killed_while_scoring_it_ends_with_the_same_bytes(tmp_path: Path) -> Non
     done = subprocess.run(command("best.jsonl"), cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"{before} rows are scored already" in done.stderr
-    whole = subprocess.run(command("whole.jsonl"), cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
+    how = SelectHow(keep="10%", per=("length",), scoring=ScoreHow(BASE, short_window=8))
+    select(str(tmp_path / "rows.jsonl"), tmp_path / "whole.jsonl", how)
     assert (tmp_path / "best.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert json.loads(done.stdout)["kept"] == 12
+    assert json.loads(done.stdout)["kept"] == 6
 
 
 @pytest.mark.slow

@@ -86,7 +86,10 @@ def _prints(name: str) -> dict[str, _Print]:
     for given in read_given(name):
         seen[given.id] += 1
         label = given.id if seen[given.id] == 1 else f"{given.id} ({seen[given.id]})"
-        hashes = {field: int(fingerprint(value)[:15], 16) for field, value in given.row.items() if field != "id"}
+        own = {field: value for field, value in given.row.items() if field != "id"}
+        if not given.raw.get("source"):
+            del own["source"]  # the name of the file
+        hashes = {field: int(fingerprint(value)[:15], 16) for field, value in own.items()}
         found[label] = _Print(content_key(given.row), hashes)
     return found
 
@@ -129,9 +132,9 @@ def _text(found: RowDiff, a: RowStats, b: RowStats, groups: Mapping[str, Mapping
                 table.add_row(name, value, f"{x:,}", f"{y:,}", *shares)
         lines.append(table_text(table))
     for name in dict.fromkeys([*a.quantiles, *b.quantiles]):
-        x, y = a.quantiles.get(name, {}).get("p50"), b.quantiles.get(name, {}).get("p50")
-        if x != y:
-            lines.append(f"median of {name}: {_figure(x)} -> {_figure(y)}")
+        before, after = (each.quantiles.get(name, {}).get("p50") for each in (a, b))
+        if before != after:
+            lines.append(f"median of {name}: {_figure(before)} -> {_figure(after)}")
     return "\n".join(lines)
 
 

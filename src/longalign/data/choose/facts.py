@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from longalign.core.length_bands import length_band
 from longalign.core.text import CHARACTERS_PER_TOKEN, words
 from longalign.data.choose.given import Given, answers_of, content_key, document_id, questions_of
+from longalign.errors import ConfigError
 
 Count = Callable[[Given], int]
 GROUPS = ("task", "language", "source", "length", "model", "prompt")
@@ -55,6 +56,12 @@ class RowFacts:
         return tuple(str(getattr(self, name)) for name in names)
 
 
+def check_groups(option: str, names: Sequence[str]) -> None:
+    """Raise `ConfigError` for a name that rows cannot be grouped by."""
+    if unknown := [name for name in names if name not in GROUPS]:
+        raise ConfigError(f"{option} {', '.join(unknown)}: rows are grouped by {', '.join(GROUPS)}")
+
+
 def facts_of(given: Given, count: Count | None = None) -> RowFacts:
     """`count`: exact tokens of a row; without it the row's own `length_tokens` or `length` count."""
     row = given.row
@@ -97,7 +104,7 @@ def _entries(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [entry for entry in evidence if isinstance(entry, Mapping)] if isinstance(evidence, list) else []
 
 
-def _least(support: object) -> float | None:
+def _least(support: Any) -> float | None:
     numbers = [float(value) for value in (support if isinstance(support, list) else [support]) if _is_number(value)]
     return min(numbers) if numbers else None
 

@@ -48,10 +48,10 @@ def read_given(
     for where, raw in raw_rows(name):
         counts[READ] += 1
         before = {reason: counts[reason] for reason in LEFT_OUT}
-        row = normalise(raw, where, counts)
+        read = normalise(raw, where, counts)
         short = where.replace(name, Path(name).name, 1)
-        if row is not None and isinstance(raw, Mapping):
-            yield Given(short, dict(raw), _named(row, where, name))
+        if read is not None and isinstance(raw, Mapping):
+            yield Given(short, dict(raw), _named(read, where, name))
         elif unusable is not None:
             unusable.append((short, next(reason for reason in LEFT_OUT if counts[reason] > before[reason])))
 

@@ -54,7 +54,9 @@ def _reasons(threshold: float) -> tuple[Reason, ...]:
     def low_place(given: Given, facts: RowFacts) -> tuple[float, str] | None:
         chosen = given.raw.get("selection")
         score = chosen.get("score") if isinstance(chosen, Mapping) else None
-        return None if score is None else (float(score), f"selected at rank {chosen.get('rank')}, score {score:.3f}")
+        if not isinstance(chosen, Mapping) or not isinstance(score, int | float):
+            return None
+        return float(score), f"selected at rank {chosen.get('rank')}, score {score:.3f}"
 
     def low_scores(given: Given, facts: RowFacts) -> tuple[float, str] | None:
         if not facts.scores:

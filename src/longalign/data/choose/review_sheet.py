@@ -78,7 +78,8 @@ def read_sheet(sheet: Path) -> Iterator[tuple[int, Line]]:
         missing = [name for name in ("id", "hash", "turn", "decision") if name not in row]
         if missing:
             raise DataError(f"{sheet}:{number}: column `{missing[0]}` is missing; keep the exported columns")
-        known = {name: row.get(name) or "" for name in COLUMNS} | {"decision": str(row["decision"]).strip().lower()}
+        known: dict[str, Any] = {name: row.get(name) or "" for name in COLUMNS}
+        known["decision"] = str(row["decision"]).strip().lower()
         try:
             line = Line(**known | {"turn": int(row["turn"])})
         except (TypeError, ValueError):

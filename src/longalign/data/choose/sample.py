@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longalign.base.files import fingerprint
-from longalign.data.choose.facts import facts_of
+from longalign.data.choose.facts import check_groups, facts_of
 from longalign.data.choose.given import Row, content_key, read_given
 from longalign.data.choose.row_out import check_out, write_rows
 from longalign.data.show import row_text
@@ -19,6 +19,7 @@ def sample(name: str, *, n: int = 20, seed: int = 0, by: Sequence[str] = (), out
 
     Holds at most `n` rows a group in memory. Returns `rows`, and `text` to read.
     """
+    check_groups("--by", by)
     if out is not None:
         check_out(out, [name])
     groups: dict[tuple[str, ...], list[tuple[int, int, Row, Row]]] = {}

@@ -19,7 +19,7 @@ from typing import Any
 
 from longalign.base.files import atomic_write_json, sha256_of, write_jsonl
 from longalign.data.choose.context_scores import ContextScores, ScoreHow, score_key, score_rows
-from longalign.data.choose.facts import GROUPS, RowFacts, facts_of
+from longalign.data.choose.facts import RowFacts, check_groups, facts_of
 from longalign.data.choose.given import Given, Row, read_given
 from longalign.data.choose.keep import TOO_LONG, TOO_SHORT, LeftOut, best_first, kept_of, parse_keep, repeats
 from longalign.data.choose.ranks import combined, parse_weights
@@ -70,8 +70,7 @@ def select(name: str, out: Path, how: SelectHow) -> dict[str, Any]:
     """
     files = _Files.of(out)
     check_out(out, [name], ours=files.report.exists())
-    if unknown := set(how.per) - set(GROUPS):
-        raise ConfigError(f"--per {', '.join(sorted(unknown))}: rows are grouped by {', '.join(GROUPS)}")
+    check_groups("--per", how.per)
     counted: Counter[str] = Counter()
     unusable: list[tuple[str, str]] = []
     facts = [facts_of(given) for given in read_given(name, counted, unusable)]
@@ -157,7 +156,7 @@ def _weights(how: SelectHow, criteria: Mapping[str, object]) -> dict[str, float]
             raise ConfigError(f"--weights: `{name}` is not known ({needs})")
         if name not in criteria:
             known = name in OF_ROWS or name.startswith("scores.")
-            hint = " (no row has it)" if known else nearest(name, criteria)
+            hint = " (no row has it)" if known else nearest(name, list(criteria))
             raise ConfigError(f"--weights: no criterion `{name}`{hint}; there are {', '.join(criteria)}")
     return weights
 

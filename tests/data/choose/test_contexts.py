@@ -16,6 +16,7 @@ import pytest
 from longalign.base.sources import model_dir
 from longalign.base.tokenizers import open_tokenizer
 from longalign.data.choose.context_scores import ScoreHow, score_key, score_rows
+from longalign.data.choose.contexts import contexts_of
 from longalign.data.choose.given import read_given
 from longalign.data.choose.select import SelectHow, select
 from longalign.errors import DataError
@@ -88,6 +89,19 @@ def test_scores_are_differences_of_plain_losses(tmp_path: Path) -> None:
     assert cut.gain is not None
     with pytest.raises(DataError, match="no row could be scored"):
         score_rows(rows[3:], 1, ScoreHow(BASE), tmp_path / "other.jsonl")
+
+
+def test_a_question_before_the_document_stays_in_the_short_context() -> None:
+    tokenizer = open_tokenizer(BASE)
+    text = f"When was the mill built?\n\n{DOCUMENT}\n\nThe end of it."
+    mine = row(1, document=text, question="When?", answer="In 1702.")
+    foreign = {name: value for name, value in mine.items() if name != "document"}
+    for given_row, stays in ((mine, False), (foreign, True)):
+        shown = tokenizer.decode(contexts_of(tokenizer, given_row, 8).sequences["short"].ids_T)
+        assert ("When was the mill built?" in shown) is stays
+        assert "Rain fell" not in shown
+    unparted = {"messages": [{"role": "user", "content": DOCUMENT}, {"role": "assistant", "content": "Yes."}]}
+    assert {"whole", "short"} == set(contexts_of(tokenizer, unparted, 8).sequences)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ without its evidence. What is tokenised and which tokens count is what training 
 
 Only the message with the document changes (the longest of the user's); system prompt, tools, earlier and later turns
 stay. The short window is the document's last tokens before the question: what a model of short context would see.
+Where other people's rows may ask before the document, a short first paragraph stays in every context.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from longalign.llm.prompt import GAP
 
 Context = Literal["whole", "short", "question", "blanked"]
 BLANK = "[...]"
+LEADING_CHARS = 500
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,25 @@ def contexts_of(tokenizer: Any, row: Mapping[str, Any], short_window: int, fit: 
     found: dict[Context, TokenSequence] = {"whole": whole}
     text = text_in(row, place)
     document, question = document_and_question(row)
+    head = leading_question(row, document)
     in_window = None
+    spans = evidence_spans(row, text)
     if document:
-        found["question"] = _with(tokenizer, row, place, question)
-        spans = evidence_spans(row, text)
-        if (start := _last_tokens(tokenizer, document, short_window)) > 0:
-            found["short"] = _with(tokenizer, row, place, text[start:])
-            total = sum(end - begin for begin, end in spans)
-            if total:
-                in_window = sum(max(end - max(begin, start), 0) for begin, end in spans) / total
-        if spans:
-            found["blanked"] = _with(tokenizer, row, place, without(text, spans))
+        found["question"] = _with(tokenizer, row, place, head + question)
+    if (start := _last_tokens(tokenizer, document or text, short_window)) > len(head):
+        found["short"] = _with(tokenizer, row, place, head + text[start:])
+        if total := sum(end - begin for begin, end in spans):
+            in_window = sum(max(end - max(begin, start), 0) for begin, end in spans) / total
+    if spans:
+        found["blanked"] = _with(tokenizer, row, place, without(text, spans))
     return Contexts(found, in_window)
+
+
+def leading_question(row: Mapping[str, Any], document: str) -> str:
+    """A first paragraph that may be the question, with the gap behind it; empty for rows that name their document, as
+    those of a build do: there the document comes first."""
+    first, gap, _ = document.partition(GAP)
+    return first + gap if gap and not row.get("document") and len(first) <= LEADING_CHARS else ""
 
 
 def evidence_spans(row: Mapping[str, Any], text: str) -> list[tuple[int, int]]:

@@ -24,6 +24,7 @@ from longalign.config import (
     LeaderboardSettings,
     NeedleSettings,
     PlanSettings,
+    PreferenceSettings,
     RunSettings,
     Settings,
     ShortSettings,
@@ -36,6 +37,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 SETTINGS: dict[str, type[Settings]] = {
     "extend": ExtendSettings,
     "data build": DataSettings,
+    "data preferences": PreferenceSettings,
     "plan": PlanSettings,
     "train": TrainSettings,
     "eval needle": NeedleSettings,

@@ -31,6 +31,7 @@ SECTIONS: tuple[tuple[str, type[config.Settings]], ...] = (
     ("Questions", config.QuestionSettings),
     ("Requests", config.RequestSettings),
     ("Data: `longalign data build`, a set under `data:`", config.DataSettings),
+    ("Preferences: `longalign data preferences`", config.PreferenceSettings),
     ("Train: `longalign train`, `train:` and its arms", config.TrainSettings),
     ("Plan: `longalign plan`", config.PlanSettings),
     ("Tasks", config.TaskSettings),

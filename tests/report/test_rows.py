@@ -28,3 +28,22 @@ def test_a_page_without_built_rows_has_no_such_part(tmp_path: Path) -> None:
     write_short(tmp_path / "base", "base", 0.5, None)
     report([tmp_path], tmp_path / "page.html")
     assert 'id="rows"' not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_selection_is_on_the_page_with_what_was_left_out(tmp_path: Path) -> None:
+    from longalign.data.choose.select import SelectHow, select
+    from tests.data.choose.rows import row, write
+    from tests.report.conftest import write_short
+
+    write_short(tmp_path / "base", "base", 0.5, None)
+    rows = [row(n, support=[n / 10], task=["summary", "general"][n % 2]) for n in range(8)]
+    file = write(tmp_path / "rows.jsonl", [*rows, {**rows[0], "id": "again"}])
+    found = select(str(file), tmp_path / "best.jsonl", SelectHow(keep="4", per=("task",)))
+    report([tmp_path], tmp_path / "page.html")
+    section = (tmp_path / "page.html").read_text(encoding="utf-8").split('<section id="selections">')[1]
+    section = section.split("</section>")[0]
+    assert "<th>best</th>" in section
+    assert ">44%<" in section
+    assert "summary 2 of 4" in section
+    for reason, count in found["left_out"].items():
+        assert f"{reason} {count}".replace("'", "&#39;") in section

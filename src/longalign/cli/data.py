@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from longalign.cli.options import EXTRA, Json, PlanOnly, Seed, settings, show
+from longalign.cli.rows import add_row_verbs
 
-app = typer.Typer(help="Build long instruction data, show it, export paid calls.", no_args_is_help=True)
+app = typer.Typer(help="Build long instruction data, choose, show and share it.", no_args_is_help=True)
 
 
 @app.command("build", **EXTRA)
@@ -60,3 +61,6 @@ def data_ledger(
     from longalign.llm.ledger_export import export_calls
 
     show(export_calls(place, out), as_json)
+
+
+add_row_verbs(app)

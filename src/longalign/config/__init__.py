@@ -29,6 +29,7 @@ from longalign.config.execution import (
 )
 from longalign.config.mix import MixSettings, Portion
 from longalign.config.plan import PlanSettings
+from longalign.config.preferences import PreferenceSettings
 from longalign.config.questions import QuestionSettings
 from longalign.config.recipe import AssumedLengths, RunSettings, RunTrainSettings
 from longalign.config.request import RequestSettings
@@ -55,6 +56,7 @@ __all__ = [
     "Parallel",
     "PlanSettings",
     "Portion",
+    "PreferenceSettings",
     "QuestionSettings",
     "RequestSettings",
     "RopeSettings",

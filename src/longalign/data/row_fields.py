@@ -25,7 +25,8 @@ RESERVED = (
 )
 KNOWN = frozenset((
     "id", "messages", "source", "task", "language", "length", "length_tokens", "document", "title", "origin",
-    "evidence", "support", "model", "prompt", "tools", "chat_template_kwargs", "parallel_tool_calls",
+    "evidence", "support", "model", "prompt", "tools", "chat_template_kwargs", "parallel_tool_calls", "selection",
+    "scores", "review", "merged_from",
 ))
 # fmt: on
 """Fields of a row that has been read which are used, or which this package writes itself."""

@@ -24,6 +24,7 @@ from longalign.report.needle import NeedleGrid, NeedleSection, needle_section
 from longalign.report.paper_table import table_2_rows
 from longalign.report.rows import built_rows
 from longalign.report.samples import samples
+from longalign.report.selection import selections
 from longalign.report.short import ShortRow, ShortSection, short_section
 from longalign.report.table import table_sections
 from longalign.report.training import data_section, throughput_section, training_section
@@ -75,6 +76,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
         "judge_tests": [stage.results["text"] for stage in findings.named("judge") if stage.results],
         "training": training_section(trained),
         "rows": built_rows(findings),
+        "selections": selections(findings),
         "data": data_section(trained),
         "throughput": throughput_section(findings),
         "samples": samples(findings),

@@ -14,9 +14,7 @@ class PreferenceSettings(Settings):
     """Two answers to one question: the row's own, and a worse one that a model gives."""
 
     llm: str = Field(
-        "offline",
-        description="who gives the rejected answer: `offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, or a local "
-        "model directory",
+        description="who gives the rejected answer: `openai:MODEL@BASE_URL`, `anthropic:MODEL`, or a model directory"
     )
     rejected: Literal["window", "question", "sample"] = Field(
         "window",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from longalign.data.choose.keep import ALIKE, RANK, SAME, parse_keep, quotas
 from longalign.data.choose.ranks import combined, parse_weights
 from longalign.data.choose.select import SelectHow, select
-from longalign.errors import ConfigError
+from longalign.errors import ConfigError, RunError
 from tests.data.choose.rows import read, row, write
 
 SOME = st.floats(0, 1) | st.none()
@@ -124,3 +124,6 @@ def test_a_selection_is_trained_without_a_word_about_its_own_field(tmp_path: Pat
     assert [each["id"] for each in rows] == ["row-2", "row-3"]
     assert set(rows[0]) <= KNOWN
     assert json.loads((tmp_path / "best.selection.json").read_text())["kept"] == 2
+    select(str(tmp_path / "rows.jsonl"), out, SelectHow(keep="3"))  # of the same rows it may be written again
+    with pytest.raises(RunError, match="exists already"):
+        select(str(write(tmp_path / "others.jsonl", [row(1, support=[1])])), out, SelectHow(keep="2"))

@@ -14,7 +14,7 @@ TOO_SHORT = "shorter than --min_length_tokens"
 TOO_LONG = "longer than --max_length_tokens"
 SAME = "same conversation as a better row"
 ALIKE = "question like that of a better row about the same document"
-RANK = "rank too low for its group's share"
+RANK = "rank too low to be kept"
 
 
 @dataclass(frozen=True)

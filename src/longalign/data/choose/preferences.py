@@ -23,7 +23,7 @@ from longalign.base.tokenizers import TokenCounter, open_tokenizer
 from longalign.config.preferences import PreferenceSettings
 from longalign.data.choose.given import Given, Row, read_given
 from longalign.data.choose.rejected_answer import Pair, pair_for, prompt_and_answer
-from longalign.data.choose.row_out import check_out, write_rows
+from longalign.data.choose.row_out import check_out, same_inputs, write_rows
 from longalign.data.choose.stats import listed
 from longalign.data.row_counts import FileRows
 from longalign.data.tokenize import sequence_of_row
@@ -53,7 +53,7 @@ def preferences(name: str, settings: PreferenceSettings, out: Path) -> dict[str,
     Raises `DataError` where no row gives a pair, `EndpointError` when the model cannot be asked at all.
     """
     files = _Files.of(out)
-    check_out(out, [name], ours=files.report.exists())
+    check_out(out, [name], ours=same_inputs(files.report, name))
     counted: Counter[str] = Counter()
     total = sum(1 for _ in read_given(name, counted))
     counter, tokenizer = TokenCounter(settings.tokenizer), open_tokenizer(settings.tokenizer)

@@ -23,6 +23,15 @@ def check_out(out: Path, inputs: Iterable[str], *, ours: bool = False) -> None:
     _check_free(out, inputs, ours)
 
 
+def same_inputs(report: Path, name: str) -> bool:
+    """Whether a report beside an output says that it was made from `name`: then the same command may go on."""
+    try:
+        found = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("in") == name
+
+
 def check_free(out: Path, inputs: Iterable[str]) -> None:
     """The same for a file of any form."""
     _check_free(out, inputs, False)

@@ -23,7 +23,7 @@ from longalign.data.choose.facts import RowFacts, check_groups, facts_of
 from longalign.data.choose.given import Given, Row, read_given
 from longalign.data.choose.keep import TOO_LONG, TOO_SHORT, LeftOut, best_first, kept_of, parse_keep, repeats
 from longalign.data.choose.ranks import combined, parse_weights
-from longalign.data.choose.row_out import check_out, write_rows
+from longalign.data.choose.row_out import check_out, same_inputs, write_rows
 from longalign.data.choose.stats import listed, quantiles
 from longalign.data.row_counts import FileRows
 from longalign.errors import ConfigError, DataError, nearest
@@ -69,7 +69,7 @@ def select(name: str, out: Path, how: SelectHow) -> dict[str, Any]:
     Raises `ConfigError` for weights or groups that mean nothing here, `DataError` where no row is usable.
     """
     files = _Files.of(out)
-    check_out(out, [name], ours=files.report.exists())
+    check_out(out, [name], ours=same_inputs(files.report, name))
     check_groups("--per", how.per)
     counted: Counter[str] = Counter()
     unusable: list[tuple[str, str]] = []

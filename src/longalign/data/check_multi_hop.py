@@ -110,12 +110,14 @@ def parts(passages: Passages, size: int) -> list[DocumentPart]:
 def likely_parts(turn: Turn, passages: Passages, size: int, count: int) -> list[DocumentPart]:
     """The parts that share most with question and answer, best first; of two that are mostly the same, the better."""
     said = set(words(f"{turn.question} {turn.answer}"))
-    weights = [sum(passages.weight(word) for word in said & bag) for bag in passages.bags]
+    weights = [sum(passages.weight(word) for word in sorted(said & bag)) for bag in passages.bags]
     scored = []
     for part in parts(passages, size):
         held = [i for i, span in enumerate(passages.sentences) if part.start <= span.start and span.end <= part.end]
         here = said & frozenset().union(*(passages.bags[i] for i in held)) if held else frozenset()
-        scored.append((-sum(passages.weight(word) for word in here), -max((weights[i] for i in held), default=0), part))
+        scored.append(
+            (-sum(passages.weight(word) for word in sorted(here)), -max((weights[i] for i in held), default=0), part)
+        )
     chosen: list[DocumentPart] = []
     for _, _, part in sorted(scored, key=lambda item: (item[0], item[1], item[2].start)):
         if all(min(part.end, other.end) - max(part.start, other.start) <= 0.75 * size for other in chosen):

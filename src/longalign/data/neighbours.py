@@ -56,11 +56,11 @@ class Neighbours:
         """The most similar other documents of the same language, best first; fewer where fewer share a telling word."""
         own = self.telling.get(id)
         if own is None:  # beyond the part that is known: its words weigh alike
-            own = dict.fromkeys(set(words(text[:READ_CHARS])) & self.holders.keys(), 1.0)
-        scores: Counter[str] = Counter()
+            own = {word: 1.0 for word in dict.fromkeys(words(text[:READ_CHARS])) if word in self.holders}
+        scores: dict[str, float] = {}
         for word, weight in own.items():
             for other in self.holders.get(word, ()):
-                scores[other] += weight * self.telling[other][word]
+                scores[other] = scores.get(other, 0.0) + weight * self.telling[other][word]
         scores.pop(id, None)
         return sorted(scores, key=lambda other: (-scores[other], other))[:count]
 

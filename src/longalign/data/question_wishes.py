@@ -1,7 +1,7 @@
 """Whose questions they are: a reader or a real user's request, drawn by seed, for more different questions.
 
 Without them a model asks the same few things of every document. `intents` takes real requests from a file
-of the user's: `.jsonl` with `intent`, `question`, `prompt`, `instruction` or `text` (or `messages`), else a text of lines.
+of the user's: `.jsonl` with `intent`, `question`, `prompt`, `instruction`, `text` or `messages`, else lines of text.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ def make_row(document: Document, number: int, settings: DataSettings, other: Com
 
 def _ask_questions(attempt: Attempt, about: Document, call: int, settings: DataSettings) -> Step[list[str]]:
     """Usable questions about a document; without any the attempt has its rejection."""
-    key = (about.id, attempt.task, call)
+    # Of another document's questions the key names both: two candidates under way never send the very same request.
+    key = (about.id, attempt.task, call, *([attempt.document.id] if about is not attempt.document else []))
     text = questions_request(about.text, attempt.task, settings.questions_per_call, attempt.language)
     outcome = yield from ask(
         attempt,

@@ -25,6 +25,8 @@ KNOWN_DOCUMENTS = 20_000
 READ_CHARS = 20_000
 TELLING_WORDS = 32
 COMMON_SHARE = 0.2
+RARE_DOCUMENTS = 10
+"""A word in no more documents than this is rare enough to tell two apart, however small the corpus."""
 SPARE = 3
 
 
@@ -40,7 +42,7 @@ class Neighbours:
             counts[id] = Counter(dict(counted.most_common(40 * TELLING_WORDS)))
             self.language[id] = language
             frequency.update(counts[id].keys())
-        most = max(2.0, COMMON_SHARE * len(counts))
+        most = max(RARE_DOCUMENTS, COMMON_SHARE * len(counts))
         rarity = {word: math.log((1 + len(counts)) / times) for word, times in frequency.items() if 2 <= times <= most}
         self.telling: dict[str, dict[str, float]] = {}
         self.holders: dict[str, list[str]] = {}

@@ -31,6 +31,7 @@ from longalign.llm.base import Failure, Request
 from longalign.llm.check_prompts import read_check, write
 from longalign.llm.team import CheckRequest
 from tests.data.scripted import run, section_of
+from tests.llm.chat_server import Answer, ChatServer, stand_in
 from tests.makers.text import prose
 
 FACTS = (
@@ -441,3 +442,33 @@ def test_best_runs_offline_and_its_report_counts_what_each_ingredient_did(
         text = row["messages"][0]["content"]
         assert all(text[e["start"] : e["end"]] == e["text"] for e in row["evidence"])
         assert bool(row["evidence"]) == row["answerable"]
+
+
+def test_the_checker_of_a_build_gets_all_checks_and_nothing_else_under_one_cap(
+    corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    def judge(body: dict[str, object], times: int) -> Answer:
+        reply = stand_in(body, times)  # type: ignore[arg-type]
+        return Answer("not a verdict") if "supported" in reply.text else reply
+
+    with ChatServer() as writer, ChatServer(judge) as checker:
+        chosen = DataSettings(
+            documents=(str(corpus_dir),), tokenizer=str(tokenizer_dir), llm=writer.spec, checker=checker.spec, rows=4,
+            min_length_tokens=100, max_length_tokens=8192, price_usd_per_million=(1, 1),
+            checker_price_usd_per_million=(0, 0),
+        )  # fmt: skip
+        report = build(chosen, tmp_path / "rows.jsonl")
+        paid = len(writer.bodies), len(checker.bodies)
+        build(chosen.model_copy(update={"checker_concurrency": 1}), tmp_path / "rows.jsonl")
+        assert (len(writer.bodies), len(checker.bodies)) == paid  # concurrency restarts nothing
+    sections_asked = {
+        asked.section if (asked := read_check(body["messages"][-1]["content"])) else "" for body in checker.bodies
+    }
+    assert sections_asked <= {"check_scores", "check_again", "answerable"}
+    assert {"check_scores", "check_again"} <= sections_asked
+    calls = report["ingredients"]["calls"]
+    assert calls["checker"] == calls["checker again"]
+    assert sum(paid) == report["spend"]["calls"] == sum(calls.values())
+    assert report["ingredients"]["answers_unscored"] == report["rows"] == 4  # kept: missing is not zero
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["checked_by"] for row in rows} == {ChatServer.model}

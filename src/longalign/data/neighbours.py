@@ -21,9 +21,10 @@ from longalign.data.documents import Document
 from longalign.data.plant import plant
 from longalign.data.unanswerable import is_unanswerable
 
-KNOWN_DOCUMENTS = 20_000
-READ_CHARS = 20_000
+KNOWN_DOCUMENTS = 3000
+READ_CHARS = 8000
 TELLING_WORDS = 32
+COUNTED_WORDS = 500
 COMMON_SHARE = 0.2
 RARE_DOCUMENTS = 10
 """A word in no more documents than this is rare enough to tell two apart, however small the corpus."""
@@ -39,7 +40,7 @@ class Neighbours:
         frequency: Counter[str] = Counter()
         for id, language, text in documents:
             counted = Counter(words(text[:READ_CHARS]))
-            counts[id] = Counter(dict(counted.most_common(40 * TELLING_WORDS)))
+            counts[id] = Counter(dict(counted.most_common(COUNTED_WORDS)))
             self.language[id] = language
             frequency.update(counts[id].keys())
         most = max(RARE_DOCUMENTS, COMMON_SHARE * len(counts))

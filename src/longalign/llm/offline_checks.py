@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from longalign.core.text import sentences, words
-from longalign.llm.check_prompts import CheckAsked, read_check
+from longalign.llm.check_prompts import ADDED, CheckAsked, read_check
 from longalign.llm.prompt import GAP, LANGUAGES, AnswerAsked, PromptLanguage, sections
 
 UNKNOWN: dict[PromptLanguage, str] = {"en": "UNKNOWN", "zh": "未知"}
@@ -29,7 +29,7 @@ def check_reply(users: list[str], extract: Callable[[str, AnswerAsked], str]) ->
         if users[-1].endswith(GAP + sections(language)["closed_book"]):
             return UNKNOWN[language]
     asked = read_check(users[-1])
-    if asked is None or asked.section in ("follow_up", "reader", "intent"):
+    if asked is None or asked.section in ("follow_up", *ADDED):
         return None
     if asked.section == "check_again":
         return check_reply(users[:-1], extract)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 
 from longalign.data.instruct import Attempt
 from longalign.llm.base import Outcome, Reply, Request
-from longalign.llm.check_prompts import read_check
+from longalign.llm.check_prompts import ADDED, read_check
 from longalign.llm.offline import answer
 
 Script = Callable[[Request], str | Outcome | None]
@@ -32,4 +32,4 @@ def run(
 def section_of(request: Request) -> str:
     """Which ingredient's request it is; empty for questions and answers."""
     asked = read_check(request.messages[-1]["content"])
-    return "" if asked is None or asked.section in ("reader", "intent") else asked.section
+    return "" if asked is None or asked.section in ADDED else asked.section

@@ -338,6 +338,33 @@ def test_neighbours_are_about_the_same_thing_and_in_the_same_language() -> None:
     assert drawn == Library(summaries[::-1], documents.__getitem__, chosen).for_distractors(documents["01"], 0)
 
 
+# -- several documents
+
+
+@given(st.integers(0, 12))
+def test_questions_about_several_documents_see_and_quote_all_of_them(seed: int) -> None:
+    halves = [make_document(f"{fact}\n\n{prose(n, 4)}", origin=f"o{n}", title=f"T{n}") for n, fact in enumerate(FACTS)]
+    settings = reasoning(documents_per_row=2, seed=seed, check_answers=True, multi_hop="reject")
+    attempt, asked = run(
+        make_row(halves[0], 0, settings, None, (Companion(halves[1], 9),)),
+        script(part="Agnes Thorne.", check="supported: yes\ncomplete: yes\ncorrect: yes"),
+    )
+    row = row_of(attempt, settings)
+    text = row["messages"][0]["content"].removesuffix(f"\n\n{QUESTION}")
+    assert sorted(row["documents"]) == sorted(half.id for half in halves)
+    assert (row["document"], row["hops"]) == (halves[0].id, [2])
+    assert all(half.text in text and half.title in text for half in halves)
+    assert [e["text"] for e in row["evidence"]] == sorted(FACTS, key=text.index)
+    assert all(text[e["start"] : e["end"]] == e["text"] for e in row["evidence"])
+    assert all(r.messages[0]["content"].startswith(text) for r in asked if section_of(r) != "part")
+    assert asked[0].messages[0]["content"].endswith(write("compare", "en", documents="2"))
+
+
+def test_documents_are_either_compared_or_distractors() -> None:
+    with pytest.raises(ConfigError, match="do not go together"):
+        settings_from(DataSettings, {"distractors": 1, "documents_per_row": 2}, "command line")
+
+
 # -- what the document does not say
 
 
@@ -418,6 +445,20 @@ def test_a_follow_up_is_asked_after_the_conversation_and_not_what_was_answered()
 
 
 # -- a whole build
+
+
+def test_several_documents_of_a_build_fit_their_rows(corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
+    chosen = DataSettings(
+        documents=(str(corpus_dir),), tokenizer=str(tokenizer_dir), rows=6, min_length_tokens=100,
+        max_length_tokens=6000, documents_per_row=3, unanswerable_share=0,
+    )  # fmt: skip
+    build(chosen, tmp_path / "rows.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert max(len(row["documents"]) for row in rows) == 3
+    assert all(row["length_tokens"] <= 6000 for row in rows)
+    for row in rows:
+        text = row["messages"][0]["content"]
+        assert all(text[e["start"] : e["end"]] == e["text"] for e in row["evidence"])
 
 
 def test_best_runs_offline_and_its_report_counts_what_each_ingredient_did(

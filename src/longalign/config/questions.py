@@ -7,7 +7,7 @@ LongAlign's plain Self-Instruct. A preset gives defaults only: a setting that is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -97,6 +97,11 @@ class QuestionSettings(Settings):
     unanswerable_share: float = Field(
         0.05, ge=0, le=1, description="share of candidates asked what the document does not say (paper: 0)"
     )
+    documents_per_row: int = Field(
+        1, ge=1, le=5,
+        description="documents that questions are about, together: similar ones, as many as fit. Questions need two of "
+        "them at least",
+    )  # fmt: skip
     distractors: int = Field(
         0, ge=0, le=9, description="other documents put around the right one, at most; a row has 0 to this many"
     )
@@ -120,6 +125,15 @@ class QuestionSettings(Settings):
             return values
         return {**PRESETS.get(str(values.get("preset", "best")), {}), **values}
 
+    @model_validator(mode="after")
+    def _one_way_to_put_documents_together(self) -> Self:
+        if self.distractors and self.documents_per_row > 1:
+            raise ValueError(
+                "distractors and documents_per_row do not go together: questions are about one document of several, "
+                "or about all; set distractors to 0 or documents_per_row to 1"
+            )
+        return self
+
     @classmethod
     def as_written(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Settings of an earlier build: before there were presets, every build was the paper's."""
@@ -139,6 +153,7 @@ class QuestionSettings(Settings):
             "question_overlap": self.question_overlap < 1,
             "follow_up_questions": self.follow_up_questions and self.turns > 1,
             "unanswerable": self.unanswerable_share > 0,
+            "documents_per_row": self.documents_per_row > 1,
             "distractors": self.distractors > 0,
         }
         return tuple(name for name, is_on in on.items() if is_on)

@@ -58,7 +58,8 @@ class Companion:
 class Attempt:
     """Everything that came of one candidate.
 
-    before, after: other documents of the row, in order around `document`. calls, tokens: by what they were for;
+    before, after: other documents of the row, in order around `document`; `together` if questions are about all of
+    them, and evidence counts from the start of all. calls, tokens: by what they were for;
     tokens are counted where the model reports them.
     """
 
@@ -73,6 +74,7 @@ class Attempt:
     over_budget: bool = False
     answerable: bool = True
     checked_by: str = ""
+    together: bool = False
     before: tuple[Companion, ...] = ()
     after: tuple[Companion, ...] = ()
     calls: Counter[str] = field(default_factory=Counter)

@@ -17,6 +17,7 @@ def row_of(attempt: Attempt, settings: DataSettings | None = None) -> dict[str, 
     """The row of an accepted candidate, as it is written; columns of ingredients only where those are on."""
     document = attempt.document
     text, shift = shown_text(attempt)
+    shift = 0 if attempt.together else shift
     return {
         "id": row_id(attempt),
         "messages": conversation(attempt),
@@ -57,7 +58,7 @@ def _columns(attempt: Attempt, settings: DataSettings | None) -> Iterator[tuple[
         yield "checked_by", attempt.checked_by
         if settings.scores:
             yield "scores", [None if turn.scores is None else dict(turn.scores) for turn in attempt.turns]
-    if settings.distractors:
+    if settings.distractors or settings.documents_per_row > 1:
         before, after = ([c.document.id for c in side] for side in (attempt.before, attempt.after))
         yield "documents", [*before, attempt.document.id, *after]
     if settings.unanswerable_share:

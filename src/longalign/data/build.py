@@ -39,6 +39,7 @@ from longalign.data.document_draw import DocumentSummary, candidates
 from longalign.data.instruct import Attempt, Rejection, make_row, row_id, row_of
 from longalign.data.neighbours import Library
 from longalign.data.plant import entries_for, plant
+from longalign.data.several_documents import companion_tokens
 from longalign.errors import DataError
 from longalign.llm.base import LanguageModel, innermost
 from longalign.llm.dialogue import converse
@@ -199,7 +200,13 @@ def _fill_quotas(settings: DataSettings, drawn: Drawn, model: LanguageModel) -> 
                 break
             planted = ((plant(drawn.corpus.load(document.id), settings), number) for _, document, number in wave)
             dialogues = (
-                make_row(document, number, settings, library.for_questions(document, number))
+                make_row(
+                    document,
+                    number,
+                    settings,
+                    library.for_questions(document, number),
+                    library.for_row(document, number),
+                )
                 for document, number in planted
             )
             attempts: dict[int, Attempt] = {}
@@ -221,6 +228,7 @@ def _measure(attempt: Attempt, document: DocumentSummary, settings: DataSettings
     planted = [fact.sentence for fact in entries_for(document.id, document.language, settings)]
     said = [text for turn in attempt.turns for text in (GAP + turn.question, turn.reasoning, turn.answer)]
     attempt.length_tokens = document.length_tokens + sum(counter.counts([*planted, *said]))
+    attempt.length_tokens += companion_tokens(attempt, counter)
     if attempt.rejection is None and attempt.length_tokens > settings.max_length_tokens:
         attempt.rejection = Rejection("row too long", f"{attempt.length_tokens} tokens")
 

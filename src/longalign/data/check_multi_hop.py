@@ -36,7 +36,7 @@ def multi_hop(attempt: Attempt, turn: Turn, passages: Passages, settings: DataSe
 
     Rejects "answered by one part" where the setting says so; else the row is relabelled when it is whole.
     """
-    if attempt.task != "reasoning" or attempt.before or attempt.after:
+    if attempt.task != "reasoning":
         return turn
     text = attempt.document.text
     size = part_size(len(text))

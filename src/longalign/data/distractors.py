@@ -14,12 +14,9 @@ from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.core.text import words
 from longalign.data.attempt import Attempt, Companion
-from longalign.data.attempt_row import heading
+from longalign.data.several_documents import HEADING_TOKENS, companion_tokens, place_around
 from longalign.data.verify import Passages
-from longalign.llm.prompt import GAP
 
-HEADING_TOKENS = 60
-"""The most that the line above a document is taken to need when it is drawn; then its tokens are counted."""
 ANSWERS_TOO = 0.8
 
 
@@ -42,11 +39,8 @@ def surround(
             chosen.append(other)
     if not chosen:
         return
-    order = [chosen[int(place)] for place in rng.permutation(len(chosen))]
-    place = int(rng.integers(len(order) + 1))
-    attempt.before, attempt.after = tuple(order[:place]), tuple(order[place:])
-    headings = counter.counts([GAP + heading(attempt, place) + GAP for place in range(len(order) + 1)])
-    attempt.length_tokens += sum(other.length_tokens for other in order) + sum(headings)
+    place_around(attempt, chosen, settings, "distractors around", attempt.document.id, number)
+    attempt.length_tokens += companion_tokens(attempt, counter)
 
 
 def _answers_too(attempt: Attempt, other: Companion) -> bool:

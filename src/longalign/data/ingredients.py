@@ -117,7 +117,7 @@ def ingredient_report(
         found["hops"] = _counts(turn.hops for turn in turns if turn.hops is not None)
     if settings.unanswerable_share:
         found["unanswerable_rows"] = sum(not attempt.answerable for attempt in attempts)
-    if settings.distractors:
+    if settings.distractors or settings.documents_per_row > 1:
         found["documents_per_row"] = _counts(1 + len(attempt.companions) for attempt in attempts)
     return found
 

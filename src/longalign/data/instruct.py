@@ -11,6 +11,8 @@ paper's.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from longalign.base.files import random_for
 from longalign.config import DataSettings
 from longalign.core.text import words
@@ -22,6 +24,7 @@ from longalign.data.check_closed_book import closed_book
 from longalign.data.check_multi_hop import multi_hop, relabel
 from longalign.data.documents import Document
 from longalign.data.question_wishes import with_wishes
+from longalign.data.several_documents import about_all, join
 from longalign.data.unanswerable import is_unanswerable, refusal_row
 from longalign.data.verify import Passages, answer_fault, question_fault, unsupported_number
 from longalign.llm.base import Failure, Outcome, Request
@@ -47,9 +50,33 @@ def draw_task(document_id: str, number: int, settings: DataSettings) -> tuple[Ta
     return tasks[-1], tasks[:-1].count(tasks[-1])
 
 
-def make_row(document: Document, number: int, settings: DataSettings, other: Companion | None = None) -> Step[Attempt]:
-    """The dialogue of one candidate: pass `number` over a document. `other`: a similar document, for the passes that
-    ask what the document does not say (`unanswerable.is_unanswerable`)."""
+def make_row(
+    document: Document,
+    number: int,
+    settings: DataSettings,
+    other: Companion | None = None,
+    together: tuple[Companion, ...] = (),
+) -> Step[Attempt]:
+    """The dialogue of one candidate: pass `number` over a document.
+
+    other: a similar document, for the passes that ask what the document does not say (`unanswerable.is_unanswerable`).
+    together: documents that the row's questions are about as well.
+    """
+    if not together:
+        return (yield from _make_row(document, number, settings, other))
+    placed = Attempt(document, "general", prompt_language(document.language))
+    joint = join(placed, together, settings, number)
+    attempt = yield from _make_row(joint, number, settings, None, placed)
+    return replace(attempt, document=document, before=placed.before, after=placed.after, together=True)
+
+
+def _make_row(
+    document: Document,
+    number: int,
+    settings: DataSettings,
+    other: Companion | None,
+    placed: Attempt | None = None,
+) -> Step[Attempt]:
     task, earlier = draw_task(document.id, number, settings)
     attempt = Attempt(document, task, prompt_language(document.language))
     step = "questions"
@@ -60,7 +87,7 @@ def make_row(document: Document, number: int, settings: DataSettings, other: Com
         if unanswerable and other is None:
             return fail(attempt, Rejection("no other document"))
         about = other.document if unanswerable and other is not None else document
-        questions = yield from _ask_questions(attempt, about, call, settings)
+        questions = yield from _ask_questions(attempt, about, call, settings, placed)
         if attempt.rejection is not None:
             return attempt
         step = "answer"
@@ -77,11 +104,15 @@ def make_row(document: Document, number: int, settings: DataSettings, other: Com
     return attempt
 
 
-def _ask_questions(attempt: Attempt, about: Document, call: int, settings: DataSettings) -> Step[list[str]]:
-    """Usable questions about a document; without any the attempt has its rejection."""
+def _ask_questions(
+    attempt: Attempt, about: Document, call: int, settings: DataSettings, placed: Attempt | None
+) -> Step[list[str]]:
+    """Usable questions about a document; without any the attempt has its rejection. placed: documents to compare."""
     # Of another document's questions the key names both: two candidates under way never send the very same request.
     key = (about.id, attempt.task, call, *([attempt.document.id] if about is not attempt.document else []))
     text = questions_request(about.text, attempt.task, settings.questions_per_call, attempt.language)
+    if placed is not None:
+        text = about_all(text, placed)
     outcome = yield from ask(
         attempt,
         "questions",

@@ -16,9 +16,10 @@ from longalign.base.files import random_for
 from longalign.config import DataSettings
 from longalign.core.text import words
 from longalign.data.attempt import Companion
-from longalign.data.document_draw import DocumentSummary
+from longalign.data.document_draw import DocumentLengths, DocumentSummary
 from longalign.data.documents import Document
 from longalign.data.plant import plant
+from longalign.data.several_documents import HEADING_TOKENS
 from longalign.data.unanswerable import is_unanswerable
 
 KNOWN_DOCUMENTS = 3000
@@ -88,6 +89,19 @@ class Library:
             return None
         found = self._companions(document, number, 1, similar=True)
         return replace(found[0], document=plant(found[0].document, self.settings)) if found else None
+
+    def for_row(self, document: Document, number: int) -> tuple[Companion, ...]:
+        """The similar documents that pass `number` asks about together with this one: as many as fit."""
+        wanted = self.settings.documents_per_row - 1
+        if not wanted or is_unanswerable(document.id, number, self.settings):
+            return ()
+        room = DocumentLengths.of(self.settings).max - self.lengths[document.id] - HEADING_TOKENS
+        chosen: list[Companion] = []
+        for other in self._companions(document, number, SPARE * wanted, similar=True):
+            if len(chosen) < wanted and other.length_tokens + HEADING_TOKENS <= room:
+                room -= other.length_tokens + HEADING_TOKENS
+                chosen.append(other)
+        return tuple(chosen)
 
     def for_distractors(self, document: Document, number: int) -> tuple[Companion, ...]:
         """Candidates for distractors of pass `number` over a document, best first."""

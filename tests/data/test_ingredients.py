@@ -452,7 +452,8 @@ def test_several_documents_of_a_build_fit_their_rows(corpus_dir: Path, tokenizer
         documents=(str(corpus_dir),), tokenizer=str(tokenizer_dir), rows=6, min_length_tokens=100,
         max_length_tokens=6000, documents_per_row=3, unanswerable_share=0,
     )  # fmt: skip
-    build(chosen, tmp_path / "rows.jsonl")
+    report = build(chosen, tmp_path / "rows.jsonl")
+    assert "row too long" not in report["rejected_by_reason"]
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert max(len(row["documents"]) for row in rows) == 3
     assert all(row["length_tokens"] <= 6000 for row in rows)

@@ -109,7 +109,12 @@ def _ask_questions(
 ) -> Step[list[str]]:
     """Usable questions about a document; without any the attempt has its rejection. placed: documents to compare."""
     # Of another document's questions the key names both: two candidates under way never send the very same request.
-    key = (about.id, attempt.task, call, *([attempt.document.id] if about is not attempt.document else []))
+    key: tuple[str | int, ...] = (
+        about.id,
+        attempt.task,
+        call,
+        *([attempt.document.id] if about is not attempt.document else []),
+    )
     text = questions_request(about.text, attempt.task, settings.questions_per_call, attempt.language)
     if placed is not None:
         text = about_all(text, placed)

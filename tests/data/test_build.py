@@ -20,6 +20,7 @@ from tests.makers.text import prose
 
 def settings(corpus: Path | str, tokenizer: Path, **changes: Any) -> DataSettings:
     values: dict[str, Any] = {
+        "preset": "paper",
         "documents": (str(corpus),),
         "tokenizer": str(tokenizer),
         "rows": 10,

@@ -138,8 +138,8 @@ def test_a_finished_build_of_version_0_1_is_recognised(
 def test_a_build_of_version_0_1_is_known_by_the_stamp_it_wrote() -> None:
     """The literal is what version 0.1 computed for these settings and contents."""
     chosen = DataSettings(
-        documents=("books",), decontaminate=("cases.json",), llm="openai:writer@http://a:1/v1", rows=7, seed=3,
-        concurrency=2, max_cost_usd=1.0, price_usd_per_million=(1, 2),
+        preset="paper", documents=("books",), decontaminate=("cases.json",), llm="openai:writer@http://a:1/v1", rows=7,
+        seed=3, concurrency=2, max_cost_usd=1.0, price_usd_per_million=(1, 2),
     )  # fmt: skip
     inputs = build_files.Inputs(
         {"books": "BOOKS"}, {"cases.json": "CASES"}, "TOK", "openai:writer", ("prompt-en", "prompt-zh")

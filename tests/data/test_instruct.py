@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from longalign.llm.offline import answer
 from longalign.llm.prompt import TASKS
 from tests.makers.text import prose
 
+paper = partial(DataSettings, preset="paper")
 DOCUMENT = make_document(prose(1, 40), origin="test")
 
 
@@ -39,15 +41,15 @@ def questions(attempt: Attempt) -> list[str]:
 
 @given(st.text(max_size=10), st.integers(0, 5))
 def test_a_document_gets_every_task_type_once_before_any_comes_again(document: str, seed: int) -> None:
-    drawn = [draw_task(document, number, DataSettings(seed=seed)) for number in range(8)]
+    drawn = [draw_task(document, number, paper(seed=seed)) for number in range(8)]
     assert {task for task, _ in drawn[:4]} == {task for task, _ in drawn[4:]} == set(TASKS)
     assert [earlier for _, earlier in drawn] == [0] * 4 + [1] * 4
 
 
 def test_task_types_are_drawn_evenly_over_documents_and_as_often_as_they_are_listed() -> None:
-    first = Counter(draw_task(f"d{n}", 0, DataSettings())[0] for n in range(2000))
+    first = Counter(draw_task(f"d{n}", 0, paper())[0] for n in range(2000))
     assert all(420 < count < 580 for count in first.values())
-    chosen = DataSettings(tasks=("extraction", "extraction", "general"))
+    chosen = paper(tasks=("extraction", "extraction", "general"))
     assert [draw_task("d", n, chosen)[0] for n in range(3)].count("extraction") == 2
 
 
@@ -56,7 +58,7 @@ def test_later_passes_of_one_type_ask_other_questions(turns: int) -> None:
     facts = draw_facts(random_for(0), 12, split="train")
     text = insert_facts(DOCUMENT.text, facts, [n / 12 for n in range(12)])
     document = make_document(text, origin="test")
-    settings = DataSettings(tasks=("extraction",), turns=turns)
+    settings = paper(tasks=("extraction",), turns=turns)
     rows = [questions(run(make_row(document, number, settings))[0]) for number in range(5)]
     assert all(len(row) == turns for row in rows)
     assert len({tuple(row) for row in rows}) == 5
@@ -65,14 +67,14 @@ def test_later_passes_of_one_type_ask_other_questions(turns: int) -> None:
 
 
 def test_a_later_turn_carries_the_conversation_and_not_the_document_again() -> None:
-    _, asked = run(make_row(DOCUMENT, 0, DataSettings(turns=2)))
+    _, asked = run(make_row(DOCUMENT, 0, paper(turns=2)))
     assert [len(request.messages) for request in asked] == [1, 1, 3]
     assert asked[2].messages[0]["content"].startswith(DOCUMENT.text)
     assert DOCUMENT.text not in asked[2].messages[2]["content"]
 
 
 def test_the_row_asks_plainly_and_without_our_instructions() -> None:
-    attempt, asked = run(make_row(DOCUMENT, 0, DataSettings()))
+    attempt, asked = run(make_row(DOCUMENT, 0, paper()))
     row = row_of(attempt)
     assert row["messages"][0]["content"] == f"{DOCUMENT.text}\n\n{questions(attempt)[0]}"
     assert asked[1].messages[0]["content"].startswith(row["messages"][0]["content"] + "\n\n")
@@ -80,7 +82,7 @@ def test_the_row_asks_plainly_and_without_our_instructions() -> None:
 
 @pytest.mark.parametrize("kind", ["truncated", "moderated", "too_long", "unavailable", "malformed"])
 def test_a_failed_call_rejects_the_candidate_with_its_kind(kind: Any) -> None:
-    attempt, asked = run(make_row(DOCUMENT, 0, DataSettings()), lambda request: Failure(kind=kind, message="m"))
+    attempt, asked = run(make_row(DOCUMENT, 0, paper()), lambda request: Failure(kind=kind, message="m"))
     assert attempt.rejection is not None
     assert attempt.rejection.reason == f"questions: {kind}"
     assert len(asked) == 1
@@ -95,7 +97,7 @@ def test_spare_questions_stand_in_where_several_turns_are_wanted() -> None:
             return Reply(text="I'm sorry, I cannot do that.", model="m")
         return Reply(text=answer(request), model="m")
 
-    attempt, _ = run(make_row(DOCUMENT, 0, DataSettings(turns=2)), refuse_first)
+    attempt, _ = run(make_row(DOCUMENT, 0, paper(turns=2)), refuse_first)
     assert len(attempt.turns) == 2
     assert attempt.rejection is None
     assert [rejection.reason for rejection in attempt.rejected_turns] == ["refused"]
@@ -106,7 +108,7 @@ def test_with_one_turn_the_first_bad_answer_rejects_the_candidate() -> None:
         asks = "1: " in request.messages[-1]["content"][-700:]
         return Reply(text=answer(request) if asks else "I'm sorry, no.", model="m")
 
-    attempt, asked = run(make_row(DOCUMENT, 0, DataSettings()), refuse)
+    attempt, asked = run(make_row(DOCUMENT, 0, paper()), refuse)
     assert attempt.rejection is not None
     assert attempt.rejection.reason == "refused"
     assert len(asked) == 2

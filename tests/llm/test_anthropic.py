@@ -135,6 +135,7 @@ def test_rows_are_built_through_it_with_each_document_cached(tmp_path: Path) -> 
 
     with MessagesServer() as server:
         settings = DataSettings(
+            preset="paper",
             documents=("builtin:python-docs",),
             llm=server.spec,
             rows=4,

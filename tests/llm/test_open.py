@@ -68,8 +68,9 @@ def test_a_provider_is_added_by_one_function_and_one_line(tmp_path: Path) -> Non
         assert isinstance(model, Shouting)
         assert (model.name, model.concurrency) == ("loud", 3)
         settings = DataSettings(
-            documents=("builtin:chinese",), llm="shout:loud", rows=2, min_length_tokens=100, max_length_tokens=4096
-        )
+            preset="paper", documents=("builtin:chinese",), llm="shout:loud", rows=2, min_length_tokens=100,
+            max_length_tokens=4096,
+        )  # fmt: skip
         report = build(settings, tmp_path / "long.jsonl")
         assert report["spend"]["calls"] == 4
         assert report["spend"]["spent_usd"] is None  # an endpoint without a price: unknown, not free

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longalign.llm.check_prompts import SECTIONS
 from longalign.llm.prompt import (
     LANGUAGES,
     TASKS,
@@ -44,7 +45,7 @@ def test_the_document_is_the_same_prefix_of_all_calls_and_of_the_row(
 
 
 def test_both_languages_have_every_text_and_their_own_hash() -> None:
-    names = {"questions", "answer", "closed_book", *TASKS}
+    names = {"questions", "answer", "closed_book", *TASKS, *SECTIONS, "readers", "document"}
     assert all(set(sections(language)) == names and all(sections(language).values()) for language in LANGUAGES)
     assert len({prompt_hash(language) for language in LANGUAGES}) == 2
 

@@ -31,6 +31,7 @@ def changed(
     """The changes since `manifest` was written, a phrase each; empty if the result is the same.
 
     A setting that the manifest does not know has its default there: it was added later and does not change a thing.
+    Where that is not so, the settings class has `as_written`, which says what the manifest left unsaid.
     """
     if manifest["stage"] != name:
         return [f"it holds stage `{manifest['stage']}`, not `{name}`"]
@@ -38,7 +39,8 @@ def changed(
     if written != version:
         return [f"stage `{name}` computes differently since (version {written}, now {version})"]
     try:
-        before = type(settings).model_validate(manifest["settings"])
+        as_written = getattr(type(settings), "as_written", dict)
+        before = type(settings).model_validate(as_written(manifest["settings"]))
     except ValidationError as error:
         wrong = ".".join(str(part) for part in error.errors()[0]["loc"])
         return [f"`{wrong}` = {_short(error.errors()[0].get('input'))} is no longer a valid setting"]

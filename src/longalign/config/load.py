@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from longalign.config import RunSettings, Settings
 from longalign.config.base import note_alias
 from longalign.config.mix import row_files
+from longalign.config.questions import PRESETS
 from longalign.errors import ConfigError, nearest
 
 T = TypeVar("T", bound=Settings)
@@ -189,12 +190,15 @@ def load_run(
     settings = build(RunSettings, values, lambda key: owners.get(key, str(path)))
     resolved = leaves(settings.model_dump(mode="json"))
     lists = {key: owners[key] for key, value in leaves(values).items() if value and key not in resolved}
-    return settings, {key: (value, _owner(key, owners, lists)) for key, value in resolved.items()}
+    return settings, {key: (value, _owner(key, owners, lists, resolved)) for key, value in resolved.items()}
 
 
-def _owner(key: str, owners: Mapping[str, str], lists: Mapping[str, str]) -> str:
-    """The layer that holds a key, or the list of files that it was read from."""
+def _owner(key: str, owners: Mapping[str, str], lists: Mapping[str, str], resolved: Mapping[str, Any]) -> str:
+    """The layer that holds a key, the list of files that it was read from, or the preset of its section."""
     inside = next((name for parent, name in lists.items() if key.startswith(f"{parent}.")), "default")
+    section, _, name = key.rpartition(".")
+    if inside == "default" and name in PRESETS["paper"] and (preset := resolved.get(f"{section}.preset")):
+        inside = f"preset {preset}"
     return owners.get(key, inside)
 
 

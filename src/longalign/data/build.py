@@ -28,13 +28,18 @@ from longalign.base.progress import Progress, say
 from longalign.base.stage import StageRun, lock, open_stage, set_aside
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
+from longalign.data.attempt import with_texts, without_texts
 from longalign.data.build_files import STAGE, Inputs, Paths, claim, earlier_build, intact
 from longalign.data.build_plan import BuildPlan, no_usable_document, plan_build
 from longalign.data.build_report import BuildFacts, BuildReport, Tally, build_report
+from longalign.data.check_answer import with_checker
 from longalign.data.corpus import Corpus, open_corpus
+from longalign.data.distractors import surround
 from longalign.data.document_draw import DocumentSummary, candidates
 from longalign.data.instruct import Attempt, Rejection, make_row, row_id, row_of
+from longalign.data.neighbours import Library
 from longalign.data.plant import entries_for, plant
+from longalign.data.several_documents import companion_tokens
 from longalign.errors import DataError
 from longalign.llm.base import LanguageModel, innermost
 from longalign.llm.dialogue import converse
@@ -122,7 +127,7 @@ def _build(settings: DataSettings, paths: Paths, counter: TokenCounter, inputs: 
 def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> BuildReport:
     """Ask for the rows and write them."""
     start = time.monotonic()
-    ledger = Ledger(paths.ledger, durable=is_endpoint(settings.llm))
+    ledger = Ledger(paths.ledger, durable=is_endpoint(settings.llm) or is_endpoint(settings.checker or ""))
     try:
         model = open_model(
             settings.llm,
@@ -133,6 +138,7 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
             timeout_s=settings.timeout_s,
             extras=settings,
         )
+        model = with_checker(model, settings, ledger)
         _check_window(settings, model, drawn.documents)
         tally = _fill_quotas(settings, drawn, model)
         write_jsonl(paths.rejected, tally.rejected)
@@ -178,6 +184,7 @@ def _fill_quotas(settings: DataSettings, drawn: Drawn, model: LanguageModel) -> 
         for group in drawn.plan.quotas
     }
     missing = dict(drawn.plan.quotas)
+    library = Library(drawn.documents, drawn.corpus.load, settings)
     in_flight = max(settings.concurrency, 64) if model.batched else settings.concurrency
     with Progress("data", total=settings.rows, unit="row") as bar:
         while any(missing.values()) and not tally.over_budget:
@@ -192,15 +199,27 @@ def _fill_quotas(settings: DataSettings, drawn: Drawn, model: LanguageModel) -> 
             if not wave:
                 break
             planted = ((plant(drawn.corpus.load(document.id), settings), number) for _, document, number in wave)
-            dialogues = (make_row(document, number, settings) for document, number in planted)
+            dialogues = (
+                make_row(
+                    document,
+                    number,
+                    settings,
+                    library.for_questions(document, number),
+                    library.for_row(document, number),
+                )
+                for document, number in planted
+            )
             attempts: dict[int, Attempt] = {}
             for index, attempt in converse(model, dialogues, in_flight=in_flight):
-                attempt.document = replace(attempt.document, text="")  # thousands of long texts are not kept
-                _measure(attempt, wave[index][1], settings, drawn.counter)
-                attempts[index] = attempt
+                _, document, number = wave[index]
+                _measure(attempt, document, settings, drawn.counter)
+                if settings.distractors and attempt.rejection is None:
+                    others = library.for_distractors(attempt.document, number)
+                    surround(attempt, others, settings, number, drawn.counter)
+                attempts[index] = without_texts(attempt)
                 bar.advance(attempt.rejection is None)
             for index, (group, document, _) in enumerate(wave):
-                missing[group] -= _count(tally, attempts[index], document)
+                missing[group] -= _count(tally, attempts[index], document, settings)
     return tally
 
 
@@ -209,19 +228,27 @@ def _measure(attempt: Attempt, document: DocumentSummary, settings: DataSettings
     planted = [fact.sentence for fact in entries_for(document.id, document.language, settings)]
     said = [text for turn in attempt.turns for text in (GAP + turn.question, turn.reasoning, turn.answer)]
     attempt.length_tokens = document.length_tokens + sum(counter.counts([*planted, *said]))
+    attempt.length_tokens += companion_tokens(attempt, counter)
     if attempt.rejection is None and attempt.length_tokens > settings.max_length_tokens:
         attempt.rejection = Rejection("row too long", f"{attempt.length_tokens} tokens")
 
 
-def _count(tally: Tally, attempt: Attempt, document: DocumentSummary) -> bool:
+def _count(tally: Tally, attempt: Attempt, document: DocumentSummary, settings: DataSettings) -> bool:
     """Enter one candidate into the tally; whether it gives a row."""
     if attempt.over_budget:
         tally.over_budget = attempt.rejection.detail if attempt.rejection else ""
         return False
     tally.tried += 1
-    asked = (document.id, *(turn.question for turn in attempt.turns))
+    tally.calls.update(attempt.calls)
+    tally.call_tokens.update(attempt.tokens)
+    questions = [turn.question for turn in attempt.turns]
+    asked = (document.id, *questions)
     if attempt.rejection is None and asked in tally.asked:
-        attempt.rejection = Rejection("same question again", question=attempt.turns[0].question)
+        attempt.rejection = Rejection("same question again", question=questions[0])
+    if attempt.rejection is None and (
+        fault := tally.variety.fault(document.id, questions, overlap=settings.question_overlap, rows=settings.rows)
+    ):
+        attempt.rejection = Rejection(fault, question=questions[0])
     for kind, rejection in [*(("turn", r) for r in attempt.rejected_turns), ("row", attempt.rejection)]:
         if rejection is not None:
             (tally.reasons if kind == "row" else tally.turn_reasons)[rejection.reason] += 1
@@ -229,6 +256,7 @@ def _count(tally: Tally, attempt: Attempt, document: DocumentSummary) -> bool:
     if attempt.rejection is not None:
         return False
     tally.asked.add(asked)
+    tally.variety.add(document.id, questions)
     tally.accepted.append(attempt)
     return True
 
@@ -257,11 +285,12 @@ def _write_rows(path: Path, settings: DataSettings, corpus: Corpus, tally: Tally
 
     def rows() -> Iterator[dict[str, Any]]:
         for attempt in sorted(tally.accepted, key=place):
-            yield row_of(_with_text(attempt, corpus, settings))
+            yield row_of(_with_text(attempt, corpus, settings), settings)
 
     write_jsonl(path, rows())
 
 
 def _with_text(attempt: Attempt, corpus: Corpus, settings: DataSettings) -> Attempt:
-    """The attempt with its document's text again."""
-    return replace(attempt, document=plant(corpus.load(attempt.document.id), settings))
+    """The attempt with its documents' texts again."""
+    own = plant(corpus.load(attempt.document.id), settings)
+    return replace(with_texts(attempt, lambda document: corpus.load(document.id)), document=own)

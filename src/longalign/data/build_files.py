@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from longalign.base.decides import decides
@@ -14,6 +14,7 @@ from longalign.base.stage import MANIFEST, read_manifest, set_aside
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.data.build_report import BuildReport
+from longalign.data.ingredients import ingredient_inputs
 from longalign.data.source import Source
 from longalign.errors import ConfigError, RunError
 from longalign.llm.offline import NAME
@@ -69,6 +70,8 @@ class Inputs:
     tokenizer: str
     llm: str
     prompts: tuple[str, ...]
+    ingredients: Mapping[str, str] = field(default_factory=dict)
+    """What ingredients read besides: the checker, the prompts of checks, the file of intents."""
 
     @classmethod
     def of(cls, settings: DataSettings, counter: TokenCounter) -> Inputs:
@@ -80,6 +83,7 @@ class Inputs:
             counter.fingerprint,
             _model_fingerprint(settings.llm),
             tuple(prompt_hash(language) for language in LANGUAGES),
+            ingredient_inputs(settings, _model_fingerprint),
         )
 
     @property
@@ -91,7 +95,7 @@ class Inputs:
     def by_name(self) -> dict[str, str]:
         """For the stage: a model counts by its weights or name, not by the address of its server."""
         named = {"tokenizer": self.tokenizer, "llm": self.llm, "prompts": fingerprint(self.prompts)}
-        return {**self.documents, **self.decontaminate, **named}
+        return {**self.documents, **self.decontaminate, **named, **self.ingredients}
 
 
 def _model_fingerprint(spec: str) -> str:
@@ -145,7 +149,8 @@ SETTINGS_OF_VERSION_0_1 = {
 
 
 def _stamp_of_version_0_1(settings: DataSettings, inputs: Inputs) -> str:
-    unset = {name for name, field in DataSettings.model_fields.items() if getattr(settings, name) == field.default}
+    plain = DataSettings(preset="paper")
+    unset = {name for name in DataSettings.model_fields if getattr(settings, name) == getattr(plain, name)} | {"preset"}
     chosen = settings.model_dump(mode="json", exclude=unset - SETTINGS_OF_VERSION_0_1)
     read = {"documents", "decontaminate", "tokenizer", "llm"}
     chosen = {key: value for key, value in chosen.items() if key not in read and decides(DataSettings, key) == "result"}

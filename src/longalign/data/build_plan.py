@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from longalign.config import DataSettings
 from longalign.data.corpus import CorpusReport
 from longalign.data.document_draw import SHORTEST_TOKENS, DocumentSummary, histogram, language_quotas
+from longalign.data.ingredients import ExpectedCall, calls_per_row
 from longalign.llm.open import expected_cost_usd, is_endpoint
 
 EXPECTED_QUESTION_TOKENS = 30
 EXPECTED_ANSWER_TOKENS = 300
 PROMPT_TOKENS = 250
+PART_TOKENS = 2000
 REJECTED_SHARE = 0.1
 
 
@@ -60,22 +62,39 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
     drawn = in_band or list(documents)
     mean_tokens = sum(document.length_tokens for document in drawn) / max(len(drawn), 1)
     tried = rows * (1 + REJECTED_SHARE)
-    answers = tried * settings.turns
-    blind = answers if settings.closed_book else 0
-    prompt = (tried + answers) * (mean_tokens + PROMPT_TOKENS) + blind * PROMPT_TOKENS
-    new = tried * settings.questions_per_call * EXPECTED_QUESTION_TOKENS + (answers + blind) * EXPECTED_ANSWER_TOKENS
+    reads = {"document": mean_tokens, "part": min(PART_TOKENS, mean_tokens / 4), "question": 0.0}
+    each = calls_per_row(settings, question_tokens=EXPECTED_QUESTION_TOKENS, answer_tokens=EXPECTED_ANSWER_TOKENS)
+    models = {  # the model that is asked -> prompt tokens, new tokens, money
+        by_checker: _expected(
+            settings, by_checker, [call for call in each if call.by_checker == by_checker], reads, tried
+        )
+        for by_checker in (False, True)
+    }
+    prompt, new = (sum(figures[place] or 0.0 for figures in models.values()) for place in (0, 1))
+    costs = [figures[2] for figures in models.values()]
     return BuildPlan(
         rows=settings.rows,
         possible_rows=possible,
         quotas=language_quotas(documents, settings.rows, settings.chinese_share),
         documents=len(documents),
         documents_in_band=len(in_band),
-        calls=round(tried + answers + blind),
+        calls=round(sum(tried * call.per_row for call in each)),
         prompt_tokens=round(prompt),
         completion_tokens=round(new),
-        cost_usd=expected_cost_usd(settings.llm, settings.price_usd_per_million, prompt, new),
+        cost_usd=None if None in costs else round(sum(cost or 0.0 for cost in costs), 4),
         histogram=histogram([document.length_tokens for document in documents]),
     )
+
+
+def _expected(
+    settings: DataSettings, by_checker: bool, calls: Sequence[ExpectedCall], reads: Mapping[str, float], tried: float
+) -> tuple[float, float, float | None]:
+    """(prompt tokens, new tokens, money) of the calls to one model; without a checker its calls are the writer's."""
+    prompt = sum(tried * call.per_row * (reads[call.reads] + PROMPT_TOKENS) for call in calls)
+    new = sum(tried * call.per_row * call.new_tokens for call in calls)
+    if by_checker and settings.checker is not None:
+        return prompt, new, expected_cost_usd(settings.checker, settings.checker_price_usd_per_million, prompt, new)
+    return prompt, new, expected_cost_usd(settings.llm, settings.price_usd_per_million, prompt, new)
 
 
 def shortage(rows: int, plan: BuildPlan, settings: DataSettings) -> str:

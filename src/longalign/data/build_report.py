@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from longalign.config import DataSettings
+from longalign.data.balance import imbalance
 from longalign.data.build_plan import BuildPlan, shortage
 from longalign.data.corpus import Corpus, CorpusReport
 from longalign.data.document_draw import DEFAULT_MIN_TOKENS, DocumentSummary, histogram
+from longalign.data.ingredients import ingredient_lines, ingredient_report
 from longalign.data.instruct import Attempt
+from longalign.data.question_variety import QuestionVariety
 from longalign.data.verify import position_balance
 from longalign.errors import RunError
 from longalign.llm.ledger import LedgerTotals
@@ -31,6 +34,9 @@ class Tally:
     rejected: list[dict[str, Any]] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     turn_reasons: Counter[str] = field(default_factory=Counter)
+    variety: QuestionVariety = field(default_factory=QuestionVariety)
+    calls: Counter[str] = field(default_factory=Counter)
+    call_tokens: Counter[str] = field(default_factory=Counter)
     tried: int = 0
     over_budget: str = ""
 
@@ -69,6 +75,9 @@ class BuildReport:
     settings: dict[str, Any]
     rows_sha256: str
     fingerprint: str
+    evidence_imbalance: float | None = None
+    """Share of the evidence that would have to move for an even spread over tenths."""
+    ingredients: dict[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any], where: Path) -> BuildReport:
@@ -105,7 +114,9 @@ class BuildReport:
             f"tried {self.tried:,}: {self.rows:,} accepted, {self.rejected:,} rejected"
             + (f" ({reasons})" if reasons else ""),
             f"tasks {self.by_task}, languages {self.by_language}, lengths {self.length_histogram}",
-            f"evidence by tenth of the document: {list(self.evidence_positions.values())}",
+            f"evidence by tenth of the document: {list(self.evidence_positions.values())}"
+            + ("" if self.evidence_imbalance is None else f" ({self.evidence_imbalance:.0%} off an even spread)"),
+            *ingredient_lines(self.ingredients),
             f"calls on record: {self.spend.calls:,}{cost}",
         ]
         return "\n".join([*lines, f"note: {self.notice}"] if self.notice else lines)
@@ -128,7 +139,7 @@ def build_report(
 ) -> BuildReport:
     """Counts, histograms and shares of a build."""
     attempts = tally.accepted
-    evidence = [e.position for attempt in attempts for turn in attempt.turns for e in turn.evidence]
+    balance = position_balance([e.position for attempt in attempts for turn in attempt.turns for e in turn.evidence])
     return BuildReport(
         rows=len(attempts),
         rows_wanted=settings.rows,
@@ -147,7 +158,11 @@ def build_report(
         documents_used=len({attempt.document.id for attempt in attempts}),
         length_histogram=histogram([attempt.length_tokens for attempt in attempts]),
         length_law=f"drawn with chance proportional to length ** {settings.length_exponent:g}",
-        evidence_positions=position_balance(evidence),
+        evidence_positions=balance,
+        evidence_imbalance=imbalance(list(balance.values())),
+        ingredients=ingredient_report(
+            settings, attempts, tally.calls, tally.call_tokens, [*tally.reasons.items(), *tally.turn_reasons.items()]
+        ),
         corpus=corpus.report,
         settings=settings.model_dump(mode="json"),
         **vars(facts),

@@ -19,6 +19,8 @@ from longalign.base.progress import say
 from longalign.bundled.register import Fact, find_facts
 from longalign.core.text import Sentence, sentences, words
 from longalign.llm.base import Outcome, Reply, Request
+from longalign.llm.check_prompts import read_check, without_added
+from longalign.llm.offline_checks import check_reply
 from longalign.llm.prompt import AnswerAsked, PromptLanguage, QuestionsAsked, Task, read_request
 
 NAME = "offline stand-in 1 (extractive, no language model)"
@@ -64,7 +66,14 @@ class OfflineModel:
 def answer(request: Request) -> str:
     """The reply to a request for questions or for an answer."""
     users = [message["content"] for message in request.messages if message["role"] == "user"]
-    asked = read_request(users[-1])
+    if (checked := check_reply(users, extract_answer)) is not None:
+        return checked
+    follow_up = read_check(users[-1])
+    asked = read_request(without_added(users[-1]))
+    if follow_up is not None and follow_up.section == "follow_up":
+        asked = QuestionsAsked(
+            read_request(users[0]).document, "general", int(follow_up.values["count"]), follow_up.language
+        )
     if isinstance(asked, QuestionsAsked):
         rng = random_for(request.seed or 0, "offline", asked.task, fingerprint(asked.document))
         questions = make_questions(asked.document, asked.task, asked.count, asked.language, rng)

@@ -20,6 +20,8 @@ Task = Literal["general", "summary", "reasoning", "extraction"]
 PromptLanguage = Literal["en", "zh"]
 TASKS: tuple[Task, ...] = ("general", "summary", "reasoning", "extraction")
 LANGUAGES: tuple[PromptLanguage, ...] = ("en", "zh")
+PLAIN = ("questions", *TASKS, "answer", "closed_book")
+"""Sections that plain Self-Instruct uses."""
 GAP = "\n\n"
 HEADING = re.compile(r"^## (\w+)\n", re.MULTILINE)
 
@@ -57,8 +59,11 @@ def sections(language: PromptLanguage) -> dict[str, str]:
 
 
 def prompt_hash(language: PromptLanguage) -> str:
-    """Names the wording: rows made with another wording are another experiment."""
-    return fingerprint(sections(language))[:16]
+    """Names the wording: rows made with another wording are another experiment.
+
+    Prompts of ingredients (`check_prompts`) have hashes of their own.
+    """
+    return fingerprint({name: sections(language)[name] for name in PLAIN})[:16]
 
 
 def questions_request(document: str, task: Task, count: int, language: PromptLanguage) -> str:

@@ -1,0 +1,96 @@
+"""The prompts of ingredients (presets of `data build`): written from the templates in `prompts/`, and parsed again.
+
+A document comes first, byte for byte as in the other calls about it, so that a prefix cache serves these calls too. As
+in `prompt`, `read_check` is the inverse of writing, so that the offline stand-in sees what an endpoint sees.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from longalign.base.files import fingerprint
+from longalign.llm.prompt import GAP, LANGUAGES, PLAIN, PromptLanguage, sections
+
+Section = Literal[
+    "reader", "intent", "follow_up", "part", "check", "check_scores", "check_again", "answerable", "refuse", "compare"
+]
+SECTIONS: tuple[Section, ...] = (
+    "reader", "intent", "follow_up", "part", "check_scores", "check", "check_again", "answerable", "refuse", "compare",
+)  # fmt: skip
+ADDED: tuple[Section, ...] = ("compare", "reader", "intent")
+"""Written behind another request, which they make more precise."""
+MARK = "----\n"
+FIELD = re.compile(r"\\\{(\w+)\\\}")
+
+
+@dataclass(frozen=True)
+class CheckAsked:
+    """A request of an ingredient: what stands before it (a document or nothing), and the values in its template."""
+
+    section: Section
+    before: str
+    values: Mapping[str, str]
+    language: PromptLanguage
+
+
+def write(section: Section, language: PromptLanguage, *, before: str = "", **values: str) -> str:
+    """The user message of one request; `before`: a document, or another request."""
+    text = _template(section, language)
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", value)
+    return before + GAP + text if before else text
+
+
+def document_heading(number: int, title: str, language: PromptLanguage) -> str:
+    """The line above one of several documents; `number` from 1."""
+    return _template("document", language).replace("{number}", str(number)).replace("{title}", title)
+
+
+def readers(language: PromptLanguage) -> list[str]:
+    """Who may ask, a phrase each."""
+    return [line for line in _template("readers", language).splitlines() if line.strip()]
+
+
+def read_check(message: str) -> CheckAsked | None:
+    """Parses a message; None for one of another kind. Of several that end it, the last."""
+    place = len(message)
+    while (place := message.rfind(MARK, 0, place)) >= 0:
+        if place and not message[:place].endswith(GAP):
+            continue
+        tail = message[place:]
+        for language in LANGUAGES:
+            for section in SECTIONS:
+                if found := _pattern(section, language).fullmatch(tail):
+                    return CheckAsked(section, message[:place].removesuffix(GAP), found.groupdict(), language)
+        return None
+    return None
+
+
+def without_added(message: str) -> str:
+    """A message without the sections that only make it more precise."""
+    while (asked := read_check(message)) is not None and asked.section in ADDED:
+        message = asked.before
+    return message
+
+
+def checks_hash() -> str:
+    """Names the wording of all ingredients' prompts."""
+    texts = {
+        language: {name: text for name, text in sections(language).items() if name not in PLAIN}
+        for language in LANGUAGES
+    }
+    return fingerprint(texts)[:16]
+
+
+def _template(section: str, language: PromptLanguage) -> str:
+    """English where a language has no such section."""
+    return sections(language).get(section) or sections("en")[section]
+
+
+@cache
+def _pattern(section: Section, language: PromptLanguage) -> re.Pattern[str]:
+    return re.compile(FIELD.sub(r"(?P<\1>.*)", re.escape(_template(section, language))), re.DOTALL)

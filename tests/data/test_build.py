@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -294,10 +295,35 @@ def test_mistakes_are_one_clear_line(
 
 
 def test_a_model_that_gives_nothing_usable_is_an_error_with_the_reasons(
-    corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path
+    corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ChatServer(lambda body, times: Answer("No.")) as server:
         chosen = settings(corpus_dir, tokenizer_dir, llm=server.spec)
-        with pytest.raises(DataError, match=r"no row was accepted of 64 tried: questions: no numbered list \(64\)"):
+        reasons = r"none of the first 50 documents gave a row: questions: no numbered list \(50\)"
+        with pytest.raises(DataError, match=reasons):
             build(chosen, tmp_path / "rows.jsonl")
+        assert len(rows_of(tmp_path / "rows.rejected.jsonl")) == len(server.bodies) == 50
+        assert capsys.readouterr().err.count("rejected (questions: no numbered list): reply 'No.'") == 2
+        with pytest.raises(DataError, match=r"no row was accepted of 64 tried: questions: no numbered list \(64\)"):
+            build(chosen.model_copy(update={"give_up_after": 0}), tmp_path / "rows.jsonl")
+        assert len(server.bodies) == 64  # the first 50 are remembered
     assert len(rows_of(tmp_path / "rows.rejected.jsonl")) == 64
+
+
+def test_one_silent_call_holds_up_no_other(corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
+    """With two slots, all other calls are made while the first one is not answered; the rows stay the same."""
+    others = threading.Event()
+
+    def first_waits(body: Body, times: int) -> Answer:
+        if len(server.bodies) == 1:
+            assert others.wait(20)
+        elif len(server.bodies) == 19:  # two for each of ten rows; one comes after the first
+            others.set()
+        return stand_in(body, times)
+
+    with ChatServer(first_waits) as server:
+        report = build(settings(corpus_dir, tokenizer_dir, llm=server.spec, concurrency=2), tmp_path / "late.jsonl")
+    assert report["slots_busy_share"] > 0.8
+    with ChatServer() as server:
+        build(settings(corpus_dir, tokenizer_dir, llm=server.spec, concurrency=2), tmp_path / "even.jsonl")
+    assert (tmp_path / "late.jsonl").read_bytes() == (tmp_path / "even.jsonl").read_bytes()

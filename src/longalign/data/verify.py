@@ -98,20 +98,16 @@ class Passages:
 
     def _best(self, open_words: set[str], known: set[str]) -> tuple[int, float]:
         """(sentence with most weight of the open words, that weight); words of the question break ties."""
-        gains: dict[int, float] = {}
         ranks: dict[int, float] = {}
-        for word in sorted(open_words):  # in one order: the last bits of a sum decide between near ties
-            weight = self.weight(word)
-            for index in self.places(word):
-                gains[index] = gains.get(index, 0.0) + weight
-        for word in sorted(open_words | known):
+        for word in sorted(open_words | known):  # in one order: the last bits of a sum decide between near ties
             weight = self.weight(word) * (1.0 if word in open_words else TIE_SHARE)
             for index in self.places(word):
                 ranks[index] = ranks.get(index, 0.0) + weight
         if not ranks:
             return 0, -1.0
-        best = min(ranks, key=lambda index: (-ranks[index], index))
-        return best, gains.get(best, 0.0)
+        most = max(ranks.values())
+        best = min(index for index, rank in ranks.items() if rank == most)
+        return best, sum((self.weight(word) for word in sorted(open_words) if word in self.bags[best]), 0.0)
 
     def evidence(self, index: int) -> Evidence:
         """One sentence of the document as evidence."""

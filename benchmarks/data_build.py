@@ -5,8 +5,8 @@
 
 The endpoint is `benchmarks.chat_endpoint`, a process of its own behind real HTTP. `own_ms` is the processor time of the
 building process for one row of two calls (questions, answer) over a document of 33,000 characters, modules loaded;
-`sdk_ms` is that of the same calls made by the openai client alone, from as many threads. `busy_share` is measured in the
-endpoint; `busy_share_before_tail` leaves out the last two calls of each slot, where fewer rows are missing than slots.
+`sdk_ms` is that of the same calls made by the openai client alone, from as many threads. `busy_share` is measured in
+the endpoint; `busy_share_before_tail` leaves out the last two calls of each slot, when rows run out.
 """
 
 from __future__ import annotations

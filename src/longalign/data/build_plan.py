@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from longalign.config import DataSettings
@@ -31,6 +31,8 @@ class BuildPlan:
     completion_tokens: int
     cost_usd: float | None
     histogram: dict[str, int]
+    cost_usd_if_all_accepted: float | None = None
+    cost_usd_if_half_accepted: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -45,11 +47,44 @@ class BuildPlan:
             f"{self.completion_tokens:,} new ones ({REJECTED_SHARE:.0%} rejected answers allowed for)",
         ]
         if is_endpoint(settings.llm):
-            unknown = 'unknown without --price_usd_per_million "[INPUT, OUTPUT]"'
-            found.append(f"cost: {unknown if self.cost_usd is None else f'about ${self.cost_usd:,.2f}'}")
+            found.append(f"cost: {self._cost()}")
         if self.possible_rows < self.rows:
             found.append(shortage(self.possible_rows, self, settings))
         return found
+
+    def _cost(self) -> str:
+        if self.cost_usd is None:
+            return 'unknown without --price_usd_per_million "[INPUT, OUTPUT]"'
+        text = f"about ${self.cost_usd:,.2f}"
+        if self.cost_usd_if_all_accepted is not None and self.cost_usd_if_half_accepted is not None:
+            low, high = self.cost_usd_if_all_accepted, self.cost_usd_if_half_accepted
+            text += f" (${low:,.2f} if every answer is accepted, ${high:,.2f} if half are)"
+        return text
+
+
+@dataclass(frozen=True)
+class Work:
+    """Calls and tokens for one candidate that gives a row."""
+
+    calls: float
+    prompt_tokens: float
+    completion_tokens: float
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(mine + more for mine, more in zip(astuple(self), astuple(other), strict=True)))
+
+    def __mul__(self, times: float) -> Work:
+        return Work(*(mine * times for mine in astuple(self)))
+
+
+def work_of_one(settings: DataSettings, document_tokens: float) -> Work:
+    """What one candidate takes, call by call; a setting that adds a call adds a line here."""
+    over_document = document_tokens + PROMPT_TOKENS
+    work = Work(1, over_document, settings.questions_per_call * EXPECTED_QUESTION_TOKENS)
+    work += Work(1, over_document, EXPECTED_ANSWER_TOKENS) * settings.turns
+    if settings.closed_book:
+        work += Work(1, PROMPT_TOKENS, EXPECTED_ANSWER_TOKENS) * settings.turns
+    return work
 
 
 def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> BuildPlan:
@@ -59,21 +94,27 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
     in_band = [document for document in documents if document.in_band]
     drawn = in_band or list(documents)
     mean_tokens = sum(document.length_tokens for document in drawn) / max(len(drawn), 1)
+    one = work_of_one(settings, mean_tokens)
+
+    def cost_usd(accepted_share: float) -> float | None:
+        tried = rows / accepted_share
+        return expected_cost_usd(
+            settings.llm, settings.price_usd_per_million, tried * one.prompt_tokens, tried * one.completion_tokens
+        )
+
     tried = rows * (1 + REJECTED_SHARE)
-    answers = tried * settings.turns
-    blind = answers if settings.closed_book else 0
-    prompt = (tried + answers) * (mean_tokens + PROMPT_TOKENS) + blind * PROMPT_TOKENS
-    new = tried * settings.questions_per_call * EXPECTED_QUESTION_TOKENS + (answers + blind) * EXPECTED_ANSWER_TOKENS
     return BuildPlan(
         rows=settings.rows,
         possible_rows=possible,
         quotas=language_quotas(documents, settings.rows, settings.chinese_share),
         documents=len(documents),
         documents_in_band=len(in_band),
-        calls=round(tried + answers + blind),
-        prompt_tokens=round(prompt),
-        completion_tokens=round(new),
-        cost_usd=expected_cost_usd(settings.llm, settings.price_usd_per_million, prompt, new),
+        calls=round(tried * one.calls),
+        prompt_tokens=round(tried * one.prompt_tokens),
+        completion_tokens=round(tried * one.completion_tokens),
+        cost_usd=cost_usd(1 / (1 + REJECTED_SHARE)),
+        cost_usd_if_all_accepted=cost_usd(1.0),
+        cost_usd_if_half_accepted=cost_usd(0.5),
         histogram=histogram([document.length_tokens for document in documents]),
     )
 

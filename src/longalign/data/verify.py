@@ -83,10 +83,11 @@ class Passages:
         for sentence in sentences(answer):
             said = set(words(sentence.text))
             open_words = said - known
-            total += sum(self.weight(word) for word in open_words)
+            wanted = sum((self.weight(word) for word in sorted(open_words)), 0.0)
+            total += wanted
             for _ in range(SPANS_PER_SENTENCE):
                 best, gain = self._best(open_words, said & known)
-                if gain < MIN_GAIN * sum(self.weight(word) for word in said - known):
+                if gain < MIN_GAIN * wanted:
                     break
                 chosen[best] += 1
                 covered += gain

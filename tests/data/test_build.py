@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import re
 import shutil
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from longalign.base import progress
 from longalign.config import DataSettings
+from longalign.data import build_ask
 from longalign.data.build import build
 from longalign.data.source import read_rows
 from longalign.errors import ConfigError, DataError, EndpointError, RunError
@@ -65,7 +69,8 @@ def test_a_tenth_is_chinese_and_everything_is_counted(corpus_dir: Path, tokenize
     report = build(settings(corpus_dir, tokenizer_dir, rows=20), tmp_path / "rows.jsonl")
     rows = rows_of(tmp_path / "rows.jsonl")
     assert Counter(row["language"] for row in rows) == {"en": 18, "zh": 2} == report["by_language"]
-    assert report["tried"] == report["rows"] + report["rejected"]
+    assert report["tried"] == report["rows"] + report["rejected"] == report["by_stage"]["tried"]
+    assert report["accepted_share"] == pytest.approx(20 / report["tried"], abs=1e-4)
     assert sum(report["by_task"].values()) == sum(report["length_histogram"].values()) == 20
     assert report["complete"]
     assert report["tokens"] == sum(row["length_tokens"] for row in rows)
@@ -216,7 +221,10 @@ def test_a_plan_spends_nothing_and_states_price_and_shortage(
         chosen = settings(corpus_dir, tokenizer_dir, llm=server.spec, rows=500, price_usd_per_million=(1.0, 2.0))
         plan = build(chosen, tmp_path / "rows.jsonl", plan_only=True)
         assert server.bodies == []
-    assert plan["plan"]["cost_usd"] > 0
+    assert (
+        plan["plan"]["cost_usd_if_all_accepted"] < plan["plan"]["cost_usd"] < plan["plan"]["cost_usd_if_half_accepted"]
+    )
+    assert "if every answer is accepted" in plan["text"]
     assert "only 64 of 500 rows: 16 usable documents x at most 4 rows each" in plan["text"]
     assert not (tmp_path / "rows.jsonl").exists()
 
@@ -295,10 +303,53 @@ def test_mistakes_are_one_clear_line(
 
 
 def test_a_model_that_gives_nothing_usable_is_an_error_with_the_reasons(
-    corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path
+    corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ChatServer(lambda body, times: Answer("No.")) as server:
         chosen = settings(corpus_dir, tokenizer_dir, llm=server.spec)
-        with pytest.raises(DataError, match=r"no row was accepted of 64 tried: questions: no numbered list \(64\)"):
+        reasons = r"none of the first 50 documents gave a row: questions: no numbered list \(50\)"
+        with pytest.raises(DataError, match=reasons):
             build(chosen, tmp_path / "rows.jsonl")
+        assert len(rows_of(tmp_path / "rows.rejected.jsonl")) == len(server.bodies) == 50
+        assert capsys.readouterr().err.count("rejected (questions: no numbered list): reply 'No.'") == 2
+        with pytest.raises(DataError, match=r"no row was accepted of 64 tried: questions: no numbered list \(64\)"):
+            build(chosen.model_copy(update={"give_up_after": 0}), tmp_path / "rows.jsonl")
+        assert len(server.bodies) == 64  # the first 50 are remembered
     assert len(rows_of(tmp_path / "rows.rejected.jsonl")) == 64
+
+
+def test_one_silent_call_holds_up_no_other(corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
+    """With two slots, all other calls are made while the first one is not answered; the rows stay the same."""
+    others = threading.Event()
+
+    def first_waits(body: Body, times: int) -> Answer:
+        if len(server.bodies) == 1:
+            assert others.wait(20)
+        elif len(server.bodies) == 19:  # two for each of ten rows; one comes after the first
+            others.set()
+        return stand_in(body, times)
+
+    with ChatServer(first_waits) as server:
+        report = build(settings(corpus_dir, tokenizer_dir, llm=server.spec, concurrency=2), tmp_path / "late.jsonl")
+    assert report["slots_busy_share"] > 0.8
+    with ChatServer() as server:
+        build(settings(corpus_dir, tokenizer_dir, llm=server.spec, concurrency=2), tmp_path / "even.jsonl")
+    assert (tmp_path / "late.jsonl").read_bytes() == (tmp_path / "even.jsonl").read_bytes()
+
+
+def test_the_live_tally_says_how_many_why_and_what_it_costs(
+    corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(build_ask, "COST_AFTER", 5)
+    monkeypatch.setattr(build_ask, "FEW_AFTER", 5)
+    monkeypatch.setattr(build_ask, "FEW_SHARE", 0.99)
+    monkeypatch.setattr(build_ask, "SECONDS_BETWEEN_COSTS", 0.0)
+    with ChatServer(faulty) as server:
+        chosen = settings(corpus_dir, tokenizer_dir, llm=server.spec, rows=14, price_usd_per_million=(1.0, 2.0))
+        build(chosen, tmp_path / "rows.jsonl")
+    said = capsys.readouterr().err
+    assert re.search(r"data: \d+/14 .*\(\d+ tried, \d+% accepted: refused \(\d+\)|no numbered list \(\d+\)", said)
+    assert re.search(r"so far, about \$\d+\.\d\d in all\)", said)
+    assert len(re.findall(r"warning: only \d+ of \d+ documents gave a row", said)) == 1
+    assert not (tmp_path / "rows.work" / "rejected.jsonl").exists()

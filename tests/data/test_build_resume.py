@@ -43,8 +43,9 @@ def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
 
 
 def slowly(body: Body, times: int) -> Answer:
+    """Some calls take ten times as long as others, so outcomes come in another order than they count."""
     reply = stand_in(body, times)
-    reply.delay_s = 0.02
+    reply.delay_s = 0.1 if len(body["messages"][0]["content"]) % 7 == 0 else 0.01
     return reply
 
 

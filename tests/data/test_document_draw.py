@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longalign.base.files import random_for
 from longalign.config import DataSettings
 from longalign.data.document_draw import (
     DocumentLengths,
@@ -17,6 +18,7 @@ from longalign.data.document_draw import (
     histogram,
     language_quotas,
 )
+from longalign.data.document_table import DocumentTable
 from longalign.errors import ConfigError
 
 TEXT = st.text(st.sampled_from("ab. \n中。"), max_size=600)
@@ -102,3 +104,27 @@ def test_rows_leave_room_for_questions_and_answers() -> None:
     assert DocumentLengths.of(DataSettings(max_length_tokens=256, reserve_tokens=100)).max == 156
     with pytest.raises(ConfigError, match="leaves no room"):
         DocumentLengths.of(DataSettings(max_length_tokens=256, reserve_tokens=256))
+
+
+def test_a_table_of_documents_is_the_documents() -> None:
+    some = [
+        DocumentSummary(f"id{n}" * (n % 3 + 1), ("en", "zh", "ja")[n % 3], 10 + n % 2, n % 4 > 0) for n in range(40)
+    ]
+    table = DocumentTable(some)
+    assert list(table) == some
+    assert (table[7], table[-1], table[3:5], len(table)) == (some[7], some[-1], some[3:5], 40)
+    for group, chinese in (("zh", True), ("other", False)):
+        alone = [document for document in some if (document.language == "zh") == chinese]
+        of_group = list(candidates(table, passes=2, exponent=0.5, seed=1, group=group))
+        assert of_group == list(candidates(alone, passes=2, exponent=0.5, seed=1))
+
+
+def test_the_order_of_known_documents_is_the_one_of_earlier_versions() -> None:
+    """Versions before 0.2 sorted by (draw / length ** exponent, id); ledgers of theirs are replayed in that order."""
+    some = [DocumentSummary(f"document-{n}", "en", 100 + 37 * n % 900) for n in range(200)]
+
+    def arrival(document: DocumentSummary) -> tuple[float, str]:
+        draw = random_for(7, "order", document.id).exponential()
+        return draw / float(document.length_tokens) ** 1.0, document.id
+
+    assert draw_order(DocumentTable(some), exponent=1.0, seed=7) == sorted(some, key=arrival)

@@ -23,6 +23,12 @@ class DataSettings(RequestSettings, QuestionSettings, DocumentSettings):
     max_cost_usd: float | None = Field(
         None, ge=0, description="stop before spending more, all runs counted", json_schema_extra=EXECUTION
     )
+    give_up_after: int = Field(
+        50,
+        ge=0,
+        description="stop when not one of the first N documents gave a row, and say why (0: go on)",
+        json_schema_extra=EXECUTION,
+    )
     price_usd_per_million: tuple[float, float] | None = Field(
         None, description="price of input, output tokens", json_schema_extra=EXECUTION
     )

@@ -15,7 +15,10 @@ from typing import Literal
 
 WORD = re.compile(r"[㐀-䶿一-鿿]+|[^\W_㐀-䶿一-鿿]+(?:['’.-][^\W_㐀-䶿一-鿿]+)*", re.UNICODE)
 # A line break ends a sentence unless the next line goes on in lower case (text wrapped at a fixed width).
-BREAK = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+|(?<=[。！？；])[”’」』）]*|\n\s*\n|\n(?![ \t]*[a-z])")
+# The one class in front lets the search pass quickly over all other characters.
+BREAK = re.compile(
+    r"[.!?。！？；\n](?:(?<=[.!?])[\"'”’)\]]*\s+|(?<=[。！？；])[”’」』）]*|(?<=\n)\s*\n|(?<=\n)(?![ \t]*[a-z]))"
+)
 LONGEST_SENTENCE_CHARS = 400
 CHARACTERS_PER_TOKEN = 4
 """About what a token of Latin script has, where no tokenizer is at hand: an estimate for plans and for placing text
@@ -33,6 +36,8 @@ class Sentence:
 
 def words(text: str) -> list[str]:
     """Lower-cased words; a run of Han characters gives its overlapping pairs (one character stays one)."""
+    if text.isascii():  # the same, four times as fast
+        return WORD.findall(text.lower())
     found: list[str] = []
     for match in WORD.finditer(text):
         word = match[0].lower()
@@ -47,7 +52,8 @@ def sentences(text: str) -> list[Sentence]:
     """The sentences of a text in order; very long ones (tables, code) are cut at white space."""
     found: list[Sentence] = []
     start = 0
-    for end, following in [*((match.start(), match.end()) for match in BREAK.finditer(text)), (len(text), len(text))]:
+    breaks = ((match.start() + (match[0][0] != "\n"), match.end()) for match in BREAK.finditer(text))
+    for end, following in [*breaks, (len(text), len(text))]:
         while end - start > LONGEST_SENTENCE_CHARS:
             cut = text.rfind(" ", start + LONGEST_SENTENCE_CHARS // 2, start + LONGEST_SENTENCE_CHARS)
             cut = cut if cut > 0 else start + LONGEST_SENTENCE_CHARS

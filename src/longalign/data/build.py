@@ -1,7 +1,7 @@
 """Stage `data`: documents -> questions -> answers -> rows, until enough rows are accepted (paper section 3.1).
 
     FILE.jsonl            the rows, written whole at the end, in an order drawn by seed
-    FILE.rejected.jsonl   every question and document that gave no row, with its reason
+    FILE.rejected.jsonl   questions and documents that gave no row, with their reasons (until then in FILE.work)
     FILE.report.json      counts, histograms, evidence positions, tokens, money
     FILE.ledger.sqlite    every paid reply; with it a killed build resumes without paying twice
     FILE.work/            stage.json; the documents, read and counted once; rows of earlier settings, `superseded/`
@@ -15,37 +15,35 @@ ledger and writes byte for byte the file of an uninterrupted build.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from longalign.base.files import atomic_write_json, make_folder, random_for, sha256_of, write_jsonl
-from longalign.base.progress import Progress, say
+from longalign.base.files import atomic_write_json, make_folder, sha256_of, write_jsonl
+from longalign.base.progress import say
 from longalign.base.stage import StageRun, lock, open_stage, set_aside
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
-from longalign.data.attempt import with_texts, without_texts
+from longalign.data.attempt import with_texts
+from longalign.data.build_ask import ask_for_rows
 from longalign.data.build_files import STAGE, Inputs, Paths, claim, earlier_build, intact
 from longalign.data.build_plan import BuildPlan, no_usable_document, plan_build
-from longalign.data.build_report import BuildFacts, BuildReport, Tally, build_report
+from longalign.data.build_report import BuildFacts, BuildReport, build_report
+from longalign.data.build_tally import AttemptFile, Tally
 from longalign.data.check_answer import with_checker
 from longalign.data.corpus import Corpus, open_corpus
-from longalign.data.distractors import surround
-from longalign.data.document_draw import DocumentSummary, candidates
-from longalign.data.instruct import Attempt, Rejection, make_row, row_id, row_of
-from longalign.data.neighbours import Library
-from longalign.data.plant import entries_for, plant
-from longalign.data.several_documents import companion_tokens
+from longalign.data.document_table import DocumentTable
+from longalign.data.instruct import row_of
+from longalign.data.plant import plant
 from longalign.errors import DataError
 from longalign.llm.base import LanguageModel, innermost
-from longalign.llm.dialogue import converse
 from longalign.llm.ledger import Ledger
 from longalign.llm.open import is_endpoint, open_model
-from longalign.llm.prompt import GAP, LANGUAGES, prompt_hash
+from longalign.llm.prompt import LANGUAGES, prompt_hash
 
 VERSION = 1
 
@@ -84,7 +82,7 @@ class Drawn:
     """The documents of a build and what is planned with them."""
 
     corpus: Corpus
-    documents: list[DocumentSummary]
+    documents: DocumentTable
     plan: BuildPlan
     counter: TokenCounter
 
@@ -140,14 +138,18 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
         )
         model = with_checker(model, settings, ledger)
         _check_window(settings, model, drawn.documents)
-        tally = _fill_quotas(settings, drawn, model)
-        write_jsonl(paths.rejected, tally.rejected)
-        if not tally.accepted:
-            why = ", ".join(f"{reason} ({count})" for reason, count in tally.reasons.most_common(3))
-            raise DataError(
-                f"no row was accepted of {tally.tried} tried: {tally.over_budget or why}; see {paths.rejected}"
-            )
-        _write_rows(paths.rows, settings, drawn.corpus, tally)
+        with closing(AttemptFile(paths.work)) as attempts:
+            with _rejected_file(paths) as rejected:
+                tally = ask_for_rows(
+                    settings, drawn.corpus, drawn.documents, drawn.plan.quotas, drawn.counter, model, attempts,
+                    rejected, ledger.spent_usd,
+                )  # fmt: skip
+            if not tally.rows:
+                raise DataError(
+                    f"no row was accepted of {tally.tried} tried: {tally.over_budget or tally.top_reasons()}; "
+                    f"see {paths.rejected}"
+                )
+            _write_rows(paths.rows, settings, drawn.corpus, tally, attempts)
         facts = BuildFacts(
             model=model.name,
             prompts={language: prompt_hash(language) for language in LANGUAGES},
@@ -161,7 +163,24 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
     return build_report(settings, drawn.corpus, drawn.plan, tally, facts)
 
 
-def _check_window(settings: DataSettings, model: LanguageModel, documents: list[DocumentSummary]) -> None:
+@contextmanager
+def _rejected_file(paths: Paths) -> Iterator[TextIO]:
+    """Rejected candidates can be read while the build runs; the file takes its name at the end, also after a mistake.
+
+    A killed build leaves its lines in the work folder; the same command writes them again, from the ledger.
+    """
+    live = paths.work / "rejected.jsonl"
+    with live.open("w", encoding="utf-8", buffering=1) as stream:
+        try:
+            yield stream
+        except DataError:
+            os.replace(live, paths.rejected)
+            raise
+        os.fsync(stream.fileno())
+    os.replace(live, paths.rejected)
+
+
+def _check_window(settings: DataSettings, model: LanguageModel, documents: DocumentTable) -> None:
     window = getattr(innermost(model), "window", None)  # known of local models only
     longest = max(document.length_tokens for document in documents) + settings.max_new_tokens
     if window is not None and longest > window:
@@ -171,126 +190,14 @@ def _check_window(settings: DataSettings, model: LanguageModel, documents: list[
         )
 
 
-def _fill_quotas(settings: DataSettings, drawn: Drawn, model: LanguageModel) -> Tally:
-    """Waves of exactly as many candidates as rows are missing, so what is tried does not depend on timing."""
-    tally = Tally()
-    queues = {
-        group: candidates(
-            [document for document in drawn.documents if (document.language == "zh") == (group == "zh")],
-            passes=settings.max_rows_per_document,
-            exponent=settings.length_exponent,
-            seed=settings.seed,
-        )
-        for group in drawn.plan.quotas
-    }
-    missing = dict(drawn.plan.quotas)
-    library = Library(drawn.documents, drawn.corpus.load, settings)
-    in_flight = max(settings.concurrency, 64) if model.batched else settings.concurrency
-    with Progress("data", total=settings.rows, unit="row") as bar:
-        while any(missing.values()) and not tally.over_budget:
-            wave = [(group, *item) for group, queue in queues.items() for item in _take(queue, missing[group])]
-            for group in queues:  # a language that has run out leaves its rows to the other
-                if (short := missing[group] - sum(item[0] == group for item in wave)) > 0:
-                    other = next(name for name in queues if name != group)
-                    missing[group] -= short
-                    extra = _take(queues[other], short)
-                    missing[other] += len(extra)
-                    wave += [(other, *item) for item in extra]
-            if not wave:
-                break
-            planted = ((plant(drawn.corpus.load(document.id), settings), number) for _, document, number in wave)
-            dialogues = (
-                make_row(
-                    document,
-                    number,
-                    settings,
-                    library.for_questions(document, number),
-                    library.for_row(document, number),
-                )
-                for document, number in planted
-            )
-            attempts: dict[int, Attempt] = {}
-            for index, attempt in converse(model, dialogues, in_flight=in_flight):
-                _, document, number = wave[index]
-                _measure(attempt, document, settings, drawn.counter)
-                if settings.distractors and attempt.rejection is None:
-                    others = library.for_distractors(attempt.document, number)
-                    surround(attempt, others, settings, number, drawn.counter)
-                attempts[index] = without_texts(attempt)
-                bar.advance(attempt.rejection is None)
-            for index, (group, document, _) in enumerate(wave):
-                missing[group] -= _count(tally, attempts[index], document, settings)
-    return tally
-
-
-def _measure(attempt: Attempt, document: DocumentSummary, settings: DataSettings, counter: TokenCounter) -> None:
-    """Set the length of the row that a candidate gives: document, entries, questions and answers, counted apart."""
-    planted = [fact.sentence for fact in entries_for(document.id, document.language, settings)]
-    said = [text for turn in attempt.turns for text in (GAP + turn.question, turn.reasoning, turn.answer)]
-    attempt.length_tokens = document.length_tokens + sum(counter.counts([*planted, *said]))
-    attempt.length_tokens += companion_tokens(attempt, counter)
-    if attempt.rejection is None and attempt.length_tokens > settings.max_length_tokens:
-        attempt.rejection = Rejection("row too long", f"{attempt.length_tokens} tokens")
-
-
-def _count(tally: Tally, attempt: Attempt, document: DocumentSummary, settings: DataSettings) -> bool:
-    """Enter one candidate into the tally; whether it gives a row."""
-    if attempt.over_budget:
-        tally.over_budget = attempt.rejection.detail if attempt.rejection else ""
-        return False
-    tally.tried += 1
-    tally.calls.update(attempt.calls)
-    tally.call_tokens.update(attempt.tokens)
-    questions = [turn.question for turn in attempt.turns]
-    asked = (document.id, *questions)
-    if attempt.rejection is None and asked in tally.asked:
-        attempt.rejection = Rejection("same question again", question=questions[0])
-    if attempt.rejection is None and (
-        fault := tally.variety.fault(document.id, questions, overlap=settings.question_overlap, rows=settings.rows)
-    ):
-        attempt.rejection = Rejection(fault, question=questions[0])
-    for kind, rejection in [*(("turn", r) for r in attempt.rejected_turns), ("row", attempt.rejection)]:
-        if rejection is not None:
-            (tally.reasons if kind == "row" else tally.turn_reasons)[rejection.reason] += 1
-            tally.rejected.append({"kind": kind, **_about(attempt), **asdict(rejection)})
-    if attempt.rejection is not None:
-        return False
-    tally.asked.add(asked)
-    tally.variety.add(document.id, questions)
-    tally.accepted.append(attempt)
-    return True
-
-
-def _about(attempt: Attempt) -> dict[str, Any]:
-    document = attempt.document
-    return {
-        "document": document.id,
-        "title": document.title,
-        "origin": document.origin,
-        "language": document.language,
-        "task": attempt.task,
-    }
-
-
-def _take(queue: Iterator[tuple[DocumentSummary, int]], count: int) -> list[tuple[DocumentSummary, int]]:
-    return list(islice(queue, count))
-
-
-def _write_rows(path: Path, settings: DataSettings, corpus: Corpus, tally: Tally) -> None:
-    """All rows in an order drawn by seed and row, so that languages, passes and lengths are mixed."""
-
-    def place(attempt: Attempt) -> tuple[float, str]:
-        id = row_id(attempt)
-        return float(random_for(settings.seed, "row order", id).random()), id
+def _write_rows(path: Path, settings: DataSettings, corpus: Corpus, tally: Tally, attempts: AttemptFile) -> None:
+    """All rows, one in memory at a time, each with its documents' texts again."""
 
     def rows() -> Iterator[dict[str, Any]]:
-        for attempt in sorted(tally.accepted, key=place):
-            yield row_of(_with_text(attempt, corpus, settings), settings)
+        for kept in tally.in_row_order():
+            attempt = attempts.get(kept)
+            own = plant(corpus.load(attempt.document.id), settings)
+            full = with_texts(attempt, lambda document: corpus.load(document.id))
+            yield row_of(replace(full, document=own), settings)
 
     write_jsonl(path, rows())
-
-
-def _with_text(attempt: Attempt, corpus: Corpus, settings: DataSettings) -> Attempt:
-    """The attempt with its documents' texts again."""
-    own = plant(corpus.load(attempt.document.id), settings)
-    return replace(with_texts(attempt, lambda document: corpus.load(document.id)), document=own)

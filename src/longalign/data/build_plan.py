@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ class BuildPlan:
     completion_tokens: int
     cost_usd: float | None
     histogram: dict[str, int]
+    cost_usd_if_all_accepted: float | None = None
+    cost_usd_if_half_accepted: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -47,11 +49,28 @@ class BuildPlan:
             f"{self.completion_tokens:,} new ones ({REJECTED_SHARE:.0%} rejected answers allowed for)",
         ]
         if is_endpoint(settings.llm):
-            unknown = 'unknown without --price_usd_per_million "[INPUT, OUTPUT]"'
-            found.append(f"cost: {unknown if self.cost_usd is None else f'about ${self.cost_usd:,.2f}'}")
+            found.append(f"cost: {self._cost()}")
         if self.possible_rows < self.rows:
             found.append(shortage(self.possible_rows, self, settings))
         return found
+
+    def _cost(self) -> str:
+        if self.cost_usd is None:
+            return 'unknown without --price_usd_per_million "[INPUT, OUTPUT]"'
+        text = f"about ${self.cost_usd:,.2f}"
+        if self.cost_usd_if_all_accepted is not None and self.cost_usd_if_half_accepted is not None:
+            low, high = self.cost_usd_if_all_accepted, self.cost_usd_if_half_accepted
+            text += f" (${low:,.2f} if every answer is accepted, ${high:,.2f} if half are)"
+        return text
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Tokens and money of the calls for some candidates."""
+
+    prompt_tokens: float
+    new_tokens: float
+    cost_usd: float | None
 
 
 def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> BuildPlan:
@@ -62,16 +81,8 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
     drawn = in_band or list(documents)
     mean_tokens = sum(document.length_tokens for document in drawn) / max(len(drawn), 1)
     tried = rows * (1 + REJECTED_SHARE)
-    reads = {"document": mean_tokens, "part": min(PART_TOKENS, mean_tokens / 4), "question": 0.0}
     each = calls_per_row(settings, question_tokens=EXPECTED_QUESTION_TOKENS, answer_tokens=EXPECTED_ANSWER_TOKENS)
-    models = {  # the model that is asked -> prompt tokens, new tokens, money
-        by_checker: _expected(
-            settings, by_checker, [call for call in each if call.by_checker == by_checker], reads, tried
-        )
-        for by_checker in (False, True)
-    }
-    prompt, new = (sum(figures[place] or 0.0 for figures in models.values()) for place in (0, 1))
-    costs = [figures[2] for figures in models.values()]
+    expected = _expected(settings, each, mean_tokens, tried)
     return BuildPlan(
         rows=settings.rows,
         possible_rows=possible,
@@ -79,22 +90,32 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
         documents=len(documents),
         documents_in_band=len(in_band),
         calls=round(sum(tried * call.per_row for call in each)),
-        prompt_tokens=round(prompt),
-        completion_tokens=round(new),
-        cost_usd=None if None in costs else round(sum(cost or 0.0 for cost in costs), 4),
+        prompt_tokens=round(expected.prompt_tokens),
+        completion_tokens=round(expected.new_tokens),
+        cost_usd=expected.cost_usd,
+        cost_usd_if_all_accepted=_expected(settings, each, mean_tokens, rows).cost_usd,
+        cost_usd_if_half_accepted=_expected(settings, each, mean_tokens, 2 * rows).cost_usd,
         histogram=histogram([document.length_tokens for document in documents]),
     )
 
 
-def _expected(
-    settings: DataSettings, by_checker: bool, calls: Sequence[ExpectedCall], reads: Mapping[str, float], tried: float
-) -> tuple[float, float, float | None]:
-    """(prompt tokens, new tokens, money) of the calls to one model; without a checker its calls are the writer's."""
-    prompt = sum(tried * call.per_row * (reads[call.reads] + PROMPT_TOKENS) for call in calls)
-    new = sum(tried * call.per_row * call.new_tokens for call in calls)
-    if by_checker and settings.checker is not None:
-        return prompt, new, expected_cost_usd(settings.checker, settings.checker_price_usd_per_million, prompt, new)
-    return prompt, new, expected_cost_usd(settings.llm, settings.price_usd_per_million, prompt, new)
+def _expected(settings: DataSettings, each: Sequence[ExpectedCall], mean_tokens: float, tried: float) -> Expected:
+    """What `tried` candidates over documents of `mean_tokens` take; without a checker its calls are the writer's."""
+    reads = {"document": mean_tokens, "part": min(PART_TOKENS, mean_tokens / 4), "question": 0.0}
+    prompt = new = 0.0
+    cost: float | None = 0.0
+    for call in each:
+        read, written = (
+            tried * call.per_row * (reads[call.reads] + PROMPT_TOKENS),
+            tried * call.per_row * call.new_tokens,
+        )
+        spec, price = settings.llm, settings.price_usd_per_million
+        if call.by_checker and settings.checker is not None:
+            spec, price = settings.checker, settings.checker_price_usd_per_million
+        spent = expected_cost_usd(spec, price, read, written)
+        prompt, new = prompt + read, new + written
+        cost = None if cost is None or spent is None else cost + spent
+    return Expected(prompt, new, None if cost is None else round(cost, 4))
 
 
 def shortage(rows: int, plan: BuildPlan, settings: DataSettings) -> str:

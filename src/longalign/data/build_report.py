@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 from longalign.config import DataSettings
 from longalign.data.balance import imbalance
 from longalign.data.build_plan import BuildPlan, shortage
+from longalign.data.build_tally import Tally
 from longalign.data.corpus import Corpus, CorpusReport
-from longalign.data.document_draw import DEFAULT_MIN_TOKENS, DocumentSummary, histogram
+from longalign.data.document_draw import DEFAULT_MIN_TOKENS, histogram
 from longalign.data.ingredients import ingredient_lines, ingredient_report
-from longalign.data.instruct import Attempt
-from longalign.data.question_variety import QuestionVariety
 from longalign.data.verify import position_balance
 from longalign.errors import RunError
 from longalign.llm.ledger import LedgerTotals
@@ -25,28 +23,14 @@ SCHEMA = 2
 """Of the file. 1 (unwritten): the same fields; the fingerprint was the build's own instead of its stage's."""
 
 
-@dataclass
-class Tally:
-    """The outcomes of candidates so far, without the texts of documents."""
-
-    accepted: list[Attempt] = field(default_factory=list)
-    asked: set[tuple[str, ...]] = field(default_factory=set)
-    rejected: list[dict[str, Any]] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
-    turn_reasons: Counter[str] = field(default_factory=Counter)
-    variety: QuestionVariety = field(default_factory=QuestionVariety)
-    calls: Counter[str] = field(default_factory=Counter)
-    call_tokens: Counter[str] = field(default_factory=Counter)
-    tried: int = 0
-    over_budget: str = ""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BuildReport:
     """One build. `tried` candidates = `rows` accepted + `rejected`; `finished` unless the cap on money ended it.
 
     tokens: of all rows, documents included. length_histogram: rows by bands of tokens. evidence_positions: evidence by
     tenth of its document. prompts: hash of their wording by language. `settings`, `fingerprint`: of the stage.
+    by_stage: candidates tried, with usable questions, with a row. seconds_a_row, slots_busy_share (of the calls
+    that `concurrency` allows): of the last run; cost_usd_a_row: of all runs. None in earlier reports.
     """
 
     rows: int
@@ -78,6 +62,11 @@ class BuildReport:
     evidence_imbalance: float | None = None
     """Share of the evidence that would have to move for an even spread over tenths."""
     ingredients: dict[str, Any] | None = None
+    by_stage: dict[str, int] = field(default_factory=dict)
+    accepted_share: float | None = None
+    seconds_a_row: float | None = None
+    cost_usd_a_row: float | None = None
+    slots_busy_share: float | None = None
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any], where: Path) -> BuildReport:
@@ -85,7 +74,8 @@ class BuildReport:
         if found.get("schema", 1) > SCHEMA:
             raise RunError(f"{where}: written by a newer LongAlign (schema {found['schema']}); install that version")
         known = {item.name: found[item.name] for item in fields(cls) if item.name in found}
-        lacking = [item.name for item in fields(cls) if item.name not in known and item.default is MISSING]
+        required = (item for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING)
+        lacking = [item.name for item in required if item.name not in known]
         if lacking:
             raise RunError(f"{where}: no report of a build, `{lacking[0]}` is missing; move it away and run again")
         known |= {"corpus": CorpusReport(**known["corpus"]), "spend": LedgerTotals(**known["spend"])}
@@ -117,9 +107,16 @@ class BuildReport:
             f"evidence by tenth of the document: {list(self.evidence_positions.values())}"
             + ("" if self.evidence_imbalance is None else f" ({self.evidence_imbalance:.0%} off an even spread)"),
             *ingredient_lines(self.ingredients),
-            f"calls on record: {self.spend.calls:,}{cost}",
+            f"calls on record: {self.spend.calls:,}{cost}{self._rates()}",
         ]
         return "\n".join([*lines, f"note: {self.notice}"] if self.notice else lines)
+
+    def _rates(self) -> str:
+        if self.seconds_a_row is None:
+            return ""
+        cost = f", ${self.cost_usd_a_row:,.4f}" if self.cost_usd_a_row else ""
+        busy = "" if self.slots_busy_share is None else f"; calls under way {self.slots_busy_share:.0%} of the time"
+        return f"; a row: {self.seconds_a_row:,.2f} s{cost}{busy}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,56 +135,53 @@ def build_report(
     settings: DataSettings, corpus: Corpus, plan: BuildPlan, tally: Tally, facts: BuildFacts
 ) -> BuildReport:
     """Counts, histograms and shares of a build."""
-    attempts = tally.accepted
-    balance = position_balance([e.position for attempt in attempts for turn in attempt.turns for e in turn.evidence])
+    rows, spent = tally.rows, facts.spend.spent_usd
+    balance = position_balance(tally.evidence_positions)
     return BuildReport(
-        rows=len(attempts),
+        rows=rows,
         rows_wanted=settings.rows,
-        complete=len(attempts) == settings.rows,
+        complete=rows == settings.rows,
         finished=not tally.over_budget,
-        notice=_notice(settings, corpus, plan, tally),
+        notice=_notice(settings, plan, tally),
         tried=tally.tried,
-        rejected=sum(tally.reasons.values()),
+        rejected=tally.rejected,
         rejected_by_reason=dict(tally.reasons.most_common()),
         rejected_questions_by_reason=dict(tally.turn_reasons.most_common()),
-        turns=sum(len(attempt.turns) for attempt in attempts),
-        tokens=sum(attempt.length_tokens for attempt in attempts),
-        by_task=_counts(attempt.task for attempt in attempts),
-        by_language=_counts(attempt.document.language for attempt in attempts),
-        by_source=_counts(attempt.document.source for attempt in attempts),
-        documents_used=len({attempt.document.id for attempt in attempts}),
-        length_histogram=histogram([attempt.length_tokens for attempt in attempts]),
+        turns=tally.turns,
+        tokens=sum(tally.lengths_tokens),
+        by_task=dict(sorted(tally.by_task.items())),
+        by_language=dict(sorted(tally.by_language.items())),
+        by_source=dict(sorted(tally.by_source.items())),
+        documents_used=tally.documents_used,
+        length_histogram=histogram(tally.lengths_tokens),
         length_law=f"drawn with chance proportional to length ** {settings.length_exponent:g}",
         evidence_positions=balance,
         evidence_imbalance=imbalance(list(balance.values())),
         ingredients=ingredient_report(
-            settings, attempts, tally.calls, tally.call_tokens, [*tally.reasons.items(), *tally.turn_reasons.items()]
+            settings, tally.ingredients, [*tally.reasons.items(), *tally.turn_reasons.items()]
         ),
+        by_stage={"tried": tally.tried, "with questions": tally.tried - tally.asked_only, "accepted": rows},
+        accepted_share=round(rows / max(tally.tried, 1), 4),
+        seconds_a_row=round(tally.seconds / max(rows, 1), 4),
+        cost_usd_a_row=None if spent is None else round(spent / max(rows, 1), 6),
+        slots_busy_share=tally.slots_busy_share,
         corpus=corpus.report,
         settings=settings.model_dump(mode="json"),
         **vars(facts),
     )
 
 
-def _notice(settings: DataSettings, corpus: Corpus, plan: BuildPlan, tally: Tally) -> str:
+def _notice(settings: DataSettings, plan: BuildPlan, tally: Tally) -> str:
     """Why there are fewer or shorter rows than requested; empty if there are not."""
-    rows = len(tally.accepted)
+    rows = tally.rows
     if tally.over_budget:
         return f"only {rows:,} of {settings.rows:,} rows: {tally.over_budget}; raise --max-cost-usd to go on"
     if rows < settings.rows:
-        return shortage(rows, plan, settings)
-    if (short := sum(not document.in_band for document in _used(corpus, settings, tally.accepted))) > 0:
+        most = f"; most were rejected: {tally.top_reasons()}" if 2 * tally.rejected > tally.tried else ""
+        return shortage(rows, plan, settings) + most
+    if (short := tally.short_documents) > 0:
         return (
             f"{short:,} of {rows:,} rows are on documents below {DEFAULT_MIN_TOKENS:,} tokens, since longer "
             "ones did not suffice; give --min-length-tokens to insist on a length"
         )
     return ""
-
-
-def _used(corpus: Corpus, settings: DataSettings, attempts: list[Attempt]) -> list[DocumentSummary]:
-    by_id = {document.id: document for document in corpus.documents(settings.min_length_tokens)}
-    return [by_id[attempt.document.id] for attempt in attempts]
-
-
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(values).items()))

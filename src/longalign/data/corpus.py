@@ -22,6 +22,7 @@ from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.core.shingles import Contamination, Hashes, repeated_share, sample, shingles
 from longalign.data.document_draw import DEFAULT_MIN_TOKENS, DocumentLengths, DocumentSummary, cut, histogram
+from longalign.data.document_table import DocumentTable
 from longalign.data.documents import Document, Skipped, make_document
 from longalign.data.file_text import parsed_lines
 from longalign.data.source import read_documents
@@ -95,12 +96,12 @@ class Corpus:
         (value,) = self._db.execute("SELECT value FROM about WHERE key = 'report'").fetchone()
         return CorpusReport(**json.loads(value))
 
-    def documents(self, min_length_tokens: int | None) -> list[DocumentSummary]:
+    def documents(self, min_length_tokens: int | None) -> DocumentTable:
         """Usable documents; with a minimum given, only those that reach it."""
         rows = self._db.execute("SELECT id, language, length_tokens FROM documents WHERE dropped IS NULL ORDER BY id")
         shortest = min_length_tokens or DEFAULT_MIN_TOKENS
-        found = [DocumentSummary(id, language, length, length >= shortest) for id, language, length in rows]
-        return found if min_length_tokens is None else [document for document in found if document.in_band]
+        found = (DocumentSummary(id, language, length, length >= shortest) for id, language, length in rows)
+        return DocumentTable(document for document in found if min_length_tokens is None or document.in_band)
 
     def load(self, id: str) -> Document:
         """One document."""

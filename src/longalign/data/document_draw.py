@@ -9,6 +9,7 @@ report shows the resulting histogram beside that of the corpus.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -108,30 +109,51 @@ def cut(text: str, ends_T: NDArray[np.int64], *, shortest: int, limit: int, seed
 
 def draw_order(documents: Sequence[DocumentSummary], *, exponent: float, seed: int) -> list[DocumentSummary]:
     """All documents in a random order weighted by length ** exponent (an exponential race keyed by document id)."""
-
-    def arrival(document: DocumentSummary) -> tuple[float, str]:
-        draw = random_for(seed, "order", document.id).exponential()
-        return draw / float(document.length_tokens) ** exponent, document.id
-
-    return sorted(documents, key=arrival)
+    return [documents[place] for place in _draw(documents, range(len(documents)), exponent=exponent, seed=seed)]
 
 
 def candidates(
-    documents: Sequence[DocumentSummary], *, passes: int, exponent: float, seed: int
+    documents: Sequence[DocumentSummary], *, passes: int, exponent: float, seed: int, group: str | None = None
 ) -> Iterator[tuple[DocumentSummary, int]]:
-    """(document, pass) in the order of trying: all that reach the minimum, pass by pass, then the shorter ones."""
+    """(document, pass) in the order of trying: all that reach the minimum, pass by pass, then the shorter ones.
+
+    `group`: only documents of that group of languages (`group_of`). Places, not documents, are kept in memory.
+    """
     for wanted in (True, False):
-        order = draw_order(
-            [document for document in documents if document.in_band == wanted], exponent=exponent, seed=seed
-        )
+        places = array("q")
+        for place, document in enumerate(documents):
+            if document.in_band == wanted and group in (None, group_of(document.language)):
+                places.append(place)
+        order = _draw(documents, places, exponent=exponent, seed=seed)
         for number in range(passes):
-            for document in order:
-                yield document, number
+            for place in order:
+                yield documents[place], number
+
+
+def group_of(language: str) -> str:
+    """The group whose share of the rows is set: Chinese, or all others."""
+    return "zh" if language == "zh" else "other"
+
+
+def _draw(
+    documents: Sequence[DocumentSummary], places: Sequence[int], *, exponent: float, seed: int
+) -> NDArray[np.int64]:
+    arrivals = np.empty(len(places))
+    for number, place in enumerate(places):
+        document = documents[place]
+        draw = random_for(seed, "order", document.id).exponential()
+        arrivals[number] = draw / float(document.length_tokens) ** exponent
+    order = np.argsort(arrivals, kind="stable")
+    found = np.asarray(places, dtype=np.int64)[order]
+    if (np.diff(arrivals[order]) == 0).any():  # equal arrivals go by id
+        by_id = sorted(range(len(places)), key=lambda number: (arrivals[number], documents[places[number]].id))
+        found = np.asarray(places, dtype=np.int64)[by_id]
+    return found
 
 
 def language_quotas(documents: Sequence[DocumentSummary], rows: int, chinese_share: float | None) -> dict[str, int]:
     """Rows wanted of Chinese and of other documents. The default share, 10%, holds where there are both."""
-    chinese = sum(document.language == "zh" for document in documents)
+    chinese = sum(group_of(document.language) == "zh" for document in documents)
     others = len(documents) - chinese
     if not chinese or not others:
         return {"zh": rows if chinese and not others else 0, "other": rows if others else 0}

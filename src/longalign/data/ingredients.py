@@ -10,8 +10,8 @@ A setting each, in `config/questions.py`; a file each in this folder.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from longalign.base.files import sha256_of
@@ -87,38 +87,66 @@ def ingredient_inputs(settings: DataSettings, model_fingerprint: Callable[[str],
     return found
 
 
+@dataclass
+class IngredientCounts:
+    """What the ingredients did over a build: calls and tokens of every candidate, the rest of the rows kept."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
+    checked: int = 0
+    unscored: int = 0
+    score_sums: dict[str, float] = field(default_factory=dict)
+    score_counts: Counter[str] = field(default_factory=Counter)
+    hops: Counter[int] = field(default_factory=Counter)
+    unanswerable: int = 0
+    documents_per_row: Counter[int] = field(default_factory=Counter)
+
+    def tried(self, attempt: Attempt) -> None:
+        """Count a candidate's calls."""
+        self.calls.update(attempt.calls)
+        self.tokens.update(attempt.tokens)
+
+    def kept(self, attempt: Attempt) -> None:
+        """Count a row."""
+        self.unanswerable += not attempt.answerable
+        self.documents_per_row[1 + len(attempt.companions)] += 1
+        for turn in attempt.turns:
+            self.checked += turn.checks is not None
+            self.unscored += turn.scores is None and turn.support is not None
+            if turn.hops is not None:
+                self.hops[turn.hops] += 1
+            for name, score in (turn.scores or {}).items():
+                self.score_sums[name] = self.score_sums.get(name, 0.0) + score
+                self.score_counts[name] += 1
+
+
 def ingredient_report(
-    settings: DataSettings,
-    attempts: Sequence[Attempt],
-    calls: Mapping[str, int],
-    tokens: Mapping[str, int],
-    reasons: Iterable[tuple[str, int]],
+    settings: DataSettings, counts: IngredientCounts, reasons: Iterable[tuple[str, int]]
 ) -> dict[str, Any]:
     """What each ingredient did: calls and tokens by purpose, rejected by ingredient, and counts over the rows kept."""
     rejected: Counter[str] = Counter()
     for reason, count in reasons:
         if name := REASONS.get(reason):
             rejected[name] += count
-    turns = [turn for attempt in attempts for turn in attempt.turns]
     found: dict[str, Any] = {
         "preset": settings.preset,
         "on": list(settings.ingredients),
-        "calls": {name: calls[name] for name in PURPOSES if calls.get(name)},
-        "tokens": {name: tokens[name] for name in PURPOSES if tokens.get(name)},
+        "calls": {name: counts.calls[name] for name in PURPOSES if counts.calls.get(name)},
+        "tokens": {name: counts.tokens[name] for name in PURPOSES if counts.tokens.get(name)},
         "rejected": dict(rejected.most_common()),
     }
     if settings.check_answers:
-        found["answers_checked"] = sum(turn.checks is not None for turn in turns)
-        found["answers_unscored"] = (
-            sum(turn.scores is None and turn.support is not None for turn in turns) if settings.scores else 0
-        )
-        found["mean_scores"] = _means([turn.scores for turn in turns if turn.scores])
+        found["answers_checked"] = counts.checked
+        found["answers_unscored"] = counts.unscored if settings.scores else 0
+        found["mean_scores"] = {
+            name: round(total / counts.score_counts[name], 3) for name, total in sorted(counts.score_sums.items())
+        }
     if settings.multi_hop != "off":
-        found["hops"] = _counts(turn.hops for turn in turns if turn.hops is not None)
+        found["hops"] = _sorted(counts.hops)
     if settings.unanswerable_share:
-        found["unanswerable_rows"] = sum(not attempt.answerable for attempt in attempts)
+        found["unanswerable_rows"] = counts.unanswerable
     if settings.distractors or settings.documents_per_row > 1:
-        found["documents_per_row"] = _counts(1 + len(attempt.companions) for attempt in attempts)
+        found["documents_per_row"] = _sorted(counts.documents_per_row)
     return found
 
 
@@ -135,12 +163,5 @@ def ingredient_lines(found: Mapping[str, Any] | None) -> list[str]:
     return lines
 
 
-def _counts(values: Iterable[int]) -> dict[str, int]:
-    return {str(value): count for value, count in sorted(Counter(values).items())}
-
-
-def _means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = sorted({name for given in scores for name in given})
-    return {
-        name: round(sum(s[name] for s in scores if name in s) / sum(name in s for s in scores), 3) for name in names
-    }
+def _sorted(counts: Mapping[int, int]) -> dict[str, int]:
+    return {str(value): count for value, count in sorted(counts.items())}

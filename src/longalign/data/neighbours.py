@@ -77,11 +77,14 @@ class Library:
     ) -> None:
         self.settings = settings
         self.load = load
-        self.lengths = {document.id: document.length_tokens for document in documents}
+        self._indices: dict[str, Neighbours] = {}
+        self.lengths: dict[str, int] = {}
         self.by_language: dict[str, list[str]] = {}
+        if not (settings.unanswerable_share or settings.distractors or settings.documents_per_row > 1):
+            return  # nobody will ask, and a million documents take memory
+        self.lengths = {document.id: document.length_tokens for document in documents}
         for document in sorted(documents, key=lambda document: document.id):
             self.by_language.setdefault(document.language, []).append(document.id)
-        self._indices: dict[str, Neighbours] = {}
 
     def for_questions(self, document: Document, number: int) -> Companion | None:
         """The document whose questions are asked of this one, where pass `number` asks what it does not say."""

@@ -54,20 +54,23 @@ class Evidence:
 
 
 class Passages:
-    """A document's sentences with an index of their words, built once per document."""
+    """A document's sentences with their words, read once per document."""
 
     def __init__(self, document: str) -> None:
         self.length = max(len(document), 1)
         self.sentences: list[Sentence] = sentences(document)
         self.bags = [frozenset(words(sentence.text)) for sentence in self.sentences]
-        self.places: dict[str, list[int]] = {}
-        for index, bag in enumerate(self.bags):
-            for word in bag:
-                self.places.setdefault(word, []).append(index)
+        self._places: dict[str, list[int]] = {}
+
+    def places(self, word: str) -> list[int]:
+        """Sentences that have a word. Few words are ever asked for, so they are looked up and not all indexed."""
+        if word not in self._places:
+            self._places[word] = [index for index, bag in enumerate(self.bags) if word in bag]
+        return self._places[word]
 
     def weight(self, word: str) -> float:
         """How telling a word is: rare ones weigh more; a word that the document lacks weighs most."""
-        return math.log((len(self.bags) + 1) / (len(self.places.get(word, ())) + 0.5)) + 0.1
+        return math.log((len(self.bags) + 1) / (len(self.places(word)) + 0.5)) + 0.1
 
     def support(self, answer: str, known: frozenset[str] = frozenset()) -> tuple[float, list[Evidence]]:
         """(share of the answer's word weight that its evidence covers, the evidence in document order).
@@ -80,10 +83,11 @@ class Passages:
         for sentence in sentences(answer):
             said = set(words(sentence.text))
             open_words = said - known
-            total += sum(self.weight(word) for word in open_words)
+            wanted = sum((self.weight(word) for word in sorted(open_words)), 0.0)
+            total += wanted
             for _ in range(SPANS_PER_SENTENCE):
                 best, gain = self._best(open_words, said & known)
-                if gain < MIN_GAIN * sum(self.weight(word) for word in said - known):
+                if gain < MIN_GAIN * wanted:
                     break
                 chosen[best] += 1
                 covered += gain
@@ -95,18 +99,16 @@ class Passages:
 
     def _best(self, open_words: set[str], known: set[str]) -> tuple[int, float]:
         """(sentence with most weight of the open words, that weight); words of the question break ties."""
-        gains: dict[int, float] = {}
         ranks: dict[int, float] = {}
-        for word in open_words:
-            for index in self.places.get(word, ()):
-                gains[index] = gains.get(index, 0.0) + self.weight(word)
-        for word in open_words | known:
-            for index in self.places.get(word, ()):
-                ranks[index] = ranks.get(index, 0.0) + self.weight(word) * (1.0 if word in open_words else TIE_SHARE)
+        for word in sorted(open_words | known):  # in one order: the last bits of a sum decide between near ties
+            weight = self.weight(word) * (1.0 if word in open_words else TIE_SHARE)
+            for index in self.places(word):
+                ranks[index] = ranks.get(index, 0.0) + weight
         if not ranks:
             return 0, -1.0
-        best = min(ranks, key=lambda index: (-ranks[index], index))
-        return best, gains.get(best, 0.0)
+        most = max(ranks.values())
+        best = min(index for index, rank in ranks.items() if rank == most)
+        return best, sum((self.weight(word) for word in sorted(open_words) if word in self.bags[best]), 0.0)
 
     def evidence(self, index: int) -> Evidence:
         """One sentence of the document as evidence."""

@@ -7,10 +7,10 @@ as if there were one document and one model, while concurrency (endpoints) or ba
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from threading import Event
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from longalign.errors import RunError
 from longalign.llm.base import LanguageModel, Outcome, Request
@@ -19,14 +19,35 @@ T = TypeVar("T")
 Dialogue = Generator[Request, Outcome, T]
 
 
-def converse(model: LanguageModel, dialogues: Iterable[Dialogue[T]], *, in_flight: int) -> Iterator[tuple[int, T]]:
+def converse(
+    model: LanguageModel, dialogues: Iterable[Dialogue[T] | None], *, in_flight: int
+) -> Iterator[tuple[int, T]]:
     """Yields `(index, result)` as dialogues finish; at most `in_flight` are open, so documents stay few in memory.
+
+    The next dialogue is taken when a place is free, after the caller has dealt with the last result; None says that
+    there is none just now, and is asked again after the next result. Indices count dialogues only.
 
     Endpoints get one thread a dialogue: the next call over a document follows at once, while the server still
     holds the document in its prefix cache. Batched models get one call with the next request of every open one.
     """
     run = _in_rounds if model.batched else _in_threads
-    return run(model, enumerate(dialogues), in_flight)
+    return run(model, _Source(dialogues), in_flight)
+
+
+class _Source(Generic[T]):
+    """Numbers dialogues, and gives those that may start now."""
+
+    def __init__(self, dialogues: Iterable[Dialogue[T] | None]) -> None:
+        self._dialogues = iter(dialogues)
+        self._taken = 0
+
+    def take(self, most: int) -> Iterator[tuple[int, Dialogue[T]]]:
+        for _ in range(most):
+            dialogue = next(self._dialogues, None)
+            if dialogue is None:
+                return
+            self._taken += 1
+            yield self._taken - 1, dialogue
 
 
 def _finish(model: LanguageModel, dialogue: Dialogue[T], stopped: Event) -> T:
@@ -42,38 +63,39 @@ def _finish(model: LanguageModel, dialogue: Dialogue[T], stopped: Event) -> T:
         return result
 
 
-def _in_threads(
-    model: LanguageModel, dialogues: Iterator[tuple[int, Dialogue[T]]], in_flight: int
-) -> Iterator[tuple[int, T]]:
+def _in_threads(model: LanguageModel, source: _Source[T], in_flight: int) -> Iterator[tuple[int, T]]:
     stopped = (
         Event()
     )  # after an error or Ctrl-C, calls under way finish (they are paid and go to the ledger), no new ones
+    finished: SimpleQueue[Future[T]] = SimpleQueue()
     with ThreadPoolExecutor(in_flight, thread_name_prefix="longalign-llm") as pool:
         running: dict[Future[T], int] = {}
         try:
             while True:
-                for index, dialogue in islice(dialogues, in_flight - len(running)):
-                    running[pool.submit(_finish, model, dialogue, stopped)] = index
+                for index, dialogue in source.take(in_flight - len(running)):
+                    future = pool.submit(_finish, model, dialogue, stopped)
+                    running[future] = index
+                    future.add_done_callback(finished.put)
                 if not running:
                     return
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield running.pop(future), future.result()
+                done = finished.get()
+                yield running.pop(done), done.result()
         finally:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _in_rounds(
-    model: LanguageModel, dialogues: Iterator[tuple[int, Dialogue[T]]], in_flight: int
-) -> Iterator[tuple[int, T]]:
+def _in_rounds(model: LanguageModel, source: _Source[T], in_flight: int) -> Iterator[tuple[int, T]]:
     waiting: dict[int, tuple[Dialogue[T], Request]] = {}
     while True:
-        for index, dialogue in islice(dialogues, in_flight - len(waiting)):
+        taken = 0
+        for taken, (index, dialogue) in enumerate(source.take(in_flight - len(waiting)), 1):  # noqa: B007
             try:
                 waiting[index] = (dialogue, next(dialogue))
             except StopIteration as stop:
                 yield index, stop.value
+        if not waiting and taken:
+            continue
         if not waiting:
             return
         round_, waiting = waiting, {}

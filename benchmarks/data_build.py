@@ -1,0 +1,209 @@
+"""Claim: `data build` keeps an endpoint's slots at least 95% busy, takes little time of its own, and little memory.
+
+    python -m benchmarks.data_build                              every case below
+    python -m benchmarks.data_build --distilabel PYTHON          also distilabel, of the environment of that interpreter
+
+The endpoint is `benchmarks.chat_endpoint`, a process of its own behind real HTTP. `own_ms` is the processor time of the
+building process for one row of two calls (questions, answer) over a document of 33,000 characters, modules loaded;
+`sdk_ms` is that of the same calls made by the openai client alone, from as many threads. `busy_share` is measured in
+the endpoint; `busy_share_before_tail` leaves out the last two calls of each slot, when rows run out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.makers.text import prose
+
+from benchmarks.measure import RESULTS, Measured, in_process, write_result
+from longalign.base.files import fingerprint
+from longalign.config import DataSettings
+from longalign.data.build import build
+
+CHARACTERS = 33_000  # about 8k tokens of Qwen's tokenizer, 11k of the bundled one
+CASES: dict[str, tuple[Any, ...]] = {
+    "instant endpoint, 64 slots": ("build", 64, 0.0, 0.0, 300),
+    "0.05-5 s a call, 16 slots": ("build", 16, 0.05, 5.0, 240),
+    "0.05-5 s a call, 64 slots": ("build", 64, 0.05, 5.0, 960),
+    "a million documents, 10,000 rows": ("million", 1_000_000, 10_000),
+    "ten thousand documents, 10,000 rows": ("million", 10_000, 10_000),
+}
+
+
+@contextmanager
+def endpoint(slots: int, shortest_s: float, longest_s: float) -> Iterator[str]:
+    """The base URL of a fake endpoint."""
+    options = ["--slots", str(slots), "--shortest", str(shortest_s), "--longest", str(longest_s)]
+    command = [sys.executable, "-m", "benchmarks.chat_endpoint", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stats(url: str) -> Measured:
+    """What the endpoint saw."""
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as answered:
+        found: Measured = json.load(answered)
+    return found
+
+
+def documents(folder: Path, count: int) -> Path:
+    """A JSON-lines file of documents of about 8k tokens."""
+    base = "\n\n".join(prose(seed, 60) for seed in range(40))
+    starts = (number * 911 % len(base) for number in range(count))
+    texts = ((prose(number, 12) + "\n\n" + base[start:] + base)[:CHARACTERS] for number, start in enumerate(starts))
+    path = folder / "documents.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
+
+
+def build_case(slots: int, shortest_s: float, longest_s: float, rows: int) -> Measured:
+    """A build against the endpoint."""
+    import openai
+
+    with tempfile.TemporaryDirectory() as name, endpoint(slots, shortest_s, longest_s) as url:
+        folder = Path(name)
+        settings = DataSettings(
+            documents=(str(documents(folder, rows)),), llm=f"openai:m@{url}", rows=rows, min_length_tokens=1000,
+            concurrency=slots, duplicate_share=1.0,
+        )  # fmt: skip
+        build(settings, folder / "out", plan_only=True)
+        with endpoint(slots, 0, 0) as other:  # what is loaded once is not part of a row
+            build(settings.model_copy(update={"rows": 8, "llm": f"openai:m@{other}"}), folder / "first")
+        wall, cpu = time.perf_counter(), time.process_time()
+        report = build(settings, folder / "out")
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        seen = stats(url)
+        measured = {
+            "slots": slots, "rows": report["rows"], "tried": report["tried"], "wall_s": round(wall, 2),
+            "rows_per_s": round(report["rows"] / wall, 2), "tokens_a_document": report["tokens"] // report["rows"],
+            "cpu_ms": round(1000 * cpu / report["tried"], 2), "slots_busy_share_in_report": report["slots_busy_share"],
+            **seen,
+        }  # fmt: skip
+    if longest_s == 0:
+        with tempfile.TemporaryDirectory() as name, endpoint(slots, 0, 0) as url:
+            texts = [json.loads(line)["text"] for line in documents(Path(name), rows).open(encoding="utf-8")]
+            client = openai.OpenAI(api_key="none", base_url=url, max_retries=0)
+            local = threading.local()
+
+            def ask(text: str) -> None:
+                for more in ("1: ", "What?"):
+                    local.last = client.chat.completions.create(
+                        model="m", messages=[{"role": "user", "content": f"{text}\n\n{more}"}], max_tokens=640, seed=1
+                    )
+
+            cpu = time.process_time()
+            with ThreadPoolExecutor(slots) as pool:
+                list(pool.map(ask, texts))
+            sdk = 1000 * (time.process_time() - cpu) / rows
+        measured |= {"sdk_ms": round(sdk, 2), "own_ms": round(measured["cpu_ms"] - sdk, 2)}
+    return measured
+
+
+def million_case(count: int, rows: int) -> Measured:
+    """A build from a corpus file of many short documents, written without its reader, by the offline stand-in."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "one.txt").write_text(prose(0, 4))
+        settings = DataSettings(documents=(str(folder / "one.txt"),), rows=rows, min_length_tokens=30)
+        build(settings.model_copy(update={"rows": 1}), folder / "out", plan_only=True)
+        corpus = folder / "out" / "rows.work" / "documents.sqlite"
+        texts = [zlib.compress(prose(number, 4).encode(), 1) for number in range(500)]
+        meta = json.dumps({"source": "books", "title": "t", "language": "en", "origin": "o"})
+        db = sqlite3.connect(corpus)
+        db.execute("PRAGMA synchronous=OFF")
+        db.executemany(
+            "INSERT INTO documents VALUES (?, ?, ?, 'en', ?, NULL)",
+            ((fingerprint(n), texts[n % 500], meta, 200 + n % 100) for n in range(count)),
+        )
+        db.commit()
+        db.close()
+        before = peak_mib()
+        wall, cpu = time.perf_counter(), time.process_time()
+        report = build(settings, folder / "out")
+        return {
+            "documents": count, "rows": report["rows"], "wall_s": round(time.perf_counter() - wall, 1),
+            "cpu_s": round(time.process_time() - cpu, 1),
+            "peak_mib": peak_mib(), "before_mib": before,
+        }  # fmt: skip
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def distilabel(python: str, slots: int, rows: int) -> Measured:
+    """The same two calls a document as a distilabel pipeline, and then ours, against the same endpoint."""
+    script = Path(__file__).with_name("distilabel_pipeline.py")
+    with tempfile.TemporaryDirectory() as name, endpoint(slots, 0.05, 5.0) as url:
+        file = documents(Path(name), rows)
+        started = time.perf_counter()
+        environment = os.environ | {"OPENAI_API_KEY": "none"}
+        command = [python, str(script), str(file), url, str(slots)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
+        wall = time.perf_counter() - started
+        found = re.findall(r"ROWS (\d+) VERSION (\S+)", done.stdout)
+        if not found:
+            raise RuntimeError(done.stderr[-2000:])
+        seen = stats(url)
+    ours = build_case(slots, 0.05, 5.0, rows)
+    theirs = {"rows": int(found[0][0]), "version": found[0][1], "wall_with_start_s": round(wall, 2), **seen}
+    ratio = round(seen["seconds"] / ours["seconds"], 2)
+    return {"slots": slots, "distilabel": theirs, "longalign": ours, "distilabel_time_over_ours": ratio}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="cases whose name has this")
+    parser.add_argument("--distilabel", default="", help="Python of an environment with distilabel")
+    parser.add_argument("--note", default="")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    os.environ.setdefault("OPENAI_API_KEY", "none")
+    if asked.one:
+        kind, *case = json.loads(asked.one)
+        print(json.dumps(build_case(*case) if kind == "build" else million_case(*case)))
+        return
+    rows: list[Measured] = []
+    beside: list[Measured] = []
+
+    def write() -> None:  # after each case: some take minutes
+        claim = (__doc__ or "").split("\n")[0]
+        write_result("data_build", claim, rows, folder=asked.results, beside=beside, note=asked.note)
+
+    for name, case in CASES.items():
+        if asked.only in name:
+            rows.append({"what": name, **in_process("benchmarks.data_build", case)})
+            print(json.dumps(rows[-1]), flush=True)
+            write()
+    if asked.distilabel:
+        beside.append(distilabel(asked.distilabel, 16, 96))
+        print(json.dumps(beside), flush=True)
+        write()
+
+
+if __name__ == "__main__":
+    main()

@@ -126,8 +126,8 @@ class Flow(Generic[C]):
     def _on_trial(self) -> bool:
         if self._first is None or self.acceptable:
             return False
-        started, decided = (sum(getattr(g, name) for g in self._groups.values()) for name in ("started", "decided"))
-        return started >= self._first > decided
+        groups = self._groups.values()
+        return sum(group.started for group in groups) >= self._first > sum(group.decided for group in groups)
 
     def _room(self, name: str) -> int:
         """Candidates of a group that are certain to be needed and not started."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
@@ -91,9 +92,13 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
     """The plan over usable documents; prompts are counted in the tokens of the settings' tokenizer."""
     possible = len(documents) * settings.max_rows_per_document
     rows = min(settings.rows, possible)
-    in_band = [document for document in documents if document.in_band]
-    drawn = in_band or list(documents)
-    mean_tokens = sum(document.length_tokens for document in drawn) / max(len(drawn), 1)
+    lengths_tokens, in_band_tokens = array("q"), array("q")
+    for document in documents:  # there may be millions: only their lengths are kept
+        lengths_tokens.append(document.length_tokens)
+        if document.in_band:
+            in_band_tokens.append(document.length_tokens)
+    drawn = in_band_tokens or lengths_tokens
+    mean_tokens = sum(drawn) / max(len(drawn), 1)
     one = work_of_one(settings, mean_tokens)
 
     def cost_usd(accepted_share: float) -> float | None:
@@ -108,14 +113,14 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
         possible_rows=possible,
         quotas=language_quotas(documents, settings.rows, settings.chinese_share),
         documents=len(documents),
-        documents_in_band=len(in_band),
+        documents_in_band=len(in_band_tokens),
         calls=round(tried * one.calls),
         prompt_tokens=round(tried * one.prompt_tokens),
         completion_tokens=round(tried * one.completion_tokens),
         cost_usd=cost_usd(1 / (1 + REJECTED_SHARE)),
         cost_usd_if_all_accepted=cost_usd(1.0),
         cost_usd_if_half_accepted=cost_usd(0.5),
-        histogram=histogram([document.length_tokens for document in documents]),
+        histogram=histogram(lengths_tokens),
     )
 
 

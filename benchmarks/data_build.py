@@ -42,8 +42,8 @@ CASES: dict[str, tuple[Any, ...]] = {
     "instant endpoint, 64 slots": ("build", 64, 0.0, 0.0, 300),
     "0.05-5 s a call, 16 slots": ("build", 16, 0.05, 5.0, 240),
     "0.05-5 s a call, 64 slots": ("build", 64, 0.05, 5.0, 960),
-    "a million documents, 10,000 rows": ("million", 1_000_000, 10_000),
-    "ten thousand documents, 10,000 rows": ("million", 10_000, 10_000),
+    "a million documents, 2,000 rows": ("million", 1_000_000, 2_000),
+    "ten thousand documents, 2,000 rows": ("million", 10_000, 2_000),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -77,9 +78,13 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
     """The plan over usable documents; prompts are counted in the tokens of the settings' tokenizer."""
     possible = len(documents) * settings.max_rows_per_document
     rows = min(settings.rows, possible)
-    in_band = [document for document in documents if document.in_band]
-    drawn = in_band or list(documents)
-    mean_tokens = sum(document.length_tokens for document in drawn) / max(len(drawn), 1)
+    lengths_tokens, in_band_tokens = array("q"), array("q")
+    for document in documents:  # there may be millions: only their lengths are kept
+        lengths_tokens.append(document.length_tokens)
+        if document.in_band:
+            in_band_tokens.append(document.length_tokens)
+    drawn = in_band_tokens or lengths_tokens
+    mean_tokens = sum(drawn) / max(len(drawn), 1)
     tried = rows * (1 + REJECTED_SHARE)
     each = calls_per_row(settings, question_tokens=EXPECTED_QUESTION_TOKENS, answer_tokens=EXPECTED_ANSWER_TOKENS)
     expected = _expected(settings, each, mean_tokens, tried)
@@ -88,14 +93,14 @@ def plan_build(documents: Sequence[DocumentSummary], settings: DataSettings) -> 
         possible_rows=possible,
         quotas=language_quotas(documents, settings.rows, settings.chinese_share),
         documents=len(documents),
-        documents_in_band=len(in_band),
+        documents_in_band=len(in_band_tokens),
         calls=round(sum(tried * call.per_row for call in each)),
         prompt_tokens=round(expected.prompt_tokens),
         completion_tokens=round(expected.new_tokens),
         cost_usd=expected.cost_usd,
         cost_usd_if_all_accepted=_expected(settings, each, mean_tokens, rows).cost_usd,
         cost_usd_if_half_accepted=_expected(settings, each, mean_tokens, 2 * rows).cost_usd,
-        histogram=histogram([document.length_tokens for document in documents]),
+        histogram=histogram(lengths_tokens),
     )
 
 

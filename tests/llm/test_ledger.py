@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from longalign.errors import ConfigError, EndpointError, RunError
 from longalign.llm.base import Failure, Outcome, Reply, Request, complete_all
-from longalign.llm.ledger import Ledger, LedgeredModel, request_key
+from longalign.llm.ledger import Ledger, request_key
 from longalign.llm.ledger_export import export_calls
+from longalign.llm.ledgered import LedgeredModel
 from longalign.llm.open import open_model
 from tests.llm.chat_server import Answer, Body, ChatServer
 

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from longalign.base.decides import EXECUTION
 from longalign.config.documents import DocumentSettings
 from longalign.config.questions import QuestionSettings
+
+FailureKind = Literal[
+    "failed",
+    "truncated",
+    "thinking_truncated",
+    "only_thinking",
+    "empty",
+    "incomplete",
+    "prompt_cut",
+    "moderated",
+    "too_long",
+    "rejected",
+    "unavailable",
+    "malformed",
+]
+"""`failed`: every kind."""
 
 
 class DataSettings(QuestionSettings, DocumentSettings):
@@ -17,7 +35,17 @@ class DataSettings(QuestionSettings, DocumentSettings):
     )
     rows: int = Field(10_000, gt=0, description="accepted rows to build (paper: 10,000)")
     concurrency: int = Field(8, gt=0, description="calls in flight at once", json_schema_extra=EXECUTION)
-    timeout_s: float = Field(600.0, gt=0, description="longest wait for one reply", json_schema_extra=EXECUTION)
+    timeout_s: float = Field(
+        600.0,
+        gt=0,
+        description="longest wait for one whole reply, from sending to its last byte",
+        json_schema_extra=EXECUTION,
+    )
+    retry: tuple[FailureKind, ...] = Field(
+        (),
+        description="ask failed calls of these kinds again, also of a finished build; `failed`: all kinds",
+        json_schema_extra=EXECUTION,
+    )
     max_cost_usd: float | None = Field(
         None, ge=0, description="stop before spending more, all runs counted", json_schema_extra=EXECUTION
     )

@@ -1,10 +1,10 @@
 """Circuit breaker: when an endpoint fails for everybody, all callers pause together instead of hammering it.
 
 Health is judged by distinct requests. `threshold` failures in a row, of at least `quorum` requests, open the circuit
-for `pause_s`; then one call probes, and each failed probe doubles the pause. After `give_up_s` without an answer the run
-ends with an error: what is paid is in the ledger, and the same command carries on later. A request that fails on its
-own (HTTP 500, say) opens nothing, unless many fail so, none answered between (`in_doubt`). When `most_in_a_row`
-requests are refused or answered with nonsense, the run ends with the server's words instead of spoiling all that is left.
+for `pause_s`; then one call probes, and each failed probe doubles the pause. After `give_up_s` without an answer the
+run ends with an error: what is paid is in the ledger, and the same command carries on later. A request that fails on
+its own (HTTP 500, say) opens nothing, unless many fail so, none answered between (`in_doubt`). When `most_in_a_row`
+requests are refused or answered with nonsense, the run ends with the server's words instead of spoiling the rest.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ class Endpoint(ABC):
                 self._refused_payments += 1
                 enough = meant.clear or self._refused_payments >= ACCOUNT_REFUSALS
             if enough:
-                raise self.breaker.stop(f"{where}, the account's quota or balance is used up ({words}). {GO_ON} then")
+                raise self.breaker.stop(f"{where}, the account's quota is used up ({words}). {GO_ON} then")
             return self._again(course, asked_s)
         if meant.meaning == "permission":
             raise self.breaker.stop(f"{where}, not permitted; check {self.key_name} ({words})")

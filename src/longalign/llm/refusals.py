@@ -51,6 +51,7 @@ TOO_LONG = re.compile(
 RATE = re.compile(
     r"rate.?limit|too many requests|requests per (minute|day|second)|tokens per (minute|day)|throttl", re.I
 )
+RETRY_SOON = re.compile(r"(retry|try again) (in|after)|tokens per min|free_tier", re.IGNORECASE)
 BUSY = re.compile(
     r"overloaded|loading|no capacity|at capacity|server (is )?busy|temporarily unavailable|warming up", re.I
 )
@@ -75,8 +76,11 @@ def refusal(status: int, body: object) -> Refusal:
     def meant(meaning: Meaning, *, clear: bool = True) -> Refusal:
         return Refusal(meaning=meaning, words=words, status=status, clear=clear)
 
-    if status == 402 or (status in (400, 403, 429) and ACCOUNT.search(said)):
-        return meant("account", clear=ACCOUNT.search(said) is not None)
+    unpaid = ACCOUNT.search(said) is not None
+    if status == 429 and "insufficient_quota" not in code:  # limits by the minute name plans and billing pages, too
+        unpaid = unpaid and not RATE.search(said) and not RETRY_SOON.search(words)
+    if status == 402 or (status in (400, 403, 429) and unpaid):
+        return meant("account", clear=unpaid)
     if status in (400, 403, 422, 451) and MODERATED.search(said):
         return meant("moderated")
     if status in (401, 403):

@@ -210,7 +210,7 @@ class Endpoint(ABC):
         self.breaker.alive()
         if meant.meaning in ("too_long", "moderated"):
             return Failure(kind=meant.meaning, message=words, model=self.name)
-        self._show(course.last)
+        self._note(f"a request is refused ({course.last}); nothing is remembered of it")
         self.breaker.lost(f"{self.base_url}: {course.last}")
         return Failure(kind="rejected", message=course.last, model=self.name)
 
@@ -231,7 +231,10 @@ class Endpoint(ABC):
         if self.breaker.answers != course.answers_seen:  # others were answered since this one failed last
             course.answers_seen = self.breaker.answers
             course.own += course.attempts > 0
-        course.attempts += not self.breaker.open
+        if self.breaker.open:
+            self._note(f"no request is answered just now ({course.last}); all pause, and try again")
+        else:
+            course.attempts += 1
         if waits:
             spent = self.breaker.clock() - course.started_s > self.breaker.give_up_s
         else:
@@ -264,14 +267,14 @@ class Endpoint(ABC):
         self.breaker.sleep(max(asked_s or 0.0, course.pause_s * jitter))
         course.pause_s = min(course.pause_s * 2, LONGEST_PAUSE_S)
 
-    def _show(self, words: str) -> None:
-        """Print a refusal in words that are not known here, each wording once."""
-        wording = re.sub(r"\d+", "0", words)
+    def _note(self, text: str) -> None:
+        """Print a line, each wording once."""
+        wording = re.sub(r"\d+", "0", text)
         with self._lock:
             new = wording not in self._wordings and len(self._wordings) < WORDINGS_SHOWN
             self._wordings.add(wording)
         if new:
-            say(f"note: {self.base_url} refuses a request ({words}); nothing is remembered of it")
+            say(f"note: {self.base_url}: {text}")
 
     def _clean(self, text: str) -> str:
         """One short line without the key."""

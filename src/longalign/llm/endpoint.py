@@ -195,7 +195,8 @@ class Endpoint(ABC):
                 enough = meant.clear or self._refused_payments >= ACCOUNT_REFUSALS
             if enough:
                 raise self.breaker.stop(f"{where}, the account's quota is used up ({words}). {GO_ON} then")
-            return self._again(course, asked_s)
+            self._again(course, asked_s)
+            return None
         if meant.meaning == "permission":
             raise self.breaker.stop(f"{where}, not permitted; check {self.key_name} ({words})")
         if meant.meaning == "unknown_model":
@@ -208,7 +209,7 @@ class Endpoint(ABC):
         if meant.meaning == "server":
             return self._server_failed(course, asked_s)
         self.breaker.alive()
-        if meant.meaning in ("too_long", "moderated"):
+        if meant.meaning == "too_long" or meant.meaning == "moderated":  # noqa: PLR1714 (mypy reads it so)
             return Failure(kind=meant.meaning, message=words, model=self.name)
         self._note(f"a request is refused ({course.last}); nothing is remembered of it")
         self.breaker.lost(f"{self.base_url}: {course.last}")
@@ -223,7 +224,8 @@ class Endpoint(ABC):
         if course.attempts >= min(OWN_ATTEMPTS, self.attempts):
             self.breaker.doubt()
             return self._given_up(course)
-        return self._again(course, asked_s)
+        self._again(course, asked_s)
+        return None
 
     def _endpoint_failed(self, course: Course, asked_s: float | None, *, waits: bool = False) -> Failure | None:
         """The endpoint cannot answer just now. `waits`: it asks for patience, which costs a request no attempt."""
@@ -241,7 +243,8 @@ class Endpoint(ABC):
             spent = course.attempts >= self.attempts or course.own >= OWN_ATTEMPTS
         if spent:
             return self._given_up(course)
-        return self._again(course, asked_s)
+        self._again(course, asked_s)
+        return None
 
     def _without_answer(self, course: Course) -> Failure | None:
         """Sent, and perhaps charged, but not answered."""

@@ -22,7 +22,7 @@ def asked(text: str) -> Request:
 
 
 def model_at(server: ChatServer, **options: object) -> OpenAICompatibleModel:
-    return OpenAICompatibleModel(server.model, server.url, first_pause_s=0.001, **options)  # type: ignore[arg-type]
+    return OpenAICompatibleModel(server.model, server.url, first_pause_s=0.001, **options)
 
 
 def test_prompts_that_always_fail_cost_themselves_and_nobody_else_also_at_the_end() -> None:

@@ -35,7 +35,7 @@ def limit_replies(client: Any) -> None:
 
 
 def _left(timeout: float | None, late: type[Exception]) -> float | None:
-    until = getattr(_limit, "until", None)
+    until: float | None = getattr(_limit, "until", None)
     if until is None:
         return timeout
     left = until - time.monotonic()

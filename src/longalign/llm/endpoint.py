@@ -209,7 +209,7 @@ class Endpoint(ABC):
         if meant.meaning == "server":
             return self._server_failed(course, asked_s)
         self.breaker.alive()
-        if meant.meaning == "too_long" or meant.meaning == "moderated":  # noqa: PLR1714 (mypy reads it so)
+        if meant.meaning == "too_long" or meant.meaning == "moderated":
             return Failure(kind=meant.meaning, message=words, model=self.name)
         self._note(f"a request is refused ({course.last}); nothing is remembered of it")
         self.breaker.lost(f"{self.base_url}: {course.last}")

@@ -123,3 +123,37 @@ def test_a_dead_endpoint_ends_with_one_line_and_exit_code_2(
     assert text == ""
     assert errors.splitlines()[-1].startswith("error: ")
     assert "cannot be reached" in errors.splitlines()[-1]
+
+
+def test_a_finished_build_asks_again_what_a_changed_server_can_answer_and_nothing_else(
+    corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    """`--retry too_long` after the server's window was raised: the rows of a build that never met the small one."""
+    small = True
+
+    def window(body: Body, times: int) -> Answer:
+        too_long = small and len(body["messages"][0]["content"]) % 3 == 0
+        error = {"message": "the request exceeds the available context size"}
+        return Answer(status=400, error=error) if too_long else stand_in(body, times)
+
+    with ChatServer(window) as server:
+        settings = DataSettings(
+            documents=(str(corpus_dir),),
+            llm=server.spec,
+            rows=6,
+            tokenizer=str(tokenizer_dir),
+            min_length_tokens=100,
+            max_length_tokens=8192,
+        )
+        first = build(settings, tmp_path / "rows.jsonl")
+        assert first["rejected"] > 0
+        small = False
+        before = {key: count for key, count in server.served.items() if count}
+        retry = settings.model_copy(update={"retry": ("too_long",)})
+        build(retry, tmp_path / "rows.jsonl")
+        assert all(server.served[key] == count for key, count in before.items()), "nothing is paid twice"
+        build(settings, tmp_path / "whole.jsonl")
+        asked = sum(server.times.values())
+        build(retry, tmp_path / "rows.jsonl")
+        assert sum(server.times.values()) == asked, "nothing is left to ask again"
+    assert (tmp_path / "rows.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

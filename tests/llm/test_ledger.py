@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from longalign.errors import ConfigError, EndpointError, RunError
 from longalign.llm.base import Failure, Outcome, Reply, Request, complete_all
-from longalign.llm.ledger import Ledger, LedgeredModel, request_key
+from longalign.llm.ledger import Ledger, failed_calls, request_key
 from longalign.llm.ledger_export import export_calls
+from longalign.llm.ledgered import LedgeredModel
 from longalign.llm.open import open_model
 from tests.llm.chat_server import Answer, Body, ChatServer
 
@@ -150,6 +151,121 @@ def test_the_cap_holds_over_threads_and_over_resumes(tmp_path: Path) -> None:
     assert spent <= 0.3
     assert calls == pytest.approx(spent / ((3 + 5 * 2) * 1e-3))
     assert calls >= 5
+
+
+class Tokens:
+    """Answers at length or briefly, and reports a quarter of a token a byte of prompt."""
+
+    name = "tokens"
+    batched = False
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+        for index, request in enumerate(requests):
+            text = request.messages[-1]["content"]
+            yield index, Reply(text="ok", prompt_tokens=len(text) // 4, completion_tokens=int(text.split()[1]))
+
+
+@settings(max_examples=2, deadline=None)
+@given(st.lists(st.tuples(st.integers(2000, 4000), st.integers(1, 40)), min_size=2, max_size=6), st.integers(1, 4))
+def test_a_cap_is_used_to_nine_tenths_and_never_passed_over_threads_and_kills(
+    kinds: list[tuple[int, int]], in_flight: int
+) -> None:
+    """The cap is sixteen worst cases; every third call dies with its process and stays on the books."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "l.sqlite"
+        cap, worst = 0.0, (4100 * PRICE[0] + 40 * PRICE[1]) / 1e6
+        cap = 16 * worst
+        for run in range(3):
+            ledger = Ledger(path)
+            model = LedgeredModel(Tokens(), ledger, price=PRICE, max_cost_usd=cap)
+
+            def work(thread: int, model: LedgeredModel = model, run: int = run) -> None:
+                for i in range(60 if run < 2 else 10_000):
+                    size, new = kinds[i % len(kinds)]
+                    request = ask(f"{run}/{thread}/{i} {new} ".ljust(size, "w"), cap=40)
+                    if isinstance(complete_all(model, [request])[0], Failure):
+                        return
+
+            threads = [threading.Thread(target=work, args=(thread,)) for thread in range(in_flight)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert ledger.spent_usd() <= cap + 1e-9
+            if run < 2:
+                ledger.begin("dies", worst / 8, cap)  # a kill: begun, never ended
+            ledger.close()
+        assert Ledger(path).spent_usd() >= 0.9 * cap
+
+
+def test_many_threads_lose_and_double_no_call(tmp_path: Path) -> None:
+    model = LedgeredModel(Echo(), Ledger(tmp_path / "l.sqlite"), price=PRICE)
+    threads = [
+        threading.Thread(target=complete_all, args=(model, [ask(f"{thread} {i}") for i in range(20)]))
+        for thread in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = model.ledger.spent_usd()
+    model.close()
+    again = Ledger(tmp_path / "l.sqlite")
+    assert again.totals().calls == 16 * 20
+    assert again.spent_usd() == pytest.approx(kept) == pytest.approx(16 * 20 * (2 + 2 * 2) * 1e-3)
+
+
+class Mended:
+    """Refuses some requests until its settings are changed; counts what it is asked."""
+
+    name = "mended"
+    batched = False
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.mended = False
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
+        for index, request in enumerate(requests):
+            text = request.messages[-1]["content"]
+            self.asked.append(text)
+            if text in ("too_long", "rejected") and not self.mended:
+                yield index, Failure(kind=text, message="no")  # type: ignore[arg-type]
+            elif text == "truncated" and not self.mended:
+                yield index, Failure(kind="truncated", message="cut", prompt_tokens=1, completion_tokens=4)
+            else:
+                yield index, Reply(text="fine", prompt_tokens=1, completion_tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("retry", "again"),
+    [
+        ((), ["too_long", "rejected"]),  # refusals cost nothing and are not remembered
+        (("too_long",), ["too_long"]),
+        (("truncated", "rejected"), ["rejected", "truncated"]),
+        (("failed",), ["too_long", "rejected", "truncated"]),
+    ],
+)
+def test_what_is_asked_again(retry: tuple[str, ...], again: list[str], tmp_path: Path) -> None:
+    mended, requests = Mended(), [ask(text) for text in ("good", "too_long", "rejected", "truncated")]
+    first = LedgeredModel(mended, Ledger(tmp_path / "l.sqlite"), price=PRICE)
+    complete_all(first, requests)
+    first.close()
+    spent = Ledger(tmp_path / "l.sqlite").spent_usd()
+    assert failed_calls(tmp_path / "l.sqlite", ("failed",)) == 3
+    mended.asked.clear()
+    mended.mended = True
+    ledger = Ledger(tmp_path / "l.sqlite")
+    if retry:
+        ledger.forget(retry)
+        assert ledger.spent_usd() == pytest.approx(spent), "what was paid stays paid"
+    outcomes = complete_all(LedgeredModel(mended, ledger, price=PRICE), requests)
+    assert sorted(mended.asked) == sorted(again)
+    assert outcomes[0].cached
+    ledger.close()
+    assert Ledger(tmp_path / "l.sqlite").spent_usd() == pytest.approx(spent + len(again) * 3e-3)
 
 
 def test_a_call_that_a_dead_process_left_open_counts_at_its_worst_case(tmp_path: Path) -> None:

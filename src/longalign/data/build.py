@@ -41,7 +41,7 @@ from longalign.data.instruct import row_of
 from longalign.data.plant import plant
 from longalign.errors import DataError
 from longalign.llm.base import LanguageModel, innermost
-from longalign.llm.ledger import Ledger
+from longalign.llm.ledger import Ledger, failed_calls
 from longalign.llm.open import is_endpoint, open_model
 from longalign.llm.prompt import LANGUAGES, prompt_hash
 
@@ -70,9 +70,11 @@ def build(settings: DataSettings, out: Path, *, plan_only: bool = False) -> dict
             if not stage.done:
                 return _said(paths, _build(settings, paths, counter, inputs, stage))
             report = BuildReport.from_dict(stage.summary, paths.folder)
-            if intact(paths, report):
+            again = failed_calls(paths.ledger, settings.retry)
+            if intact(paths, report) and not again:
                 return _said(paths, report)
-            say(f"{paths.rows} was changed since it was built; it is set aside and built again")
+            why = f"{again} failed calls are made again" if again else "it was changed since it was built"
+            say(f"{paths.rows}: {why}; the earlier file is set aside")
             set_aside(paths.folder, stage.manifest, paths.outputs)
     raise AssertionError("a stage without a manifest is not done")
 
@@ -127,6 +129,8 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
     start = time.monotonic()
     ledger = Ledger(paths.ledger, durable=is_endpoint(settings.llm) or is_endpoint(settings.checker or ""))
     try:
+        if settings.retry:
+            ledger.forget(settings.retry)
         model = open_model(
             settings.llm,
             ledger=ledger,

@@ -1,7 +1,10 @@
-"""Shared by all HTTP endpoints: concurrency, retries, the circuit breaker, and what each error means.
+"""Shared by all HTTP endpoints: concurrency, retries, the circuit breaker, and what is done about each error.
 
 The SDKs do the transport. Retries are done here, so that the breaker sees every attempt and `Retry-After` is
 honoured. Both SDKs (openai, anthropic) name their errors alike. Keys appear in no message, row or file.
+
+A request's own failures (HTTP 500) cost it its attempts. Failures of the endpoint (no connection, 429, 503) cost time
+only, up to the breaker's `give_up_s`, as long as they hit everybody. What an error means: `refusals`.
 """
 
 from __future__ import annotations
@@ -18,14 +21,24 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from typing import Any
 
+from longalign.base.progress import say
 from longalign.errors import EndpointError
+from longalign.llm.attempts import (
+    ACCOUNT_REFUSALS,
+    ATTEMPTS,
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    OWN_ATTEMPTS,
+    UNANSWERED_ATTEMPTS,
+    Course,
+)
 from longalign.llm.base import Failure, Outcome, Request
-from longalign.llm.breaker import Breaker, retry_after_s
+from longalign.llm.breaker import GO_ON, Breaker, retry_after_s
+from longalign.llm.deadline import reply_within
+from longalign.llm.refusals import Refusal, body_of, error_inside, fields_of, refusal
+from longalign.llm.slots import Slots
 
-ATTEMPTS = 8
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 60.0
-MODERATION_CODES = ("content_filter", "content_policy_violation", "moderation_blocked")
+WORDINGS_SHOWN = 5
 
 
 class Endpoint(ABC):
@@ -60,12 +73,19 @@ class Endpoint(ABC):
         self.concurrency = concurrency
         self.attempts = attempts
         self.first_pause_s = first_pause_s
-        self.breaker = breaker or Breaker()
+        self.timeout_s = timeout_s
+        self.breaker = breaker or Breaker(quorum=min(3, concurrency), most_in_a_row=concurrency + 12)
         self._sdk = sdk
         timeout = sdk.Timeout(timeout_s, connect=10.0)
-        self._client = client(api_key=self._key or "none", base_url=base_url, max_retries=0, timeout=timeout)
+        http = sdk.DefaultHttpxClient(timeout=timeout, event_hooks=reply_within(timeout_s))
+        self._client = client(
+            api_key=self._key or "none", base_url=base_url, max_retries=0, timeout=timeout, http_client=http
+        )
         self._closing = weakref.finalize(self, self._client.close)  # at the latest when the model goes out of use
-        self._limit = threading.BoundedSemaphore(concurrency)
+        self._slots = Slots(concurrency)
+        self._wordings: set[str] = set()
+        self._refused_payments = 0
+        self._lock = threading.Lock()
 
     @abstractmethod
     def _arguments(self, request: Request) -> dict[str, Any]:
@@ -102,79 +122,163 @@ class Endpoint(ABC):
 
     def _answer(self, request: Request) -> Outcome:
         """One request through all its attempts."""
-        pause_s = self.first_pause_s
-        last, lost = "", 0
-        attempt = 0
-        while attempt < self.attempts:
-            self.breaker.wait()
-            asked_s: float | None = None
-            unanswered = False
-            start = time.monotonic()
-            sent: dict[str, Any] = {}
-            try:
-                with self._limit:
-                    start = time.monotonic()
-                    sent = self._arguments(request)
-                    answered = self._send(sent)
-                self.breaker.success()
-                return replace(self._read(answered, request, time.monotonic() - start), lost_attempts=lost)
-            except self._sdk.APIStatusError as error:
-                if self._adapt(error, sent):
-                    continue
-                outcome = self._refused(error, time.monotonic() - start)
-                if outcome is not None:
-                    return replace(outcome, lost_attempts=lost)
-                last = f"HTTP {error.status_code}: {self._clean(error.message)}"
-                asked_s = retry_after_s(error.response.headers)
-            except self._sdk.APITimeoutError:
-                last, unanswered = f"no answer within {time.monotonic() - start:.0f} s", True
-            except self._sdk.APIConnectionError as error:
-                last, unanswered = self._clean(str(error.__cause__ or error)), self.breaker.ever_answered
-                often = attempt >= 2 or self.breaker.failures_in_a_row >= self.breaker.threshold // 2
-                if not self.breaker.ever_answered and often:
-                    raise self.breaker.stop(
-                        f"{self.base_url} cannot be reached ({last}); start the server or correct the URL after `@`"
-                    ) from None
-            except (self._sdk.APIResponseValidationError, ValueError) as error:
-                self.breaker.success()
-                message = self._clean(str(error))
-                return Failure(
-                    kind="malformed", message=message, maybe_billed=True, lost_attempts=lost, model=self.name
-                )
-            self.breaker.failure(f"{self.base_url}: {last}")
-            attempt += 1
-            if unanswered and (attempt == self.attempts or not self.retry_unanswered):
-                message = f"{last} ({attempt} attempts)"
-                return Failure(
-                    kind="unavailable", message=message, maybe_billed=True, lost_attempts=lost, model=self.name
-                )
-            lost += unanswered
-            if attempt < self.attempts:
-                jitter = random.SystemRandom().uniform(0.5, 1.0)  # spreads retries in time; no result depends on it
-                self.breaker.sleep(max(asked_s or 0.0, pause_s * jitter))
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-        message = f"{last} ({self.attempts} attempts)"
-        return Failure(kind="unavailable", message=message, lost_attempts=lost, model=self.name)
+        course = Course(request, self.breaker.clock(), self.first_pause_s)
+        while True:
+            self.breaker.wait(course.slept_until)
+            outcome = self._attempt(course)
+            if outcome is not None:
+                return replace(outcome, lost_attempts=course.lost)
 
-    def _refused(self, error: Any, wall_s: float) -> Failure | None:
-        """A failure that no retry can mend, or None; errors that hit every request are raised."""
-        status, text = error.status_code, self._clean(str(error.message))
-        code = f"{getattr(error, 'code', '')} {getattr(error, 'type', '')}"
-        if "insufficient_quota" in code or "credit balance is too low" in text:
-            raise self.breaker.stop(f"{self.base_url}: the account's quota is used up ({text})") from None
-        if status in (401, 403):
-            raise self.breaker.stop(f"{self.base_url}: HTTP {status}, not permitted; check {self.key_name} ({text})")
-        if status == 404:
-            raise self.breaker.stop(f"{self.base_url}: HTTP 404 for `{self.name}`; check model name and URL ({text})")
-        if status in (408, 409, 425, 429) or status >= 500:
-            return None
+    def _attempt(self, course: Course) -> Outcome | None:
+        """One attempt; None where there is to be another, after a pause."""
+        start = time.monotonic()
+        sent: dict[str, Any] = {}
+        try:
+            with self._slots.one():
+                self.breaker.check()
+                start = time.monotonic()
+                sent = self._arguments(course.request)
+                answered = self._send(sent)
+            wall_s = time.monotonic() - start
+            if (error_body := error_inside(fields_of(answered))) is not None:
+                return self._refused(course, refusal(*error_body), None)
+            return self._answered(answered, course.request, wall_s)
+        except self._sdk.APIStatusError as error:
+            if self._adapt(error, sent):
+                self.breaker.alive()
+                return None
+            meant = refusal(error.status_code, body_of(error.response))
+            return self._refused(course, meant, retry_after_s(error.response.headers))
+        except self._sdk.APITimeoutError:
+            course.unanswered += 1
+            course.last = f"no whole answer within {time.monotonic() - start:.0f} s"
+            return self._without_answer(course)
+        except self._sdk.APIConnectionError as error:
+            course.last = self._clean(str(error.__cause__ or error))
+            often = course.attempts >= 2 or self.breaker.failures_in_a_row >= self.breaker.threshold // 2
+            if not self.breaker.ever_answered and often:
+                raise self.breaker.stop(
+                    f"{self.base_url} cannot be reached ({course.last}); start the server or correct the URL after `@`"
+                ) from None
+            return self._without_answer(course) if self.breaker.ever_answered else self._endpoint_failed(course, None)
+        except (self._sdk.APIResponseValidationError, ValueError) as error:
+            return self._malformed(str(getattr(error, "doc", "")) or str(error))
+
+    def _answered(self, answered: Any, request: Request, wall_s: float) -> Outcome:
+        """The outcome of an answer that is no error."""
+        if isinstance(answered, str):
+            return self._malformed(answered)
+        outcome = self._read(answered, request, wall_s)
+        if isinstance(outcome, Failure) and outcome.kind == "malformed":
+            self.breaker.alive()
+            self.breaker.lost(f"{self.base_url}: {outcome.message}")
+            return outcome
         self.breaker.success()
-        lowered = f"{code} {text}".lower()
-        if any(code in lowered for code in MODERATION_CODES):
-            return Failure(kind="moderated", message=text, model=self.name, wall_s=wall_s)
-        if status == 413 or "context_length" in lowered or "maximum context" in lowered or "too long" in lowered:
-            return Failure(kind="too_long", message=text, model=self.name, wall_s=wall_s)
-        return Failure(kind="rejected", message=f"HTTP {status}: {text}", model=self.name, wall_s=wall_s)
+        self._slots.answered()
+        self._refused_payments = 0
+        return outcome
+
+    def _malformed(self, text: str) -> Failure:
+        """An answer that is none (a proxy's page, half an object), with its first words."""
+        words = self._clean(refusal(200, text).words)[:120]
+        self.breaker.alive()
+        self.breaker.lost(f"{self.base_url}: HTTP 200, but no reply: {words}")
+        return Failure(kind="malformed", message=f"no reply: {words}", maybe_billed=True, model=self.name)
+
+    def _refused(self, course: Course, meant: Refusal, asked_s: float | None) -> Failure | None:
+        """What an error leads to: a failure, another attempt (None), or the end of the run (raised)."""
+        words, status = self._clean(meant.words), meant.status
+        course.last = f"HTTP {status}: {words}"
+        where = f"{self.base_url}: HTTP {status}"
+        if meant.meaning == "account":
+            with self._lock:
+                self._refused_payments += 1
+                enough = meant.clear or self._refused_payments >= ACCOUNT_REFUSALS
+            if enough:
+                raise self.breaker.stop(f"{where}, the account's quota is used up ({words}). {GO_ON} then")
+            self._again(course, asked_s)
+            return None
+        if meant.meaning == "permission":
+            raise self.breaker.stop(f"{where}, not permitted; check {self.key_name} ({words})")
+        if meant.meaning == "unknown_model":
+            raise self.breaker.stop(f"{where} for `{self.name}`; check model name and URL ({words})")
+        if meant.meaning == "rate_limit":
+            self._slots.too_many(self.breaker.clock())
+            return self._endpoint_failed(course, asked_s, waits=True)
+        if meant.meaning == "overloaded":
+            return self._endpoint_failed(course, asked_s)
+        if meant.meaning == "server":
+            return self._server_failed(course, asked_s)
+        self.breaker.alive()
+        if meant.meaning == "too_long" or meant.meaning == "moderated":
+            return Failure(kind=meant.meaning, message=words, model=self.name)
+        self._note(f"a request is refused ({course.last}); nothing is remembered of it")
+        self.breaker.lost(f"{self.base_url}: {course.last}")
+        return Failure(kind="rejected", message=course.last, model=self.name)
+
+    def _server_failed(self, course: Course, asked_s: float | None) -> Failure | None:
+        """The server failed at this request (HTTP 500): its own affair, unless no request is answered any more."""
+        if self.breaker.in_doubt:
+            return self._endpoint_failed(course, asked_s)
+        self.breaker.alive()
+        course.attempts += 1
+        if course.attempts >= min(OWN_ATTEMPTS, self.attempts):
+            self.breaker.doubt()
+            return self._given_up(course)
+        self._again(course, asked_s)
+        return None
+
+    def _endpoint_failed(self, course: Course, asked_s: float | None, *, waits: bool = False) -> Failure | None:
+        """The endpoint cannot answer just now. `waits`: it asks for patience, which costs a request no attempt."""
+        self.breaker.failure(f"{self.base_url}: {course.last}", id(course))
+        if self.breaker.answers != course.answers_seen:  # others were answered since this one failed last
+            course.answers_seen = self.breaker.answers
+            course.own += course.attempts > 0
+        if self.breaker.open:
+            self._note(f"no request is answered just now ({course.last}); all pause, and try again")
+        else:
+            course.attempts += 1
+        if waits:
+            spent = self.breaker.clock() - course.started_s > self.breaker.give_up_s
+        else:
+            spent = course.attempts >= self.attempts or course.own >= OWN_ATTEMPTS
+        if spent:
+            return self._given_up(course)
+        self._again(course, asked_s)
+        return None
+
+    def _without_answer(self, course: Course) -> Failure | None:
+        """Sent, and perhaps charged, but not answered."""
+        if not self.retry_unanswered or course.unanswered >= UNANSWERED_ATTEMPTS:
+            course.attempts += 1
+            self.breaker.failure(f"{self.base_url}: {course.last}", id(course))
+            return replace(self._given_up(course), maybe_billed=True)
+        failed = self._endpoint_failed(course, None)
+        if failed is not None:
+            return replace(failed, maybe_billed=True)
+        course.lost += 1
+        return None
+
+    def _given_up(self, course: Course) -> Failure:
+        message = f"{course.last} ({course.attempts} attempts)"
+        return Failure(kind="unavailable", message=message, model=self.name)
+
+    def _again(self, course: Course, asked_s: float | None) -> None:
+        """Pause before the next attempt: as long as asked (then all pause), else longer each time, with jitter."""
+        jitter = random.SystemRandom().uniform(0.5, 1.0)  # spreads retries in time; no result depends on it
+        if asked_s:
+            course.slept_until = self.breaker.hold(asked_s)
+        self.breaker.sleep(max(asked_s or 0.0, course.pause_s * jitter))
+        course.pause_s = min(course.pause_s * 2, LONGEST_PAUSE_S)
+
+    def _note(self, text: str) -> None:
+        """Print a line, each wording once."""
+        wording = re.sub(r"\d+", "0", text)
+        with self._lock:
+            new = wording not in self._wordings and len(self._wordings) < WORDINGS_SHOWN
+            self._wordings.add(wording)
+        if new:
+            say(f"note: {self.base_url}: {text}")
 
     def _clean(self, text: str) -> str:
         """One short line without the key."""

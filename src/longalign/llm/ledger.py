@@ -2,8 +2,11 @@
 
 A reply is found by the content of its request (model, messages, token limit, temperature, seed, stop), not by run, row
 or position. Changed settings, another order or a killed process therefore never pay twice for the same call. A call is
-recorded *before* it is sent; one whose process dies in flight stays open and counts at its worst case, so
+recorded *before* it is sent; one whose process dies in flight stays open and counts at what was reserved, so
 the cost limit holds across kills too.
+
+What was paid for is remembered, failures too (a reply cut at the cap). A refusal that cost nothing is not: the server's
+settings may have changed. It is kept apart, for runs that ask only some kinds of failures again (`forget`).
 """
 
 from __future__ import annotations
@@ -12,15 +15,16 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from longalign.base.files import fingerprint
-from longalign.errors import LongAlignError, RunError
-from longalign.llm.base import Failure, LanguageModel, Outcome, Reply, Request, close_model, tokens_usd
-from longalign.llm.endpoint import Endpoint
+from longalign.errors import RunError
+from longalign.llm.base import Failure, Outcome, Reply, Request
+from longalign.llm.budget import LATER, MIN_BYTES, Budget
+from longalign.llm.group_commit import GroupCommit, Statement
 from longalign.llm.reply import read_again
 
 SCHEMA = """
@@ -32,10 +36,12 @@ CREATE TABLE IF NOT EXISTS open_calls (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL, worst_usd REAL NOT NULL, pid INTEGER);
 CREATE TABLE IF NOT EXISTS lost_calls (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL, cost_usd REAL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS failures (key TEXT PRIMARY KEY, kind TEXT NOT NULL, outcome TEXT NOT NULL);
 """
+LOSE = "INSERT INTO lost_calls (key, cost_usd, reason) VALUES (?, ?, ?)"
+EVERY_KIND = "failed"
 SHOWN_CHARS = 2000
 MARKER_BYTES = 32
-MAX_TOKENS_PER_BYTE = 1.0  # a tokenizer over bytes cannot make more; texts take 0.25 (English) to 0.4 (Chinese)
 
 
 def request_key(model: str, request: Request) -> str:
@@ -75,29 +81,44 @@ class Ledger:
         """`durable` syncs every reply to disk (paid calls); otherwise a power cut may lose the last few."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of reading
+        self._replays_failures = False
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=60)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            self._db.executescript(SCHEMA)
+            writer = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=60)
+            writer.execute("PRAGMA journal_mode=WAL")
+            writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            writer.executescript(SCHEMA)
             # Calls that a dead process left open were sent and may be billed: counted, but asked again.
-            self._db.execute(
+            writer.execute(
                 "INSERT INTO lost_calls (key, cost_usd, reason) SELECT key, worst_usd, 'process ended' FROM open_calls"
             )
-            self._db.execute("DELETE FROM open_calls")
+            writer.execute("DELETE FROM open_calls")
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=60)
+            (replies,) = self._db.execute("SELECT COALESCE(SUM(cost_usd), 0.0) FROM replies").fetchone()
+            (lost,) = self._db.execute("SELECT COALESCE(SUM(cost_usd), 0.0) FROM lost_calls").fetchone()
+            ratio, prompts = self._db.execute(
+                "SELECT COALESCE(MAX(1.0 * prompt_tokens / prompt_bytes), 0.0), COUNT(*) FROM replies "
+                "WHERE prompt_tokens > 0 AND prompt_bytes >= ?",
+                (MIN_BYTES,),
+            ).fetchone()
         except sqlite3.DatabaseError as error:
             raise RunError(f"{path}: not a ledger ({error}); move the file away and run again") from None
+        self._writer = writer
+        self._commits = GroupCommit(writer)
+        self.budget = Budget(float(replies) + float(lost), float(ratio), int(prompts))
 
     def close(self) -> None:
         """Close the file; the WAL is folded in."""
         with self._lock:
             self._db.close()
+            self._writer.close()
 
     def find(self, key: str) -> Outcome | None:
         """The remembered outcome of a call, marked as cached and free of charge."""
         with self._lock:
             row = self._db.execute("SELECT kind, outcome FROM replies WHERE key = ?", (key,)).fetchone()
+            if row is None and self._replays_failures:
+                row = self._db.execute("SELECT kind, outcome FROM failures WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         fields = cast(dict[str, Any], json.loads(row[1])) | {"cached": True}
@@ -106,74 +127,94 @@ class Ledger:
         # Earlier versions took thoughts and control tokens for a part of the reply, and remembered it so.
         return Reply(**fields) if "reasoning" in fields else read_again(Reply(**fields))
 
-    def begin(self, key: str, worst_usd: float, max_cost_usd: float | None) -> int | None:
-        """Write a call down before it is sent; None when it could pass the cap."""
+    def failed(self, kinds: Collection[str]) -> int:
+        """How many calls ended in failures of these kinds; `failed` means all."""
+        where, names = _kinds(kinds)
         with self._lock:
-            if max_cost_usd is not None and self.spent_usd() + self._reserved_usd() + worst_usd > max_cost_usd:
-                return None
-            cursor = self._db.execute(
-                "INSERT INTO open_calls (key, worst_usd, pid) VALUES (?, ?, ?)", (key, worst_usd, os.getpid())
-            )
-            return cast(int, cursor.lastrowid)
+            counts = [
+                self._db.execute(f"SELECT COUNT(*) FROM {table} WHERE {where}", names).fetchone()[0]
+                for table in ("replies", "failures")
+            ]
+        return sum(counts)
+
+    def forget(self, kinds: Collection[str]) -> None:
+        """Ask failures of these kinds again (`failed`: all), and no others. What they cost stays spent."""
+        where, names = _kinds(kinds)
+        self._commits.write(
+            (
+                "INSERT INTO lost_calls (key, cost_usd, reason) "
+                f"SELECT key, cost_usd, 'asked again: ' || kind FROM replies WHERE {where}",
+                names,
+            ),
+            (f"DELETE FROM replies WHERE {where}", names),
+            (f"DELETE FROM failures WHERE {where}", names),
+        )
+        self._replays_failures = True
+
+    def begin(
+        self,
+        key: str,
+        worst_usd: float,
+        max_cost_usd: float | None,
+        *,
+        likely_usd: float | None = None,
+        patient: bool = True,
+    ) -> int | None:
+        """Write a call down before it is sent; None when it could pass the cap. See `Budget.reserve`."""
+        likely = worst_usd if likely_usd is None else likely_usd
+        reserved = self.budget.reserve(worst_usd, likely, max_cost_usd, patient=patient)
+        if reserved is None or reserved[0] == LATER:
+            return None if reserved is None else LATER
+        call, amount = reserved
+        insert = "INSERT INTO open_calls (id, key, worst_usd, pid) VALUES (?, ?, ?, ?)"
+        self._commits.write((insert, (call, key, amount, os.getpid())))
+        return call
 
     def end(self, call: int, key: str, request: Request, outcome: Outcome, cost_usd: float | None) -> None:
         """Record the outcome of a call, and drop its reservation, in one transaction."""
-        keep = isinstance(outcome, Reply) or outcome.final
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM open_calls WHERE id = ?", (call,))
-            if keep:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO replies "
-                    "(key, model, kind, outcome, ends_with, prompt_bytes, prompt_tokens, completion_tokens, cost_usd) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        key,
-                        outcome.model,
-                        "reply" if isinstance(outcome, Reply) else outcome.kind,
-                        json.dumps(asdict(outcome), ensure_ascii=False),
-                        request.messages[-1]["content"][-SHOWN_CHARS:],
-                        prompt_bytes(request),
-                        outcome.prompt_tokens,
-                        outcome.completion_tokens,
-                        cost_usd,
-                    ),
-                )
-            elif isinstance(outcome, Failure):
-                self._db.execute(
-                    "INSERT INTO lost_calls (key, cost_usd, reason) VALUES (?, ?, ?)",
-                    (key, cost_usd, f"{outcome.kind}: {outcome.message}"),
-                )
-            self._db.execute("COMMIT")
+        size = prompt_bytes(request)
+        kind = "reply" if isinstance(outcome, Reply) else outcome.kind
+        told = json.dumps(asdict(outcome), ensure_ascii=False)
+        writes: list[Statement] = [("DELETE FROM open_calls WHERE id = ?", (call,))]
+        if isinstance(outcome, Reply) or remembered(outcome):
+            insert = (
+                "INSERT OR REPLACE INTO replies "
+                "(key, model, kind, outcome, ends_with, prompt_bytes, prompt_tokens, completion_tokens, cost_usd) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            )
+            shown = request.messages[-1]["content"][-SHOWN_CHARS:]
+            tokens = (outcome.prompt_tokens, outcome.completion_tokens)
+            writes.append((insert, (key, outcome.model, kind, told, shown, size, *tokens, cost_usd)))
+            writes.append(("DELETE FROM failures WHERE key = ?", (key,)))
+        else:
+            writes.append((LOSE, (key, cost_usd, f"{outcome.kind}: {outcome.message}")))
+            writes.append(("INSERT OR REPLACE INTO failures (key, kind, outcome) VALUES (?, ?, ?)", (key, kind, told)))
+        self._commits.write(*writes)
+        self.budget.learn(size, outcome.prompt_tokens)
+        self.budget.settle(call, cost_usd or 0.0)
 
     def release(self, calls: Iterable[int]) -> None:
         """Drop reservations of calls that were refused as a whole, and so not billed."""
-        with self._lock:
-            self._db.executemany("DELETE FROM open_calls WHERE id = ?", [(call,) for call in calls])
+        for call in calls:
+            self._commits.write(("DELETE FROM open_calls WHERE id = ?", (call,)))
+            self.budget.settle(call, 0.0)
 
     def lose(self, calls: Iterable[int]) -> None:
-        """Count calls at their worst case that were given up and may have been sent."""
-        with self._lock:
-            for call in calls:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.execute(
+        """Count calls at what was reserved that were given up and may have been sent."""
+        for call in calls:
+            self._commits.write(
+                (
                     "INSERT INTO lost_calls (key, cost_usd, reason) "
                     "SELECT key, worst_usd, 'endpoint given up' FROM open_calls WHERE id = ?",
                     (call,),
-                )
-                self._db.execute("DELETE FROM open_calls WHERE id = ?", (call,))
-                self._db.execute("COMMIT")
+                ),
+                ("DELETE FROM open_calls WHERE id = ?", (call,)),
+            )
+            self.budget.settle(call, self.budget.reserved(call))
 
     def spent_usd(self) -> float:
         """Money spent by all runs on this ledger, lost calls at their worst case included."""
-        with self._lock:
-            (replies,) = self._db.execute("SELECT COALESCE(SUM(cost_usd), 0.0) FROM replies").fetchone()
-            (lost,) = self._db.execute("SELECT COALESCE(SUM(cost_usd), 0.0) FROM lost_calls").fetchone()
-        return float(replies) + float(lost)
-
-    def _reserved_usd(self) -> float:
-        (reserved,) = self._db.execute("SELECT COALESCE(SUM(worst_usd), 0.0) FROM open_calls").fetchone()
-        return float(reserved)
+        return self.budget.spent_usd
 
     def totals(self) -> LedgerTotals:
         """Counts, tokens and money over all runs."""
@@ -199,90 +240,24 @@ class Ledger:
         )
 
 
-class LedgeredModel:
-    """A model behind a ledger: remembers, meters, and never passes the cap.
+def remembered(failure: Failure) -> bool:
+    """Whether a failure stands for good: the same request would end alike, and it was paid for."""
+    return failure.final and (failure.maybe_billed or failure.completion_tokens is not None)
 
-    Before a call, its worst case is reserved: the cap on new tokens plus one token per byte of prompt, so the last
-    calls under a cap may be refused although they would have fitted. `price` is dollars per million prompt and
-    completion tokens; None means unknown, and then cost is unknown too, not zero.
-    """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        ledger: Ledger,
-        *,
-        price: tuple[float, float] | None,
-        max_cost_usd: float | None = None,
-    ) -> None:
-        self.model = model
-        self.ledger = ledger
-        self.name = model.name
-        self.batched = model.batched
-        self.price = price
-        self.max_cost_usd = max_cost_usd
-        if max_cost_usd is not None and isinstance(model, Endpoint):
-            model.retry_unanswered = False  # one reservation, one attempt that may be charged
+def failed_calls(path: Path, kinds: Collection[str]) -> int:
+    """How many calls of a ledger, where there is one, ended in failures of these kinds."""
+    if not kinds or not path.exists():
+        return 0
+    ledger = Ledger(path)
+    try:
+        return ledger.failed(kinds)
+    finally:
+        ledger.close()
 
-    def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
-        """See `LanguageModel.complete`; remembered replies come first and cost nothing."""
-        misses: dict[str, list[int]] = {}
-        for index, request in enumerate(requests):
-            key = request_key(self.name, request)
-            if (known := self.ledger.find(key)) is not None:
-                yield index, known
-            else:
-                misses.setdefault(key, []).append(index)
-        calls: dict[str, int] = {}
-        for key, indices in misses.items():
-            call = self.ledger.begin(key, self.worst_usd(requests[indices[0]]), self.max_cost_usd)
-            if call is not None:
-                calls[key] = call
-                continue
-            spent = self.ledger.spent_usd()
-            message = f"${spent:.4f} of ${self.max_cost_usd:.4f} spent; the next call could pass the cap"
-            for index in indices:
-                yield index, Failure(kind="over_budget", message=message, model=self.name)
-        keys = list(calls)
-        try:
-            for position, outcome in self.model.complete([requests[misses[key][0]] for key in keys]) if keys else ():
-                key = keys[position]
-                request = requests[misses[key][0]]
-                cost_usd = self._cost_usd(request, outcome)
-                outcome = replace(outcome, cost_usd=cost_usd)
-                self.ledger.end(calls.pop(key), key, request, outcome, cost_usd)
-                for index in misses[key]:
-                    yield index, outcome
-        except LongAlignError as error:
-            give_back = self.ledger.lose if getattr(error, "maybe_billed", False) else self.ledger.release
-            give_back(calls.values())
-            raise
 
-    def close(self) -> None:
-        """Close the file and the model's connections."""
-        self.ledger.close()
-        close_model(self.model)
-
-    def worst_usd(self, request: Request) -> float:
-        """The most that one call can cost."""
-        if not self.price or not any(self.price):
-            return 0.0
-        most_prompt_tokens = (
-            prompt_bytes(request) * MAX_TOKENS_PER_BYTE * getattr(self.model, "worst_prompt_price", 1.0)
-        )
-        return tokens_usd(self.price, most_prompt_tokens, request.max_new_tokens)
-
-    def _cost_usd(self, request: Request, outcome: Outcome) -> float | None:
-        if self.price is None:
-            return None
-        return self._own_cost_usd(request, outcome) + outcome.lost_attempts * self.worst_usd(request)
-
-    def _own_cost_usd(self, request: Request, outcome: Outcome) -> float:
-        assert self.price is not None
-        if outcome.prompt_tokens is not None and outcome.completion_tokens is not None:
-            priced = outcome.priced_prompt_tokens
-            prompt = outcome.prompt_tokens if priced is None else priced
-            return tokens_usd(self.price, prompt, outcome.completion_tokens)
-        if isinstance(outcome, Failure) and not outcome.maybe_billed:
-            return 0.0
-        return self.worst_usd(request)
+def _kinds(kinds: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """A condition on column `kind`, and its values."""
+    if EVERY_KIND in kinds:
+        return "kind != 'reply'", ()
+    return f"kind IN ({', '.join('?' * len(kinds))})", tuple(sorted(kinds))

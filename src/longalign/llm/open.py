@@ -192,7 +192,8 @@ def open_model(
         raise ConfigError("max_cost_usd needs a ledger file: the cap holds over resumes only if calls are recorded")
     if ledger is None:
         return model if extras is None else WithExtras(model, extras)
-    from longalign.llm.ledger import Ledger, LedgeredModel
+    from longalign.llm.ledger import Ledger
+    from longalign.llm.ledgered import LedgeredModel
 
     if isinstance(ledger, Path):
         ledger = Ledger(ledger, durable=is_endpoint(spec))

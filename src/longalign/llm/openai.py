@@ -14,7 +14,7 @@ from longalign.base.progress import say
 from longalign.errors import ConfigError
 from longalign.llm.base import Call, Failure, Outcome, Request
 from longalign.llm.endpoint import Endpoint
-from longalign.llm.refusals import is_refused, wants_positive, words_of
+from longalign.llm.refused_parameters import is_refused, wants_positive, words_of
 from longalign.llm.reply import Given, Habits, read_reply, reported_tokens
 
 if TYPE_CHECKING:

@@ -61,18 +61,16 @@ def page() -> str:
 
 
 def _section(title: str, cls: type[config.Settings]) -> str:
-    """A table of the keys that a class declares, and links to those it shares with others."""
-    shared = [
-        f"[{name.lower()}](#{name.lower().replace(' ', '-')})"
-        for name, other in SECTIONS
-        if other is not cls and issubclass(cls, other)
-    ]
+    """A table of the keys that a class has and no section above it, and links to those it shares with others."""
+    above = [(name, other) for name, other in SECTIONS if other is not cls and issubclass(cls, other)]
+    others = [other for _, other in above]
+    shared = [f"[{name.lower()}](#{name.lower().replace(' ', '-')})" for name, _ in above]
     about = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
     about += f" Also all keys of {', '.join(shared)}." if shared else ""
     rows = [
         f"| `{key}` | {MARKS[decides(cls, key)]} | {_kind(field)} | {_default(field)} | {_text(field)} |"
         for key, field in cls.model_fields.items()
-        if key in cls.__annotations__
+        if key in cls.__annotations__ or not any(key in other.model_fields for other in others)
     ]
     table = "\n".join(["| key | | value | default | what it does |", "|---|---|---|---|---|", *rows])
     earlier = [f"`{old}` is read as `{alias.new}`" for old, alias in cls.aliases.items()]

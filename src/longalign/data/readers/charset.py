@@ -9,7 +9,11 @@ import re
 from collections.abc import Callable
 
 LEAST_LETTERS = 10
+LEAST_HAN = 2
 ALLOWED_SHARE = 0.995
+RIVAL_SHARE = 0.9
+"""A reading this near to a language is a rival: with two, none is believed."""
+Fits = Callable[[str, float], bool]
 PUNCTUATION = "«»‹›“”„‘’‚–—…€£°§·•¿¡№©®™\xa0\xad´×½¼²³ªº"
 LATIN = {
     "de": "äöüßé", "fr": "éèêëàâçùûüôîïœæ", "es": "áéíóúüñ", "it": "àèéìíòóùú", "pt": "áâãàçéêíóôõú",
@@ -23,7 +27,7 @@ OTHER = {
     "ru": (RUSSIAN, ("cp1251", "koi8_r", "iso8859_5", "cp866")),
     "uk": ("абвгґдеєжзиіїйклмнопрстуфхцчшщьюя", ("cp1251", "koi8_u", "iso8859_5")),
     "el": ("αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋΐΰ", ("cp1253", "iso8859_7")),
-    "he": ("אבגדהוזחטיךכלםמןנסעףפץצקרשת", ("cp1255", "iso8859_8")),
+    "he": ("אבגדהוזחטיךכלםמןנסעףפץצקרשת״׳־\u200e\u200f", ("cp1255", "iso8859_8")),
     "ar": ("ءآأؤإئابةتثجحخدذرزسشصضطظعغـفقكلمنهوىيًٌٍَُِّْ،؛؟", ("cp1256", "iso8859_6")),
     "th": ("".join(map(chr, [*range(0xE01, 0xE3B), *range(0xE40, 0xE5C)])), ("cp874",)),
 }
@@ -40,15 +44,17 @@ FREQUENT_SHARE = 0.45
 
 def detect(data: bytes) -> tuple[str | None, str]:
     """(text, "") or (None, why not)."""
-    found = {text for charset, fits in _candidates() if (text := _decoded(data, charset)) and fits(text)}
-    if len(found) == 1:
+    read = [(text, fits) for charset, fits in _candidates() if (text := _decoded(data, charset))]
+    found = {text for text, fits in read if fits(text, RIVAL_SHARE)}
+    if len(found) == 1 and any(fits(text, ALLOWED_SHARE) for text, fits in read if text in found):
         return found.pop(), ""
     return None, "several charsets fit" if found else "no charset gives text that is surely a language"
 
 
-def _candidates() -> list[tuple[str, Callable[[str], bool]]]:
-    wide: list[tuple[str, Callable[[str], bool]]] = [
-        ("cp932", _japanese), ("euc_jp", _japanese), ("cp949", _korean), ("gb18030", _simplified), ("big5hkscs", _traditional),
+def _candidates() -> list[tuple[str, Fits]]:
+    wide: list[tuple[str, Fits]] = [
+        ("cp932", _japanese), ("euc_jp", _japanese), ("cp949", _korean), ("gb18030", _simplified),
+        ("big5hkscs", _traditional),
     ]  # fmt: skip
     latin = [(charset, _latin) for charset in LATIN_CHARSETS]
     other = [(charset, _speaks(name)) for name, (_, charsets) in OTHER.items() for charset in charsets]
@@ -75,7 +81,7 @@ def _printable(text: str) -> bool:
     return re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", text) is None
 
 
-def _latin(text: str) -> bool:
+def _latin(text: str, share: float) -> bool:
     """Nearly all letters beside ASCII belong to one language, and stand among letters."""
     foreign = _foreign(text)
     letters = [char for char in foreign if char not in PUNCTUATION]
@@ -84,18 +90,18 @@ def _latin(text: str) -> bool:
     if len(re.findall(r"[A-Za-z]", text)) < 2 * len(letters):
         return False
     low = "".join(letters).lower() if "İ" not in letters else "".join(letters).replace("İ", "i̇").lower()
-    return any(_share(low, alphabet + "̇i") >= ALLOWED_SHARE for alphabet in LATIN.values())
+    return any(_share(low, alphabet + "̇i") >= share for alphabet in LATIN.values())
 
 
-def _speaks(language: str) -> Callable[[str], bool]:
+def _speaks(language: str) -> Fits:
     alphabet, _ = OTHER[language]
 
-    def fits(text: str) -> bool:
+    def fits(text: str, share: float) -> bool:
         foreign = _foreign(text).lower()
         letters = "".join(char for char in foreign if char not in PUNCTUATION)
         if not _printable(text) or len(letters) < 2 * LEAST_LETTERS or not _cased(text):
             return False
-        return _share(letters, alphabet) >= ALLOWED_SHARE and _share(letters, FREQUENT[language]) >= FREQUENT_SHARE
+        return _share(letters, alphabet) >= share and _share(letters, FREQUENT[language]) >= FREQUENT_SHARE
 
     return fits
 
@@ -108,7 +114,7 @@ def _cased(text: str) -> bool:
     return odd <= max(1, 0.02 * inside)
 
 
-def _japanese(text: str) -> bool:
+def _japanese(text: str, share: float) -> bool:
     foreign = _foreign(text)
     kana = len(re.findall("[\u3041-\u30ff]", foreign))
     half = len(re.findall("[\uff61-\uff9f]", foreign))
@@ -118,19 +124,19 @@ def _japanese(text: str) -> bool:
     return len(foreign) >= LEAST_LETTERS and kana > 0.2 * len(foreign) and half + strange < 0.02 * len(foreign)
 
 
-def _korean(text: str) -> bool:
+def _korean(text: str, share: float) -> bool:
     letters = re.findall("[\uac00-\ud7a3\u4e00-\u9fff\uf900-\ufaff\u3041-\u30ff]", text)
     common = sum("\uac00" <= char <= "\ud7a3" and _encodable(char, "euc_kr") for char in letters)
-    return len(letters) >= LEAST_LETTERS and common >= 0.97 * len(letters) and _wide(text)
+    return len(letters) >= LEAST_LETTERS and bool(common >= 0.97 * len(letters)) and _wide(text)
 
 
-def _simplified(text: str) -> bool:
+def _simplified(text: str, share: float) -> bool:
     return _han(text, "gb2312", lambda data: 0xB0 <= data[0] <= 0xD7) and not _korean(
-        _decoded(text.encode("gb18030"), "cp949")
+        _decoded(text.encode("gb18030"), "cp949"), share
     )
 
 
-def _traditional(text: str) -> bool:
+def _traditional(text: str, share: float) -> bool:
     return _han(text, "big5", lambda data: 0xA4 <= data[0] <= 0xC6)
 
 
@@ -142,9 +148,7 @@ def _han(text: str, charset: str, frequent: Callable[[bytes], bool]) -> bool:
         char in "的一是不了在有人我他這这個个們们中大為为上和國国地到以說说時时要就出會会可也你生能而子那得于於请請"
         for char in letters
     )
-    return (
-        len(letters) >= LEAST_LETTERS and common >= 0.93 * len(letters) and usual >= 0.04 * len(letters) and _wide(text)
-    )
+    return len(letters) >= LEAST_HAN and common >= 0.93 * len(letters) and usual >= 0.04 * len(letters) and _wide(text)
 
 
 def _wide(text: str) -> bool:

@@ -11,7 +11,6 @@ from longalign.data.readers.html_walk import Walk, parsed
 from longalign.data.readers.raw import RawDocument
 
 LEAST_SHARE = 0.1
-LEAST_CHARS = 200
 
 
 def html(path: Path) -> Iterator[RawDocument]:
@@ -20,7 +19,7 @@ def html(path: Path) -> Iterator[RawDocument]:
 
 
 def html_text(html: str) -> tuple[str, str]:
-    """(text, title) of a page: blocks on lines of their own, cells divided by ` | `, formulas as LaTeX where they have it.
+    """(text, title) of a page: blocks on lines of their own, cells divided by ` | `, formulas as LaTeX if it is there.
 
     Where leaving out the furniture leaves next to nothing, the furniture was the page, and all of it is kept.
     """
@@ -29,7 +28,7 @@ def html_text(html: str) -> tuple[str, str]:
         return "", ""
     bare = Walk(furniture=False).text(root)
     whole = Walk(furniture=True).text(root)
-    if len(bare) < min(LEAST_CHARS, len(whole)) or len(bare) < LEAST_SHARE * len(whole):
+    if len(bare) < LEAST_SHARE * len(whole):
         bare = whole
     title = next((node.text_content() for node in root.iter("title", "h1") if node.text_content().strip()), "")
     return bare, re.sub(r"\s+", " ", title).strip(" ¶")

@@ -9,12 +9,31 @@ from lxml import etree
 from lxml import html as lxml_html
 
 SILENT = frozenset(
-    ["script", "style", "noscript", "template", "svg", "head", "iframe", "object", "select", "option", "button", "rt", "rp", "canvas", "audio", "video"]
+    [
+        "script",
+        "style",
+        "noscript",
+        "template",
+        "svg",
+        "head",
+        "iframe",
+        "object",
+        "select",
+        "option",
+        "button",
+        "rt",
+        "rp",
+        "canvas",
+        "audio",
+        "video",
+    ]
 )
 FURNITURE = frozenset(["nav", "footer"])
 OUTER_FURNITURE = frozenset(["header", "aside"])
 """Furniture outside of `main` and `article`; inside, an article's head and its notes."""
-ROLES = frozenset(["navigation", "banner", "contentinfo", "search", "dialog", "alertdialog", "complementary", "menu", "menubar"])
+ROLES = frozenset(
+    ["navigation", "banner", "contentinfo", "search", "dialog", "alertdialog", "complementary", "menu", "menubar"]
+)
 NAMED = re.compile(
     r"(?:^|[\s_-])(?:cookies?|gdpr|cookieconsent|consent|navbar|navigation|breadcrumbs?|sidebar|sphinxsidebar|navheader"
     r"|navfooter|headerlink|skip-?link|newsletter|share-buttons|social-share|sharedaddy|page-footer|site-footer|site-header"
@@ -22,7 +41,40 @@ NAMED = re.compile(
     re.IGNORECASE,
 )
 BLOCK = frozenset(
-    ["p", "div", "section", "article", "main", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "pre", "blockquote", "figure", "figcaption", "dl", "hr", "header", "footer", "nav", "aside", "form", "fieldset", "details", "summary", "address", "caption", "center", "body"]
+    [
+        "p",
+        "div",
+        "section",
+        "article",
+        "main",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "ul",
+        "ol",
+        "table",
+        "pre",
+        "blockquote",
+        "figure",
+        "figcaption",
+        "dl",
+        "hr",
+        "header",
+        "footer",
+        "nav",
+        "aside",
+        "form",
+        "fieldset",
+        "details",
+        "summary",
+        "address",
+        "caption",
+        "center",
+        "body",
+    ]
 )
 LINE = frozenset(["br", "li", "tr", "dt", "dd"])
 PRE = frozenset(["pre", "listing", "xmp", "textarea"])
@@ -48,7 +100,6 @@ class Walk:
         self.parts: list[str] = []
         self.preformatted = 0
         self.main = 0
-        self.numbers: list[int | None] = []
 
     def text(self, root: Any) -> str:
         """The text of everything below `root`."""
@@ -101,13 +152,7 @@ class Walk:
             self._break("\n")
         if tag in PRE:
             self.preformatted += 1
-        if tag in ("ul", "ol"):
-            self.numbers.append(0 if tag == "ol" else None)
-        elif tag == "li" and self.numbers:
-            number = self.numbers[-1]
-            self.parts.append("- " if number is None else f"{number + 1}. ")
-            self.numbers[-1] = None if number is None else number + 1
-        elif tag in ("td", "th") and self.parts and not self.parts[-1].endswith("\n"):
+        if tag in ("td", "th") and self.parts and not self.parts[-1].endswith("\n"):
             self.parts.append(" | ")
         elif tag == "sup" and GLUED_POWER.search(self.parts[-1] if self.parts else ""):
             self.parts.append(" " if node.find(".//a") is not None else "^")
@@ -117,14 +162,10 @@ class Walk:
             self.main -= 1
         if tag in PRE:
             self.preformatted -= 1
-        if tag in ("ul", "ol") and self.numbers:
-            self.numbers.pop()
         if tag in BLOCK and tag != "hr":
             self._break("\n\n" if tag in ("p", "pre", "table") else "\n")
 
     def _break(self, lines: str) -> None:
-        if (self.parts and self.parts[-1] in ("- ",)) or (self.parts and re.fullmatch(r"\d+\. ", self.parts[-1])):
-            return  # a paragraph that begins an item stays on the item's line
         if self.parts:
             self.parts.append(lines)
 

@@ -1,4 +1,4 @@
-"""LaTeX sources, readable: comments, preamble and layout commands removed; formulas, tables and unknown commands kept."""
+"""LaTeX sources, readable: comments, preamble and layout commands removed; formulas and unknown commands kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ DROPPED = re.compile(
     r"|hfill|vfill|par|small|footnotesize|scriptsize|large|Large|LARGE|normalsize|indent|break|pagebreak|sloppy|raggedright)"
     r"(?![a-zA-Z])\*?"
 )
-CHARACTERS = ((r"\&", "&"), (r"\%", "%"), (r"\#", "#"), (r"\_", "_"), ("~", " "), ("---", "—"), ("--", "–"), ("``", "“"), ("''", "”"))  # fmt: skip
+CHARACTERS = (
+    (r"\&", "&"), (r"\%", "%"), (r"\#", "#"), (r"\_", "_"), ("~", " "), ("---", "—"), ("--", "–"),
+    ("``", "“"), ("''", "”"),
+)  # fmt: skip
 VERBATIM = re.compile(r"(\\begin\{(verbatim\*?|lstlisting|minted|alltt|Verbatim)\}.*?\\end\{\2\})", re.DOTALL)
 
 
@@ -52,7 +55,8 @@ def _plain(text: str) -> str:
     text = HEADING.sub(lambda match: f"\n{match[2]}\n", DROPPED.sub("", text))
     for _ in range(3):  # nested at most as deep as ARGUMENT
         text = UNWRAPPED.sub(r"\1", text)
-    text = re.sub(r"\\(?:begin|end)\{(?:itemize|enumerate|description|center|quote|quotation|figure\*?|abstract|flush\w+)\}"
+    text = re.sub(r"\\(?:begin|end)\{(?:itemize|enumerate|description|center|quote|quotation|figure\*?|abstract"
+                  r"|flush\w+)\}"
                   r"(?:\[[^\]]*\])?", "", text)  # fmt: skip
     text = re.sub(r"\\item\s*\[([^\]]*)\]", r"- \1:", text)
     text = re.sub(r"\\item\b\s*", "- ", text)

@@ -10,7 +10,8 @@ from longalign.data.readers.decode import text_of
 from longalign.data.readers.raw import RawDocument
 
 SPECIAL = {
-    "(em": "—", "(en": "–", "(bu": "•", "(co": "©", "(rq": "”", "(lq": "“", "(aq": "'", "(dq": '"', "(oq": "‘", "(cq": "’",
+    "(em": "—", "(en": "–", "(bu": "•", "(co": "©", "(rq": "”", "(lq": "“", "(aq": "'", "(dq": '"', "(oq": "‘",
+    "(cq": "’",
     "(ti": "~", "(ha": "^", "(rs": "\\", "(ga": "`", "(mi": "-", "(pl": "+", "(mu": "×", "(->": "→", "(<-": "←",
     "(>=": "≥", "(<=": "≤", "(!=": "≠", "(de": "°", "(sc": "§", "(hy": "-", "(or": "|", "*(lq": "“", "*(rq": "”",
     "*(Aq": "'", "*(C`": "", "*(C'": "", "*(--": "–", "*(PI": "π", "*(Tm": "™", "*R": "®", "(rg": "®", "(tm": "™",
@@ -19,16 +20,22 @@ ESCAPE = re.compile(
     r"\\(?:f(?:\(..|\[[^\]]*\]|.)|s[+-]?\d{1,2}|s\[[^\]]*\]|[mMnk](?:\(..|\[[^\]]*\]|.)|[hvwDXxoL]'[^']*'"
     r"|(?P<named>[(*]\(?..)|\[(?P<long>[^\]]*)\]|\*\[(?P<string>[^\]]*)\]|(?P<one>.))"
 )
-ONE = {"-": "-", "e": "\\", "\\": "\\", "&": "", "|": "", "^": "", "/": "", ",": "", "%": "", ":": "", "c": "", "~": " ",
-       " ": " ", "0": " ", "'": "´", "`": "`", "t": "\t", "d": "", "u": "", "p": "", "{": "", "}": "", "E": "\\"}  # fmt: skip
+ONE = {"-": "-", "e": "\\", "\\": "\\", "&": "", "|": "", "^": "", "/": "", ",": "", "%": "", ":": "",
+       "c": "", "~": " ",       " ": " ", "0": " ", "'": "´", "`": "`", "t": "\t", "d": "", "u": "", "p": "", "{": "", "}": "",
+       "E": "\\"}  # fmt: skip
 HEADINGS = frozenset(["SH", "SS", "Sh", "Ss"])
 JOINED = frozenset(["BR", "RB", "IR", "RI", "BI", "IB"])
 FONTS = frozenset(["B", "I", "SM", "SB", "R", "CW"])
 ITEMS = frozenset(["TP", "TQ", "IP", "HP", "It"])
-SILENT = frozenset(
-    ["TH", "Dd", "Dt", "Os", "ds", "de", "nr", "so", "ie", "if", "el", "ig", "rm", "rn", "am", "as", "hy", "nh", "ad", "na", "ta", "tr", "ps", "ft", "ll", "in", "ti", "ne", "pl", "po", "ev", "cs", "ss", "ce", "mso", "Bd", "Ed", "Bl", "El", "Bk", "Ek", "PD", "UC", "DT", "AT", "ie.", "TS", "TE", "EQ", "EN", "UE", "ME", "RS", "RE", "SY", "YS", "fam", "lf", "LP", "PP", "P", "Pp", "HP", "sp", "br", "nf", "fi", "EX", "EE"]
-)
-BREAKS = frozenset(["LP", "PP", "P", "Pp", "sp", "Bd", "Ed", "Bl", "El", "nf", "fi", "EX", "EE", "RS", "RE", "br", "TS", "TE", "SY", "YS"])
+SILENT_NAMES = """
+TH Dd Dt Os ds de nr so ie if el ig rm rn am as hy nh ad na ta tr ps ft ll in ti ne pl po ev cs ss ce mso Bd Ed Bl
+El Bk Ek PD UC DT AT ie. TS TE EQ EN UE ME RS RE SY YS fam lf LP PP P Pp HP sp br nf fi EX EE
+"""
+SILENT = frozenset(SILENT_NAMES.split())
+BREAKS_NAMES = """
+LP PP P Pp sp Bd Ed Bl El nf fi EX EE RS RE br TS TE SY YS
+"""
+BREAKS = frozenset(BREAKS_NAMES.split())
 QUOTED = {
     "Op": "[{}]",
     "Oo": "[",
@@ -40,9 +47,11 @@ QUOTED = {
     "Ql": "‘{}’",
     "Aq": "<{}>",
 }
-MDOC = frozenset(
-    ["Nm", "Nd", "Fl", "Ar", "Cm", "Ic", "Pa", "Xr", "Ev", "Va", "Vt", "Fn", "Fa", "Ft", "Fd", "In", "Li", "Em", "Sy", "No", "Ns", "Ap", "Op", "Oo", "Oc", "Dq", "Sq", "Pq", "Qq", "Ql", "Aq", "Ad", "An", "Er", "Dv", "Tn", "Bx", "Nx", "Fx", "Ox", "St", "Lb", "Lk", "Mt", "Do", "Dc", "So", "Sc", "Po", "Pc", "Qo", "Qc", "Xo", "Xc", "Bq", "Bo", "Bc", "Brq", "Bro", "Brc", "Ta", "Ms", "Tg", "Rv", "Ex"]
-)
+MDOC_NAMES = """
+Nm Nd Fl Ar Cm Ic Pa Xr Ev Va Vt Fn Fa Ft Fd In Li Em Sy No Ns Ap Op Oo Oc Dq Sq Pq Qq Ql Aq Ad An Er Dv Tn Bx Nx Fx
+Ox St Lb Lk Mt Do Dc So Sc Po Pc Qo Qc Xo Xc Bq Bo Bc Brq Bro Brc Ta Ms Tg Rv Ex
+"""
+MDOC = frozenset(MDOC_NAMES.split())
 NO_SPACE_BEFORE = frozenset([".", ",", ":", ";", ")", "]", "?", "!"])
 
 

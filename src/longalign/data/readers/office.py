@@ -13,7 +13,9 @@ from longalign.data.readers.raw import RawDocument
 from longalign.data.readers.unpack import stream_of
 from longalign.errors import DataError, UnreadableError
 
-NOT_TEXT = frozenset(["Fallback", "del", "moveFrom", "instrText", "delText", "pPr", "rPr", "sectPr", "tblPr", "trPr", "tcPr"])
+NOT_TEXT = frozenset(
+    ["Fallback", "del", "moveFrom", "instrText", "delText", "pPr", "rPr", "sectPr", "tblPr", "trPr", "tcPr"]
+)
 """`Fallback` is the same text box again, for old programs; deleted and moved text is not in the document."""
 BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
 

@@ -10,7 +10,9 @@ from typing import Any
 from longalign.data.readers.archive import archive, attribute, local
 from longalign.data.readers.raw import RawDocument
 
-NOT_TEXT = frozenset(["tracked-changes", "annotation", "annotation-end", "sequence-decls", "forms", "settings", "desc", "title"])
+NOT_TEXT = frozenset(
+    ["tracked-changes", "annotation", "annotation-end", "sequence-decls", "forms", "settings", "desc", "title"]
+)
 MOST_REPEATED = 100
 
 
@@ -54,7 +56,7 @@ def _write(node: Any, parts: list[str]) -> None:
         _children(node, inner)
         parts.append(f" ({' '.join(''.join(inner).split())})")
     else:
-        if name in ("p", "h") or name in ("span", "a", "ruby-base", "meta", "title", "bookmark-ref", "reference-ref", "sequence"):
+        if name in ("p", "h", "span", "a", "ruby-base", "meta", "title", "bookmark-ref", "reference-ref", "sequence"):
             parts.append(node.text or "")
         _children(node, parts)
         if name in ("p", "h"):

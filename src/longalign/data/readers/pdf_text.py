@@ -85,7 +85,7 @@ def _shape(line: str) -> str:
 
 
 def _page_offset(pages: Sequence[list[str]]) -> int | None:
-    """Printed number less the page's place, where it is the same for at least a third of the pages, and five or more."""
+    """Printed number less the page's place, if the same for a third of the pages, and five or more."""
     found: Counter[int] = Counter()
     for index, page in enumerate(pages):
         numbers = {number for line in (*page[:1], *page[-1:]) for number in _numbers(line)}

@@ -55,10 +55,15 @@ ROW_READERS: dict[str, Callable[[Path, str | None], Iterator[RawDocument]]] = {
     ".parquet": parquet,
 }
 """Those of rows, which take the name of the text's field."""
-NO_DOCUMENT = frozenset(
-    [".csv", ".tsv", ".css", ".scss", ".less", ".svg", ".map", ".lock", ".log", ".pem", ".crt", ".key", ".po", ".pot", ".pyc", ".dtd", ".xsd", ".xsl", ".rng", ".diff", ".patch", ".ps", ".eps", ".bib", ".sty", ".cls", ".bst", ".aux", ".desktop", ".pc", ".list", ".md5sums", ".sha256", ".hex", ".ttl", ".nt", ".obj", ".stl", ".ppm", ".pgm", ".xpm", ".in", ".typed", ".postscript", ".mo", ".gmo"]
-)
-"""Text that is no document: tables of numbers, styles, catalogues of words. Read only where the user names the file."""
+NO_DOCUMENT_SUFFIXES = """
+.csv .tsv .css .scss .less .svg .map .lock .log .pem .crt .key .po .pot .pyc .dtd .xsd .xsl .rng .diff .patch .ps .eps
+.bib .sty .cls .bst .aux .desktop .pc .list .md5sums .sha256 .hex .ttl .nt .obj .stl .ppm .pgm .xpm .in .typed
+.postscript .mo .gmo .png .jpg .jpeg .gif .webp .tif .tiff .bmp .ico .mp3 .mp4 .ogg .wav .avi .mov .woff .woff2 .ttf
+.otf .exe .dll .so .a .o .jar .class .whl .zip .tar .7z .rar .deb .rpm .npy .npz .safetensors .gguf .sqlite .db
+.pickle .pkl
+"""
+NO_DOCUMENT = frozenset(NO_DOCUMENT_SUFFIXES.split())
+"""No documents, though some are text (tables of numbers, styles): read only where the user names the file."""
 MAGIC: tuple[tuple[bytes, Reader], ...] = (
     (b"%PDF-", pdf),
     (b"{\\rtf", rtf),

@@ -1,5 +1,7 @@
 """Each kind of file gives its text once, whole, and without what only programs need."""
 
+# ruff: noqa: E501 (documents as they stand in files)
+
 import gzip
 import json
 import lzma

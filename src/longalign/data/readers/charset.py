@@ -111,7 +111,7 @@ def _cased(text: str) -> bool:
     inside = len(re.findall(r"(?<=[^\W\d_])[^\W\d_A-Za-z]", text)) or 1
     pairs = re.findall(r"(?=([^\W\d_][^\W\d_]))", text)
     odd = sum(a.islower() and b.isupper() and b > "\x7f" for a, b in pairs)
-    return odd <= max(1, 0.02 * inside)
+    return bool(odd <= max(1, 0.02 * inside))
 
 
 def _japanese(text: str, share: float) -> bool:

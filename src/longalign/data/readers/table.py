@@ -80,7 +80,7 @@ def read_file(path: Path, text_field: str | None = None) -> Iterator[RawDocument
     """
     suffix = _suffix(path)
     try:
-        if suffix in ROW_READERS and READERS.get(suffix) is ROW_READERS[suffix]:
+        if suffix in ROW_READERS and READERS.get(suffix) in ROW_READERS.values():
             yield from ROW_READERS[suffix](path, text_field)
         else:
             yield from (_reader(path) or plain)(path)

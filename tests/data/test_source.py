@@ -9,7 +9,7 @@ import pytest
 from longalign.base.files import fingerprint, fingerprint_path
 from longalign.base.sources import BUNDLED, Named
 from longalign.bundled.corpora import corpus
-from longalign.data.file_text import READERS, RawDocument, text_of
+from longalign.data.readers import READERS, RawDocument, text_of
 from longalign.data.row_formats import ROW_FORMATS, Messages, Row, RowFormat
 from longalign.data.source import Source, documents_fingerprint, read_documents, read_rows
 from longalign.errors import DataError

@@ -24,7 +24,7 @@ from longalign.core.shingles import Contamination, Hashes, repeated_share, sampl
 from longalign.data.document_draw import DEFAULT_MIN_TOKENS, DocumentLengths, DocumentSummary, cut, histogram
 from longalign.data.document_table import DocumentTable
 from longalign.data.documents import Document, Skipped, make_document
-from longalign.data.file_text import parsed_lines
+from longalign.data.readers import parsed_lines
 from longalign.data.source import read_documents
 from longalign.errors import DataError
 

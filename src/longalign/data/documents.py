@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from longalign.base.files import files_below
 from longalign.base.sources import not_there
 from longalign.core.text import Language, detect_language
-from longalign.data.file_text import RawDocument, is_known, read_file
+from longalign.data.readers import RawDocument, is_known, read_file
 from longalign.errors import DataError, UnreadableError
 
 
@@ -65,7 +65,7 @@ def documents_at(root: Path, skipped: list[Skipped]) -> Iterator[Document]:
         raise DataError(f"{root}: {not_there(root)}")
     if root.is_file():
         try:
-            yield from _documents(root, root.name, skipped)
+            yield from _documents(root, root.name, skipped, named=True)
         except UnreadableError as error:
             raise DataError(f"{root}: {error}") from None
         return
@@ -82,11 +82,16 @@ def documents_at(root: Path, skipped: list[Skipped]) -> Iterator[Document]:
             skipped.append(Skipped(str(file), str(error)))
 
 
-def _documents(file: Path, label: str, skipped: list[Skipped]) -> Iterator[Document]:
+def _documents(file: Path, label: str, skipped: list[Skipped], named: bool = False) -> Iterator[Document]:
     """`label` is the path that source kinds are recognised in; folders above the named one say nothing about it."""
     raw: RawDocument
     for raw in read_file(file):
         where = f"{file}:{raw.line}" if raw.line else str(file)
+        if raw.problem:
+            if named:
+                raise DataError(raw.problem)
+            skipped.append(Skipped(where, raw.problem.removeprefix(f"{where}: ")))
+            continue
         document = make_document(raw.text, origin=where, source=raw.source or label, title=raw.title)
         if document.text:
             yield document

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from longalign.base.hub import is_hub_name, parts_of, rows_of_hub
 from longalign.base.sources import not_there
-from longalign.data.file_text import parsed_lines
+from longalign.data.readers import parsed_lines
 from longalign.data.row_values import without_nulls
 from longalign.errors import DataError
 

@@ -1,0 +1,22 @@
+"""The text of one file, by its kind. `READERS` is the table; `read_file` reads."""
+
+from longalign.data.readers.decode import decode, text_of
+from longalign.data.readers.html import html_text
+from longalign.data.readers.plain import is_code
+from longalign.data.readers.raw import RawDocument, Reader
+from longalign.data.readers.rows import FIELDS, parsed_lines
+from longalign.data.readers.table import READERS, is_known, read_file
+
+__all__ = [
+    "FIELDS",
+    "READERS",
+    "RawDocument",
+    "Reader",
+    "decode",
+    "html_text",
+    "is_code",
+    "is_known",
+    "parsed_lines",
+    "read_file",
+    "text_of",
+]

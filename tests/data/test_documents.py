@@ -44,6 +44,19 @@ def test_folders_are_read_in_order_and_everything_else_is_counted(tmp_path: Path
     assert reasons == {"image.png": "unknown kind of file `.png`", "zero.txt": "binary file", "empty.txt": "no text"}
 
 
+def test_json_without_text_costs_a_folder_that_file_only(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a harbour")
+    (tmp_path / "package.json").write_text('{"name": "x", "version": "1"}')
+    (tmp_path / "rows.jsonl").write_text('{"text": "first"}\n{"text": null}\n')
+    skipped: list[Skipped] = []
+    assert [document.text for document in read_documents([tmp_path], skipped=skipped)] == ["a harbour", "first"]
+    assert [Path(entry.origin).name for entry in skipped] == ["package.json", "rows.jsonl"]
+    assert skipped[0].reason.startswith("1: field `text` is missing")
+    assert skipped[1].reason.startswith("2: field `text` is a NoneType")
+    with pytest.raises(DataError, match="field `text` is missing"):
+        texts(tmp_path / "package.json")
+
+
 def test_line_ends_nul_and_half_surrogates_are_cleaned(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a\\r\\nb\\u0000c\\ud83d"}')
     assert one(tmp_path / "a.jsonl").text == "a\nbc\ufffd"

@@ -194,7 +194,7 @@ def _build(path: Path, settings: DataSettings, wanted: DocumentLengths, counter:
     report = CorpusReport(
         read=counts.pop("read"),
         files_or_rows_skipped=len(skipped),
-        skipped_by_reason=dict(Counter(left.reason for left in skipped).most_common(20)),
+        skipped_by_reason=dict(Counter(left.reason for left in skipped).most_common()),
         cut_into_parts=counts.pop("cut"),
         parts=counts.pop("parts"),
         dropped_by_reason=dict(sorted(counts.items())),

@@ -59,7 +59,7 @@ def make_document(text: str, *, origin: str, source: str = "", title: str = "") 
 def documents_at(root: Path, skipped: list[Skipped]) -> Iterator[Document]:
     """Documents of one file, or of a folder's files sorted by name; raises `DataError` if it is not here.
 
-    A file that is named and cannot be read is an error; one inside a folder is skipped and counted.
+    A named file that cannot be read, or has a broken row, is an error; one inside a folder is skipped and counted.
     """
     if not root.exists():
         raise DataError(f"{root}: {not_there(root)}")
@@ -78,8 +78,8 @@ def documents_at(root: Path, skipped: list[Skipped]) -> Iterator[Document]:
             continue
         try:
             yield from _documents(file, str(Path(root.name) / inside), skipped)
-        except UnreadableError as error:
-            skipped.append(Skipped(str(file), str(error)))
+        except (UnreadableError, DataError) as error:  # of a row file, the rows before the broken one count
+            skipped.append(Skipped(str(file), str(error).removeprefix(f"{file}:").strip()))
 
 
 def _documents(file: Path, label: str, skipped: list[Skipped], named: bool = False) -> Iterator[Document]:

@@ -26,7 +26,7 @@ from longalign.errors import UnreadableError
 
 PROBE_BYTES = 8192
 MANUAL = re.compile(r"\.(?:[1-9][a-z]{0,6}|man|mdoc|roff)$")
-READERS: dict[str, Reader] = {
+READERS: dict[str, Callable[..., Iterator[RawDocument]]] = {
     **dict.fromkeys(TEXT, plain),
     **dict.fromkeys(CODE, code),
     **dict.fromkeys((".html", ".htm", ".xhtml"), html),
@@ -80,7 +80,7 @@ def read_file(path: Path, text_field: str | None = None) -> Iterator[RawDocument
     """
     suffix = _suffix(path)
     try:
-        if suffix in ROW_READERS and READERS.get(suffix) in ROW_READERS.values():
+        if suffix in ROW_READERS and READERS.get(suffix) is ROW_READERS[suffix]:
             yield from ROW_READERS[suffix](path, text_field)
         else:
             yield from (_reader(path) or plain)(path)

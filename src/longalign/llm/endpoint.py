@@ -77,7 +77,7 @@ class Endpoint(ABC):
         self.breaker = breaker or Breaker(quorum=min(3, concurrency), most_in_a_row=concurrency + 12)
         self._sdk = sdk
         timeout = sdk.Timeout(timeout_s, connect=10.0)
-        http = sdk.DefaultHttpxClient(timeout=timeout, event_hooks=reply_within(timeout_s))
+        http = sdk.DefaultHttpxClient(timeout=timeout, event_hooks=reply_within(timeout_s, sdk))
         self._client = client(
             api_key=self._key or "none", base_url=base_url, max_retries=0, timeout=timeout, http_client=http
         )

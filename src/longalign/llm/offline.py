@@ -21,13 +21,13 @@ from longalign.core.text import Sentence, sentences, words
 from longalign.llm.base import Outcome, Reply, Request
 from longalign.llm.check_prompts import read_check, without_added
 from longalign.llm.offline_checks import check_reply
-from longalign.llm.prompt import AnswerAsked, PromptLanguage, QuestionsAsked, Task, read_request
+from longalign.llm.prompt import AnswerAsked, QuestionsAsked, Task, read_request
 
 NAME = "offline stand-in 1 (extractive, no language model)"
 BLANK = "____"
 SUMMARY_PARTS = 3
 COMMON_SHARE = 0.05
-FORMS: dict[PromptLanguage, dict[str, str]] = {
+FORMS: dict[str, dict[str, str]] = {
     "en": {
         "topic": "What does the document say about “{a}”?",
         "summary": "Summarise what the document says about “{a}”.",
@@ -42,8 +42,51 @@ FORMS: dict[PromptLanguage, dict[str, str]] = {
         "cloze": "文档的这句话中，空缺处应填什么词：“{a}”",
         "facts": "登记簿中 {a} 和 {b} 的条目分别是什么？",
     },
+    "ja": {
+        "topic": "文書は“{a}”について何を述べていますか。",
+        "summary": "文書が“{a}”について述べていることを要約してください。",
+        "both": "文書は“{a}”について何を述べていますか。また“{b}”についてはどうですか。",
+        "cloze": "文書の次の文の空欄に入る語は何ですか：“{a}”",
+    },
+    "ko": {
+        "topic": "문서는 “{a}”에 대해 무엇을 말하고 있습니까?",
+        "summary": "문서에서 “{a}”에 대해 말하는 내용을 요약하십시오.",
+        "both": "문서는 “{a}”에 대해 무엇을 말하고, “{b}”에 대해서는 무엇을 말합니까?",
+        "cloze": "문서의 다음 문장에서 빈칸에 들어갈 단어는 무엇입니까: “{a}”",
+    },
+    "es": {
+        "topic": "¿Qué dice el documento sobre “{a}”?",
+        "summary": "Resuma lo que dice el documento sobre “{a}”.",
+        "both": "¿Qué dice el documento sobre “{a}” y qué dice sobre “{b}”?",
+        "cloze": "¿Qué palabra falta en el hueco de esta frase del documento: “{a}”?",
+    },
+    "fr": {
+        "topic": "Que dit le document de “{a}” ?",
+        "summary": "Résumez ce que le document dit de “{a}”.",
+        "both": "Que dit le document de “{a}”, et que dit-il de “{b}” ?",
+        "cloze": "Quel mot manque dans cette phrase du document : “{a}” ?",
+    },
+    "de": {
+        "topic": "Was sagt das Dokument über “{a}”?",
+        "summary": "Fassen Sie zusammen, was das Dokument über “{a}” sagt.",
+        "both": "Was sagt das Dokument über “{a}”, und was über “{b}”?",
+        "cloze": "Welches Wort gehört in die Lücke dieses Satzes aus dem Dokument: “{a}”?",
+    },
+    "ru": {
+        "topic": "Что говорится в документе о “{a}”?",
+        "summary": "Кратко изложите, что в документе говорится о “{a}”.",
+        "both": "Что говорится в документе о “{a}”, а что — о “{b}”?",
+        "cloze": "Какое слово пропущено в этом предложении из документа: “{a}”?",
+    },
+    "ar": {
+        "topic": "ماذا تقول الوثيقة عن “{a}”؟",
+        "summary": "لخّص ما تقوله الوثيقة عن “{a}”.",
+        "both": "ماذا تقول الوثيقة عن “{a}”، وماذا تقول عن “{b}”؟",
+        "cloze": "ما الكلمة الناقصة في هذه الجملة من الوثيقة: “{a}”؟",
+    },
 }
 QUOTED = re.compile("“([^”]+)”")
+SUMMARISE = ("ummar", "概括", "要約", "요약", "Resuma", "Résumez", "Fassen Sie", "Кратко изложите", "لخّص")
 
 
 class OfflineModel:
@@ -51,6 +94,10 @@ class OfflineModel:
 
     name = NAME
     batched = True
+
+    def __init__(self, prompts: str | None = None) -> None:
+        """`prompts`: folder of prompts of one's own, which it must read as well."""
+        self._prompts = prompts
 
     def check_extras(self, request: Request) -> None:
         """Say that extras change nothing here, so that a command can be tried offline before it is paid for."""
@@ -60,36 +107,36 @@ class OfflineModel:
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """See `LanguageModel.complete`. Token counts are unknown: there is no tokenizer here."""
         for index, request in enumerate(requests):
-            yield index, Reply(text=answer(request), model=NAME)
+            yield index, Reply(text=answer(request, self._prompts), model=NAME)
 
 
-def answer(request: Request) -> str:
+def answer(request: Request, folder: str | None = None) -> str:
     """The reply to a request for questions or for an answer."""
     users = [message["content"] for message in request.messages if message["role"] == "user"]
-    if (checked := check_reply(users, extract_answer)) is not None:
+    if (checked := check_reply(users, extract_answer, folder)) is not None:
         return checked
-    follow_up = read_check(users[-1])
-    asked = read_request(without_added(users[-1]))
+    follow_up = read_check(users[-1], folder)
+    asked = read_request(without_added(users[-1], folder), folder)
     if follow_up is not None and follow_up.section == "follow_up":
         asked = QuestionsAsked(
-            read_request(users[0]).document, "general", int(follow_up.values["count"]), follow_up.language
+            read_request(users[0], folder).document, "general", int(follow_up.values["count"]), follow_up.language
         )
     if isinstance(asked, QuestionsAsked):
         rng = random_for(request.seed or 0, "offline", asked.task, fingerprint(asked.document))
         questions = make_questions(asked.document, asked.task, asked.count, asked.language, rng)
         return "\n".join(f"{number}: {question}" for number, question in enumerate(questions, 1))
-    document = asked.document if len(users) == 1 else read_request(users[0]).document
+    document = asked.document if len(users) == 1 else read_request(users[0], folder).document
     return extract_answer(document, asked)
 
 
 def make_questions(
-    document: str, task: Task, count: int, language: PromptLanguage, rng: np.random.Generator
+    document: str, task: Task, count: int, language: str, rng: np.random.Generator
 ) -> list[str]:
     """`count` different questions of a task type, spread over the document; fewer where it is too poor."""
     facts = _unique(find_facts(document))
     if task in ("extraction", "reasoning") and len(facts) >= (1 if task == "extraction" else 2):
         return _about_facts(facts, task, count, rng)
-    forms = FORMS[language]
+    forms = FORMS.get(language, FORMS["en"])
     if task == "extraction":
         return _clozes(document, count, forms["cloze"], rng)
     if task == "summary":
@@ -112,13 +159,13 @@ def extract_answer(document: str, asked: AnswerAsked) -> str:
         gap = re.compile(re.escape(before) + r"(\S{1,60}?)" + re.escape(after))
         match = next((m for sentence in found if (m := gap.fullmatch(sentence.text))), None)
         return "" if match is None else f"{match[1]}: {match[0]}"
-    summary = "ummar" in asked.question or "概括" in asked.question
+    summary = any(word in asked.question for word in SUMMARISE)
     bounds = np.linspace(0, len(found), SUMMARY_PARTS + 1 if summary else 2).astype(int)
     parts = [found[begin:end] for begin, end in pairwise(bounds)]  # a summary takes one sentence from each part
     best = [_best(part, topic) for topic in quoted or [asked.question] for part in parts]
     chosen = {sentence.start: sentence.text for sentence in best if sentence}
     lines = dict.fromkeys(" ".join(text.split()) for _, text in sorted(chosen.items()))
-    return ("" if asked.language == "zh" else " ").join(lines)
+    return ("" if asked.language in ("zh", "ja") else " ").join(lines)
 
 
 def _best(found: list[Sentence], topic: str) -> Sentence | None:

@@ -46,7 +46,8 @@ class QuestionSettings(Settings):
     )
 
     tasks: tuple[str, ...] = Field(
-        TASKS, description="kinds of questions, drawn evenly per document; more by a section `## task NAME` in `prompts`"
+        TASKS,
+        description="kinds of questions, drawn evenly per document; more by a section `## task NAME` in `prompts`",
     )
     prompts: str | None = Field(
         None,

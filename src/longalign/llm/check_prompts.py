@@ -66,7 +66,9 @@ def read_check(message: str, folder: str | None = None) -> CheckAsked | None:
         for wording in known:
             for section in SECTIONS:
                 if found := _pattern(section, wording).fullmatch(tail):
-                    return CheckAsked(section, message[:place].removesuffix(GAP), found.groupdict(), language_of(wording))
+                    return CheckAsked(
+                        section, message[:place].removesuffix(GAP), found.groupdict(), language_of(wording)
+                    )
         return None
     return None
 

@@ -129,9 +129,7 @@ def answer(request: Request, folder: str | None = None) -> str:
     return extract_answer(document, asked)
 
 
-def make_questions(
-    document: str, task: Task, count: int, language: str, rng: np.random.Generator
-) -> list[str]:
+def make_questions(document: str, task: Task, count: int, language: str, rng: np.random.Generator) -> list[str]:
     """`count` different questions of a task type, spread over the document; fewer where it is too poor."""
     facts = _unique(find_facts(document))
     if task in ("extraction", "reasoning") and len(facts) >= (1 if task == "extraction" else 2):

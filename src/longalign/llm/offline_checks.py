@@ -31,9 +31,7 @@ NAME = re.compile(r"[A-Z][\w’'-]+(?: [A-Z][\w’'-]+)*")
 SUPPORTED_SHARE = 0.6
 
 
-def check_reply(
-    users: list[str], extract: Callable[[str, AnswerAsked], str], folder: str | None = None
-) -> str | None:
+def check_reply(users: list[str], extract: Callable[[str, AnswerAsked], str], folder: str | None = None) -> str | None:
     """The reply to a request of an ingredient; None for any other request. `extract` answers from a text. `folder`: of
     prompts of one's own."""
     for wording in (*wordings(folder), *LANGUAGES):

@@ -112,7 +112,9 @@ def own_texts(folder: str) -> tuple[Mapping[str, Mapping[str, str]], str]:
             raise ConfigError(f"{file}: a prompt file is named by its language, such as en.md (ISO 639-1)")
         found[file.stem] = check_file(file)
     if not found:
-        raise ConfigError(f"{folder}: no prompt file in it, such as en.md; write one with `longalign data prompts init`")
+        raise ConfigError(
+            f"{folder}: no prompt file in it, such as en.md; write one with `longalign data prompts init`"
+        )
     return found, fingerprint(found)[:16]
 
 

@@ -140,8 +140,9 @@ class QuestionSettings(Settings):
         unknown = [task for task in self.tasks if task not in TASKS]
         if unknown and self.prompts is None:
             raise ValueError(
-                f"tasks: `{unknown[0]}` has no prompt; there are {', '.join(TASKS)}. For one of your own write a section "
-                f"`## task {unknown[0]}` into a prompt file (`longalign data prompts init FOLDER`) and give --prompts FOLDER"
+                f"tasks: `{unknown[0]}` has no prompt; there are {', '.join(TASKS)}. For one of your own write a "
+                f"section `## task {unknown[0]}` into a prompt file (`longalign data prompts init FOLDER`) and give "
+                "--prompts FOLDER"
             )
         if not self.tasks:
             raise ValueError("tasks: at least one is needed")

@@ -56,7 +56,10 @@ def readers(language: Wording) -> list[str]:
 
 
 def read_check(message: str, folder: str | None = None) -> CheckAsked | None:
-    """Parses a message; None for one of another kind. Of several that end it, the last. `folder`: as in `read_request`."""
+    """Parses a message; None for one of another kind. Of several that end it, the last.
+
+    folder: of prompts of one's own, as in `read_request`.
+    """
     known = wordings(folder) if folder is None else (*wordings(folder), *LANGUAGES)
     place = len(message)
     while (place := message.rfind(MARK, 0, place)) >= 0:

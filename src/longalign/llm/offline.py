@@ -28,6 +28,8 @@ NAME = "offline stand-in 1 (extractive, no language model)"
 BLANK = "____"
 SUMMARY_PARTS = 3
 COMMON_SHARE = 0.05
+OTHER_WORD = re.compile(r"[^\W\d_A-Za-z]{3,}")
+KANA_RUN = re.compile("(?=[一-鿿]*[぀-ヿ])[぀-ヿ一-鿿]{6,}")
 QUOTED = re.compile("“([^”]+)”")
 
 
@@ -118,7 +120,9 @@ def _best(found: list[Sentence], topic: str) -> Sentence | None:
         return sum(1 / frequency[word] for word in asked & bags[index]) / (1 + 0.01 * len(bags[index]))
 
     best = max(range(len(found)), key=lambda index: (score(index), -index), default=None)
-    return None if best is None or score(best) == 0 else found[best]
+    if best is not None and score(best) == 0:  # a phrase of a script that writes no spaces may cut words
+        return next((sentence for sentence in found if topic in sentence.text), None)
+    return None if best is None else found[best]
 
 
 def _prose(document: str) -> tuple[list[Sentence], Counter[str]]:
@@ -147,7 +151,7 @@ def _topics(document: str, count: int, rng: np.random.Generator) -> list[str]:
 
 def _phrase(sentence: str, frequency: Counter[str], common: set[str]) -> str | None:
     """The rarest word of a sentence with uncommon neighbours; of Chinese, six characters around the rarest pair."""
-    if runs := re.findall(r"[一-鿿]{4,}", sentence):
+    if runs := re.findall(r"[一-鿿]{4,}", sentence) or KANA_RUN.findall(sentence):
         run = max(runs, key=len)
         rarest = min(range(len(run) - 1), key=lambda i: (frequency[run[i : i + 2]], i))
         start = max(0, min(rarest - 1, len(run) - 6))
@@ -157,7 +161,8 @@ def _phrase(sentence: str, frequency: Counter[str], common: set[str]) -> str | N
     if not any(plain):  # a text of few words: any long or numbered one will do
         plain = [bool(re.fullmatch(r"[A-Za-z]{4,}|\d{3,}", token)) for token in tokens]
     if not any(plain):
-        return None
+        found = OTHER_WORD.findall(sentence)  # of another script
+        return min(found, key=lambda word: (frequency[word.lower()], -len(word)), default=None)
     first = last = min((i for i, good in enumerate(plain) if good), key=lambda i: (frequency[tokens[i].lower()], i))
     if last + 1 < len(tokens) and plain[last + 1]:
         last += 1
@@ -200,6 +205,12 @@ def _gap(sentence: str, frequency: Counter[str]) -> str | None:
         return sentence[:start] + BLANK + sentence[start + 2 :]
     spans = [match.span() for match in re.finditer(r"(?<!\S)[A-Za-z]{4,}(?!\S)", sentence)]
     if len(spans) < 4:
+        spans = [match.span() for match in re.finditer(rf"(?<!\S){OTHER_WORD.pattern}(?!\S)", sentence)]
+    if len(spans) < 4 and len(re.findall(r"[぀-ヿ一-鿿]", sentence)) >= 8:
+        spans = [match.span() for match in re.finditer(r"[ァ-ヿ]+|[一-鿿]{2}", sentence)]
+    elif len(spans) < 4:
+        return None
+    if not spans:
         return None
     begin, end = min(spans, key=lambda span: (frequency[sentence[slice(*span)].lower()], span))
     return sentence[:begin] + BLANK + sentence[end:]

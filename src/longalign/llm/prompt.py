@@ -14,18 +14,8 @@ from functools import cache
 
 from longalign.base.files import fingerprint
 from longalign.config.questions import TASKS
-from longalign.llm.prompt_texts import (
-    LANGUAGES,
-    TASK,
-    PromptLanguage,
-    Wording,
-    language_of,
-    own_tasks,
-    prompt_language,
-    sections,
-    wording_for,
-    wordings,
-)
+from longalign.llm.prompt_file import LANGUAGES, TASK, PromptLanguage, prompt_language
+from longalign.llm.prompt_texts import Wording, language_of, own_tasks, sections, wording_for, wordings
 
 __all__ = [
     "LANGUAGES", "TASKS", "PromptLanguage", "Wording", "language_of", "prompt_language", "sections", "wording_for",

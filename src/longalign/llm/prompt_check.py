@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from longalign.errors import ConfigError
-from longalign.llm.prompt_texts import HEADING, TASK, sections
+from longalign.llm.prompt_file import HEADING, TASK, builtin_sections
 
 MARK = "----\n"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -50,7 +50,7 @@ def _check_between(file: Path, text: str, headings: list[re.Match[str]]) -> None
 
 
 def _fault(name: str, body: str, found: dict[str, str]) -> str | None:
-    builtin = sections("en")
+    builtin = builtin_sections("en")
     own = name.startswith(TASK)
     if not own and name not in builtin:
         near = get_close_matches(name, builtin, 1)
@@ -80,4 +80,4 @@ def _fault(name: str, body: str, found: dict[str, str]) -> str | None:
 
 @cache
 def _placeholders() -> set[str]:
-    return {word for text in sections("en").values() for word in PLACEHOLDER.findall(text)}
+    return {word for text in builtin_sections("en").values() for word in PLACEHOLDER.findall(text)}

@@ -1,4 +1,4 @@
-"""The wording of prompts: a file of sections for each language in `prompts/`, and files of one's own in a folder.
+"""The wording of prompts: the built-in files of `prompts/`, and files of one's own in a folder.
 
 A wording is named by a built-in language, or is an `OwnPrompts`: a small value that names folder, language and content,
 so that it can be kept with a candidate, compared and pickled. What a file of one's own leaves out is found in the
@@ -11,23 +11,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import Literal
 
 from longalign.base.files import fingerprint
 from longalign.config.questions import TASKS
 from longalign.errors import ConfigError
+from longalign.llm.prompt_check import check_file
+from longalign.llm.prompt_file import LANGUAGES, TASK, PromptLanguage, builtin_sections, prompt_language
 
-PromptLanguage = Literal["en", "zh", "ja", "ko", "es", "fr", "de", "ru", "ar"]
-LANGUAGES: tuple[PromptLanguage, ...] = ("en", "zh", "ja", "ko", "es", "fr", "de", "ru", "ar")
-NAMES: Mapping[PromptLanguage, str] = {
-    "en": "English", "zh": "Chinese", "ja": "Japanese", "ko": "Korean", "es": "Spanish", "fr": "French",
-    "de": "German", "ru": "Russian", "ar": "Arabic",
-}  # fmt: skip
-HEADING = re.compile(r"^## ((?:task )?\w+)[ \t]*\n", re.MULTILINE)
-TASK = "task "
-"""Begins the heading of a kind of question of one's own: `## task legal`."""
 CODE = re.compile(r"[a-z]{2,3}")
 
 
@@ -41,12 +32,6 @@ class OwnPrompts:
 
 
 Wording = PromptLanguage | OwnPrompts
-
-
-def prompt_language(language: str) -> PromptLanguage:
-    """The prompts for documents of a language (ISO 639-1): its own where there are some, else English ones, which ask
-    for the document's language."""
-    return next((known for known in LANGUAGES if known == language), "en")
 
 
 def wording_for(language: str, folder: str | None) -> Wording:
@@ -72,24 +57,13 @@ def language_of(wording: Wording) -> str:
 def sections(wording: Wording) -> Mapping[str, str]:
     """The texts of a wording by heading. Raises `ConfigError` if a file of one's own changed since it was read."""
     if not isinstance(wording, OwnPrompts):
-        return split_sections(builtin_text(wording))
+        return builtin_sections(wording)
     own, content = own_texts(wording.folder)
     if content != wording.content:
         raise ConfigError(f"{wording.folder}: prompts changed while they were in use; run the command again")
-    builtin = [sections(known) for known in LANGUAGES if known == wording.language]
-    layers = [sections("en"), own.get("en", {}), *builtin, own.get(wording.language, {})]
+    builtin = [builtin_sections(known) for known in LANGUAGES if known == wording.language]
+    layers = [builtin_sections("en"), own.get("en", {}), *builtin, own.get(wording.language, {})]
     return {name: text for layer in layers for name, text in layer.items()}
-
-
-def builtin_text(language: PromptLanguage) -> str:
-    """A built-in prompt file."""
-    return files("longalign.llm").joinpath(f"prompts/{language}.md").read_text(encoding="utf-8")
-
-
-def split_sections(text: str) -> dict[str, str]:
-    """The sections of a prompt file by heading."""
-    parts = HEADING.split(text)[1:]
-    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
 @cache
@@ -99,8 +73,6 @@ def own_texts(folder: str) -> tuple[Mapping[str, Mapping[str, str]], str]:
 
     Raises `ConfigError` with file and line for what cannot be a prompt file.
     """
-    from longalign.llm.prompt_check import check_file  # knows the rules; needs the built-in texts from here
-
     path = Path(folder)
     if not path.is_dir():
         raise ConfigError(f"{folder}: no such folder; write one with `longalign data prompts init {folder}`")

@@ -15,7 +15,7 @@ from functools import cache
 from longalign.base.files import fingerprint
 from longalign.config.questions import TASKS
 from longalign.llm.prompt_file import LANGUAGES, TASK, PromptLanguage, prompt_language
-from longalign.llm.prompt_texts import Wording, language_of, own_tasks, sections, wording_for, wordings
+from longalign.llm.prompt_texts import Wording, language_of, sections, wording_for, wordings
 
 __all__ = [
     "LANGUAGES", "TASKS", "PromptLanguage", "Wording", "language_of", "prompt_language", "sections", "wording_for",
@@ -90,7 +90,7 @@ def read_request(message: str, folder: str | None = None) -> QuestionsAsked | An
     """
     known = wordings(folder) if folder is None else (*wordings(folder), *LANGUAGES)
     for wording in known:
-        for task in (*TASKS, *own_tasks(folder)):
+        for task in tasks_of(wording):
             before, after = _questions(task, "\0", wording).split("\0")
             if message.endswith(after) and (count := re.search(r"\d+$", message[: -len(after)])):
                 head = message[: count.start()]
@@ -102,6 +102,11 @@ def read_request(message: str, folder: str | None = None) -> QuestionsAsked | An
             return AnswerAsked(*_last_paragraph(message[: -len(ending)]), language_of(wording))
     document, question = _last_paragraph(message)
     return AnswerAsked(document, question, "zh" if re.search(r"[一-鿿]", question) else "en")
+
+
+def tasks_of(wording: Wording) -> tuple[Task, ...]:
+    """The kinds of questions that a wording has texts for."""
+    return *TASKS, *(name.removeprefix(TASK) for name in sections(wording) if name.startswith(TASK))
 
 
 @cache

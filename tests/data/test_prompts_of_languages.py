@@ -132,5 +132,5 @@ def test_a_mistake_in_a_prompt_file_is_said_before_any_call(
             tmp_path / "rows.jsonl",
         )
     assert server.bodies == []
-    with pytest.raises(ValueError, match="data prompts init"):
+    with pytest.raises(ValueError, match="data prompts init"):  # nothing to look into: said by the settings
         settings(corpus_dir, tokenizer_dir, tasks=("legal",))

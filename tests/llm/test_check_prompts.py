@@ -77,6 +77,20 @@ def test_a_score_that_is_not_there_or_out_of_range_is_missing_and_not_zero() -> 
     assert read_yes("It depends: yes and no", "answerable") is None
 
 
+@pytest.mark.parametrize(
+    ("yes", "no", "either"),
+    [
+        ("はい", "いいえ", "または"), ("예", "아니요", "또는"), ("Sí", "No", "o"), ("Oui", "Non", "ou"),
+        ("Ja", "Nein", "oder"), ("Да", "Нет", "или"), ("نعم", "لا", "أو"),
+    ],
+)  # fmt: skip
+def test_a_verdict_in_the_documents_language_is_read_too(yes: str, no: str, either: str) -> None:
+    assert read_yes(f"supported: {yes}\n", "supported") is True
+    assert read_yes(f"**supported**: {no}.", "supported") is False
+    assert read_yes(f"supported: {yes} {either} {no}", "supported") is None
+    assert read_yes(f"{yes}。", "answerable") is True
+
+
 class Named:
     batched = False
 

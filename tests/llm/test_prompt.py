@@ -44,10 +44,15 @@ def test_the_document_is_the_same_prefix_of_all_calls_and_of_the_row(
     assert all(message.startswith(document + "\n\n") for message in messages)
 
 
-def test_both_languages_have_every_text_and_their_own_hash() -> None:
+def test_every_language_has_every_text_and_its_own_hash() -> None:
     names = {"questions", "answer", "closed_book", *TASKS, *SECTIONS, "readers", "document"}
     assert all(set(sections(language)) == names and all(sections(language).values()) for language in LANGUAGES)
-    assert len({prompt_hash(language) for language in LANGUAGES}) == 2
+    assert len({prompt_hash(language) for language in LANGUAGES}) == len(LANGUAGES) == 9
+
+
+def test_rows_of_earlier_versions_keep_the_hash_of_their_prompt() -> None:
+    assert prompt_hash("en") == "4231fc61d8840842"
+    assert prompt_hash("zh") == "94dc93903d687050"
 
 
 def test_a_document_that_ends_like_a_request_does_not_confuse_the_reading() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from longalign.cli.options import EXTRA, Json, PlanOnly, Seed, settings, show
+from longalign.cli.prompts import prompts_app
 from longalign.cli.rows import add_row_verbs
 
 app = typer.Typer(help="Build long instruction data, choose, show and share it.", no_args_is_help=True)
@@ -64,3 +65,4 @@ def data_ledger(
 
 
 add_row_verbs(app)
+app.add_typer(prompts_app, name="prompts")

@@ -31,6 +31,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """What a preset has instead of the default of a field."""
 
 
+TASKS = ("general", "summary", "reasoning", "extraction")
+"""Kinds of questions that there are built-in prompts for."""
+
+
 class QuestionSettings(Settings):
     """Part of `DataSettings`."""
 
@@ -41,8 +45,14 @@ class QuestionSettings(Settings):
         json_schema_extra=EXECUTION,  # the settings that it fills decide the result
     )
 
-    tasks: tuple[Literal["general", "summary", "reasoning", "extraction"], ...] = Field(
-        ("general", "summary", "reasoning", "extraction"), description="kinds of questions, drawn evenly per document"
+    tasks: tuple[str, ...] = Field(
+        TASKS,
+        description="kinds of questions, drawn evenly per document; more by a section `## task NAME` in `prompts`",
+    )
+    prompts: str | None = Field(
+        None,
+        description="folder of prompt files of one's own, such as en.md: `longalign data prompts init FOLDER`",
+        json_schema_extra=EXECUTION,  # what the files hold is an input of the stage, wherever they lie
     )
     questions_per_call: int = Field(5, gt=0, le=50, description="questions written per call (paper: 5)")
     turns: int = Field(1, gt=0, description="question-answer pairs kept in one row (paper: 1)")
@@ -124,6 +134,19 @@ class QuestionSettings(Settings):
         if not isinstance(values, dict):
             return values
         return {**PRESETS.get(str(values.get("preset", "best")), {}), **values}
+
+    @model_validator(mode="after")
+    def _tasks_that_have_a_prompt(self) -> Self:
+        unknown = [task for task in self.tasks if task not in TASKS]
+        if unknown and self.prompts is None:
+            raise ValueError(
+                f"tasks: `{unknown[0]}` has no prompt; there are {', '.join(TASKS)}. For one of your own write a "
+                f"section `## task {unknown[0]}` into a prompt file (`longalign data prompts init FOLDER`) and give "
+                "--prompts FOLDER"
+            )
+        if not self.tasks:
+            raise ValueError("tasks: at least one is needed")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_put_documents_together(self) -> Self:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from longalign.data.documents import Document
 from longalign.data.verify import Evidence
 from longalign.llm.base import Failure, Outcome, Request
-from longalign.llm.prompt import PromptLanguage, Task
+from longalign.llm.prompt import Task, Wording
 
 T = TypeVar("T")
 Step = Generator[Request, Outcome, T]
@@ -60,12 +60,12 @@ class Attempt:
 
     before, after: other documents of the row, in order around `document`; `together` if questions are about all of
     them, and evidence counts from the start of all. calls, tokens: by what they were for;
-    tokens are counted where the model reports them.
+    tokens are counted where the model reports them. language: names the wording of its prompts.
     """
 
     document: Document
     task: Task
-    language: PromptLanguage
+    language: Wording
     model: str = ""
     length_tokens: int = 0
     turns: list[Turn] = field(default_factory=list)

@@ -50,7 +50,7 @@ def _columns(attempt: Attempt, settings: DataSettings | None) -> Iterator[tuple[
     if settings is None or settings.plain:
         return
     yield "ingredients", list(settings.ingredients)
-    yield "ingredients_prompt", checks_hash()
+    yield "ingredients_prompt", checks_hash(attempt.language)
     if settings.multi_hop != "off":
         yield "hops", [turn.hops for turn in attempt.turns]
     if settings.check_answers:

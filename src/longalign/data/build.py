@@ -43,7 +43,7 @@ from longalign.errors import DataError
 from longalign.llm.base import LanguageModel, innermost
 from longalign.llm.ledger import Ledger, failed_calls
 from longalign.llm.open import is_endpoint, open_model
-from longalign.llm.prompt import LANGUAGES, prompt_hash
+from longalign.llm.prompt import language_of, prompt_hash, wording_for
 
 VERSION = 1
 
@@ -139,6 +139,7 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
             max_cost_usd=settings.max_cost_usd,
             timeout_s=settings.timeout_s,
             extras=settings,
+            prompts=settings.prompts,
         )
         model = with_checker(model, settings, ledger)
         _check_window(settings, model, drawn.documents)
@@ -154,9 +155,10 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
                     f"see {paths.rejected}"
                 )
             _write_rows(paths.rows, settings, drawn.corpus, tally, attempts)
+        used = [wording_for(language, settings.prompts) for language in sorted(tally.by_language)]
         facts = BuildFacts(
             model=model.name,
-            prompts={language: prompt_hash(language) for language in LANGUAGES},
+            prompts={language_of(wording): prompt_hash(wording) for wording in used},
             spend=ledger.totals(),
             wall_s=round(time.monotonic() - start, 3),
             rows_sha256=sha256_of(paths.rows),

@@ -19,7 +19,8 @@ from longalign.data.source import Source
 from longalign.errors import ConfigError, RunError
 from longalign.llm.offline import NAME
 from longalign.llm.open import is_endpoint
-from longalign.llm.prompt import LANGUAGES, prompt_hash
+from longalign.llm.prompt import prompt_hash, wordings
+from longalign.llm.prompt_texts import check_tasks, read_again
 
 STAGE = "data"
 OLD_MARKER = "building"
@@ -76,13 +77,15 @@ class Inputs:
     @classmethod
     def of(cls, settings: DataSettings, counter: TokenCounter) -> Inputs:
         """Raises `DataError` for documents or evaluation files that are not there."""
+        read_again()
+        check_tasks(settings.tasks, settings.prompts)
         read = {name: Source(name).documents_fingerprint() for name in (*settings.documents, *settings.decontaminate)}
         return cls(
             {name: read[name] for name in settings.documents},
             {name: read[name] for name in settings.decontaminate},
             counter.fingerprint,
             _model_fingerprint(settings.llm),
-            tuple(prompt_hash(language) for language in LANGUAGES),
+            tuple(prompt_hash(wording) for wording in wordings(settings.prompts)),
             ingredient_inputs(settings, _model_fingerprint),
         )
 
@@ -154,4 +157,5 @@ def _stamp_of_version_0_1(settings: DataSettings, inputs: Inputs) -> str:
     chosen = settings.model_dump(mode="json", exclude=unset - SETTINGS_OF_VERSION_0_1)
     read = {"documents", "decontaminate", "tokenizer", "llm"}
     chosen = {key: value for key, value in chosen.items() if key not in read and decides(DataSettings, key) == "result"}
-    return fingerprint("data", 1, chosen, inputs.texts, inputs.tokenizer, inputs.llm, list(inputs.prompts))
+    prompts = inputs.prompts if settings.prompts else inputs.prompts[:2]  # there were English and Chinese ones
+    return fingerprint("data", 1, chosen, inputs.texts, inputs.tokenizer, inputs.llm, list(prompts))

@@ -28,7 +28,8 @@ class BuildReport:
     """One build. `tried` candidates = `rows` accepted + `rejected`; `finished` unless the cap on money ended it.
 
     tokens: of all rows, documents included. length_histogram: rows by bands of tokens. evidence_positions: evidence by
-    tenth of its document. prompts: hash of their wording by language. `settings`, `fingerprint`: of the stage.
+    tenth of its document. prompts: hash of the wording by its language, of the rows.
+    `settings`, `fingerprint`: of the stage.
     by_stage: candidates tried, with usable questions, with a row. seconds_a_row, slots_busy_share (of the calls
     that `concurrency` allows): of the last run; cost_usd_a_row: of all runs. None in earlier reports.
     """

@@ -36,6 +36,7 @@ def with_checker(model: LanguageModel, settings: DataSettings, ledger: Ledger) -
         price_usd_per_million=settings.checker_price_usd_per_million,
         max_cost_usd=settings.max_cost_usd,
         timeout_s=settings.timeout_s,
+        prompts=settings.prompts,
     )
     return Team(model, checker)
 

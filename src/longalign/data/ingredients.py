@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from longalign.base.files import sha256_of
+from longalign.base.files import fingerprint, sha256_of
 from longalign.config import DataSettings
 from longalign.data.attempt import Attempt
 from longalign.data.question_wishes import intents_file
 from longalign.llm.check_prompts import checks_hash
+from longalign.llm.prompt import wordings
 
 PURPOSES = (
     "questions", "answers", "closed book", "parts alone", "checker", "checker again", "answerable?", "refusal",
@@ -79,7 +80,7 @@ def ingredient_inputs(settings: DataSettings, model_fingerprint: Callable[[str],
     """Setting -> content of what ingredients read besides the documents; empty for the paper's preset."""
     found = {}
     if not settings.plain:
-        found["ingredients"] = checks_hash()
+        found["ingredients"] = fingerprint([checks_hash(wording) for wording in wordings(settings.prompts)])[:16]
     if settings.checker is not None:
         found["checker"] = model_fingerprint(settings.checker)
     if settings.intents is not None:

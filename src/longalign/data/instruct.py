@@ -34,8 +34,8 @@ from longalign.llm.prompt import (
     answer_request,
     follow_up_request,
     numbered_items,
-    prompt_language,
     questions_request,
+    wording_for,
 )
 
 __all__ = ["Attempt", "Rejection", "Turn", "conversation", "draw_task", "make_row", "row_id", "row_of"]
@@ -64,7 +64,7 @@ def make_row(
     """
     if not together:
         return (yield from _make_row(document, number, settings, other))
-    placed = Attempt(document, "general", prompt_language(document.language))
+    placed = Attempt(document, "general", wording_for(document.language, settings.prompts))
     joint = join(placed, together, settings, number)
     attempt = yield from _make_row(joint, number, settings, None, placed)
     return replace(attempt, document=document, before=placed.before, after=placed.after, together=True)
@@ -78,7 +78,7 @@ def _make_row(
     placed: Attempt | None = None,
 ) -> Step[Attempt]:
     task, earlier = draw_task(document.id, number, settings)
-    attempt = Attempt(document, task, prompt_language(document.language))
+    attempt = Attempt(document, task, wording_for(document.language, settings.prompts))
     step = "questions"
     try:
         # A later pass of the same type takes the questions left over by the first, or asks for new ones.

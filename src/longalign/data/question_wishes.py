@@ -15,13 +15,13 @@ from longalign.base.files import random_for
 from longalign.config import DataSettings
 from longalign.errors import DataError
 from longalign.llm.check_prompts import readers, write
-from longalign.llm.prompt import PromptLanguage
+from longalign.llm.prompt import Wording
 
 FIELDS = ("intent", "question", "prompt", "instruction", "text")
 LONGEST_CHARS = 2000
 
 
-def with_wishes(request: str, settings: DataSettings, language: PromptLanguage, *key: str | int) -> str:
+def with_wishes(request: str, settings: DataSettings, language: Wording, *key: str | int) -> str:
     """The call for questions, with the reader and the intent that the key draws; the same text where both are off."""
     if settings.readers:
         choice = readers(language)

@@ -13,7 +13,8 @@ from functools import cache
 from typing import Literal
 
 from longalign.base.files import fingerprint
-from longalign.llm.prompt import GAP, LANGUAGES, PLAIN, PromptLanguage, sections
+from longalign.llm.prompt import GAP, LANGUAGES, PLAIN, Wording, language_of, sections, wordings
+from longalign.llm.prompt_check import MARK
 
 Section = Literal[
     "reader", "intent", "follow_up", "part", "check", "check_scores", "check_again", "answerable", "refuse", "compare"
@@ -23,7 +24,6 @@ SECTIONS: tuple[Section, ...] = (
 )  # fmt: skip
 ADDED: tuple[Section, ...] = ("compare", "reader", "intent")
 """Written behind another request, which they make more precise."""
-MARK = "----\n"
 FIELD = re.compile(r"\\\{(\w+)\\\}")
 
 
@@ -34,10 +34,10 @@ class CheckAsked:
     section: Section
     before: str
     values: Mapping[str, str]
-    language: PromptLanguage
+    language: str
 
 
-def write(section: Section, language: PromptLanguage, *, before: str = "", **values: str) -> str:
+def write(section: Section, language: Wording, *, before: str = "", **values: str) -> str:
     """The user message of one request; `before`: a document, or another request."""
     text = _template(section, language)
     for name, value in values.items():
@@ -45,52 +45,55 @@ def write(section: Section, language: PromptLanguage, *, before: str = "", **val
     return before + GAP + text if before else text
 
 
-def document_heading(number: int, title: str, language: PromptLanguage) -> str:
+def document_heading(number: int, title: str, language: Wording) -> str:
     """The line above one of several documents; `number` from 1."""
     return _template("document", language).replace("{number}", str(number)).replace("{title}", title)
 
 
-def readers(language: PromptLanguage) -> list[str]:
+def readers(language: Wording) -> list[str]:
     """Who may ask, a phrase each."""
     return [line for line in _template("readers", language).splitlines() if line.strip()]
 
 
-def read_check(message: str) -> CheckAsked | None:
-    """Parses a message; None for one of another kind. Of several that end it, the last."""
+def read_check(message: str, folder: str | None = None) -> CheckAsked | None:
+    """Parses a message; None for one of another kind. Of several that end it, the last.
+
+    folder: of prompts of one's own, as in `read_request`.
+    """
+    known = wordings(folder) if folder is None else (*wordings(folder), *LANGUAGES)
     place = len(message)
     while (place := message.rfind(MARK, 0, place)) >= 0:
         if place and not message[:place].endswith(GAP):
             continue
         tail = message[place:]
-        for language in LANGUAGES:
+        for wording in known:
             for section in SECTIONS:
-                if found := _pattern(section, language).fullmatch(tail):
-                    return CheckAsked(section, message[:place].removesuffix(GAP), found.groupdict(), language)
+                if found := _pattern(section, wording).fullmatch(tail):
+                    return CheckAsked(
+                        section, message[:place].removesuffix(GAP), found.groupdict(), language_of(wording)
+                    )
         return None
     return None
 
 
-def without_added(message: str) -> str:
+def without_added(message: str, folder: str | None = None) -> str:
     """A message without the sections that only make it more precise."""
-    while (asked := read_check(message)) is not None and asked.section in ADDED:
+    while (asked := read_check(message, folder)) is not None and asked.section in ADDED:
         message = asked.before
     return message
 
 
-def checks_hash() -> str:
+def checks_hash(language: Wording) -> str:
     """Names the wording of all ingredients' prompts."""
-    texts = {
-        language: {name: text for name, text in sections(language).items() if name not in PLAIN}
-        for language in LANGUAGES
-    }
+    texts = {name: _template(name, language) for name in sections("en") if name not in PLAIN}
     return fingerprint(texts)[:16]
 
 
-def _template(section: str, language: PromptLanguage) -> str:
+def _template(section: str, language: Wording) -> str:
     """English where a language has no such section."""
     return sections(language).get(section) or sections("en")[section]
 
 
 @cache
-def _pattern(section: Section, language: PromptLanguage) -> re.Pattern[str]:
+def _pattern(section: Section, language: Wording) -> re.Pattern[str]:
     return re.compile(FIELD.sub(r"(?P<\1>.*)", re.escape(_template(section, language))), re.DOTALL)

@@ -21,28 +21,15 @@ from longalign.core.text import Sentence, sentences, words
 from longalign.llm.base import Outcome, Reply, Request
 from longalign.llm.check_prompts import read_check, without_added
 from longalign.llm.offline_checks import check_reply
-from longalign.llm.prompt import AnswerAsked, PromptLanguage, QuestionsAsked, Task, read_request
+from longalign.llm.offline_forms import FORMS, SUMMARISE
+from longalign.llm.prompt import AnswerAsked, QuestionsAsked, Task, read_request
 
 NAME = "offline stand-in 1 (extractive, no language model)"
 BLANK = "____"
 SUMMARY_PARTS = 3
 COMMON_SHARE = 0.05
-FORMS: dict[PromptLanguage, dict[str, str]] = {
-    "en": {
-        "topic": "What does the document say about “{a}”?",
-        "summary": "Summarise what the document says about “{a}”.",
-        "both": "What does the document say about “{a}”, and what about “{b}”?",
-        "cloze": "Which word belongs in the gap of this sentence of the document: “{a}”",
-        "facts": "Which entries does the register hold for {a} and for {b}?",
-    },
-    "zh": {
-        "topic": "关于“{a}”，文档说了什么？",
-        "summary": "请概括文档中关于“{a}”的内容。",
-        "both": "关于“{a}”，文档说了什么？关于“{b}”呢？",
-        "cloze": "文档的这句话中，空缺处应填什么词：“{a}”",
-        "facts": "登记簿中 {a} 和 {b} 的条目分别是什么？",
-    },
-}
+OTHER_WORD = re.compile(r"[^\W\d_A-Za-z]{3,}")
+KANA_RUN = re.compile("(?=[一-鿿]*[぀-ヿ])[぀-ヿ一-鿿]{6,}")
 QUOTED = re.compile("“([^”]+)”")
 
 
@@ -52,6 +39,10 @@ class OfflineModel:
     name = NAME
     batched = True
 
+    def __init__(self, prompts: str | None = None) -> None:
+        """`prompts`: folder of prompts of one's own, which it must read as well."""
+        self._prompts = prompts
+
     def check_extras(self, request: Request) -> None:
         """Say that extras change nothing here, so that a command can be tried offline before it is paid for."""
         if request.extra_body or request.chat_template_kwargs or request.reasoning_effort or request.top_p:
@@ -60,36 +51,34 @@ class OfflineModel:
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """See `LanguageModel.complete`. Token counts are unknown: there is no tokenizer here."""
         for index, request in enumerate(requests):
-            yield index, Reply(text=answer(request), model=NAME)
+            yield index, Reply(text=answer(request, self._prompts), model=NAME)
 
 
-def answer(request: Request) -> str:
+def answer(request: Request, folder: str | None = None) -> str:
     """The reply to a request for questions or for an answer."""
     users = [message["content"] for message in request.messages if message["role"] == "user"]
-    if (checked := check_reply(users, extract_answer)) is not None:
+    if (checked := check_reply(users, extract_answer, folder)) is not None:
         return checked
-    follow_up = read_check(users[-1])
-    asked = read_request(without_added(users[-1]))
+    follow_up = read_check(users[-1], folder)
+    asked = read_request(without_added(users[-1], folder), folder)
     if follow_up is not None and follow_up.section == "follow_up":
         asked = QuestionsAsked(
-            read_request(users[0]).document, "general", int(follow_up.values["count"]), follow_up.language
+            read_request(users[0], folder).document, "general", int(follow_up.values["count"]), follow_up.language
         )
     if isinstance(asked, QuestionsAsked):
         rng = random_for(request.seed or 0, "offline", asked.task, fingerprint(asked.document))
         questions = make_questions(asked.document, asked.task, asked.count, asked.language, rng)
         return "\n".join(f"{number}: {question}" for number, question in enumerate(questions, 1))
-    document = asked.document if len(users) == 1 else read_request(users[0]).document
+    document = asked.document if len(users) == 1 else read_request(users[0], folder).document
     return extract_answer(document, asked)
 
 
-def make_questions(
-    document: str, task: Task, count: int, language: PromptLanguage, rng: np.random.Generator
-) -> list[str]:
+def make_questions(document: str, task: Task, count: int, language: str, rng: np.random.Generator) -> list[str]:
     """`count` different questions of a task type, spread over the document; fewer where it is too poor."""
     facts = _unique(find_facts(document))
     if task in ("extraction", "reasoning") and len(facts) >= (1 if task == "extraction" else 2):
         return _about_facts(facts, task, count, rng)
-    forms = FORMS[language]
+    forms = FORMS.get(language, FORMS["en"])
     if task == "extraction":
         return _clozes(document, count, forms["cloze"], rng)
     if task == "summary":
@@ -112,13 +101,13 @@ def extract_answer(document: str, asked: AnswerAsked) -> str:
         gap = re.compile(re.escape(before) + r"(\S{1,60}?)" + re.escape(after))
         match = next((m for sentence in found if (m := gap.fullmatch(sentence.text))), None)
         return "" if match is None else f"{match[1]}: {match[0]}"
-    summary = "ummar" in asked.question or "概括" in asked.question
+    summary = any(word in asked.question for word in SUMMARISE)
     bounds = np.linspace(0, len(found), SUMMARY_PARTS + 1 if summary else 2).astype(int)
     parts = [found[begin:end] for begin, end in pairwise(bounds)]  # a summary takes one sentence from each part
     best = [_best(part, topic) for topic in quoted or [asked.question] for part in parts]
     chosen = {sentence.start: sentence.text for sentence in best if sentence}
     lines = dict.fromkeys(" ".join(text.split()) for _, text in sorted(chosen.items()))
-    return ("" if asked.language == "zh" else " ").join(lines)
+    return ("" if asked.language in ("zh", "ja") else " ").join(lines)
 
 
 def _best(found: list[Sentence], topic: str) -> Sentence | None:
@@ -131,7 +120,9 @@ def _best(found: list[Sentence], topic: str) -> Sentence | None:
         return sum(1 / frequency[word] for word in asked & bags[index]) / (1 + 0.01 * len(bags[index]))
 
     best = max(range(len(found)), key=lambda index: (score(index), -index), default=None)
-    return None if best is None or score(best) == 0 else found[best]
+    if best is not None and score(best) == 0:  # a phrase of a script that writes no spaces may cut words
+        return next((sentence for sentence in found if topic in sentence.text), None)
+    return None if best is None else found[best]
 
 
 def _prose(document: str) -> tuple[list[Sentence], Counter[str]]:
@@ -160,7 +151,7 @@ def _topics(document: str, count: int, rng: np.random.Generator) -> list[str]:
 
 def _phrase(sentence: str, frequency: Counter[str], common: set[str]) -> str | None:
     """The rarest word of a sentence with uncommon neighbours; of Chinese, six characters around the rarest pair."""
-    if runs := re.findall(r"[一-鿿]{4,}", sentence):
+    if runs := re.findall(r"[一-鿿]{4,}", sentence) or KANA_RUN.findall(sentence):
         run = max(runs, key=len)
         rarest = min(range(len(run) - 1), key=lambda i: (frequency[run[i : i + 2]], i))
         start = max(0, min(rarest - 1, len(run) - 6))
@@ -170,7 +161,8 @@ def _phrase(sentence: str, frequency: Counter[str], common: set[str]) -> str | N
     if not any(plain):  # a text of few words: any long or numbered one will do
         plain = [bool(re.fullmatch(r"[A-Za-z]{4,}|\d{3,}", token)) for token in tokens]
     if not any(plain):
-        return None
+        found = OTHER_WORD.findall(sentence)  # of another script
+        return min(found, key=lambda word: (frequency[word.lower()], -len(word)), default=None)
     first = last = min((i for i, good in enumerate(plain) if good), key=lambda i: (frequency[tokens[i].lower()], i))
     if last + 1 < len(tokens) and plain[last + 1]:
         last += 1
@@ -213,6 +205,12 @@ def _gap(sentence: str, frequency: Counter[str]) -> str | None:
         return sentence[:start] + BLANK + sentence[start + 2 :]
     spans = [match.span() for match in re.finditer(r"(?<!\S)[A-Za-z]{4,}(?!\S)", sentence)]
     if len(spans) < 4:
+        spans = [match.span() for match in re.finditer(rf"(?<!\S){OTHER_WORD.pattern}(?!\S)", sentence)]
+    if len(spans) < 4 and len(re.findall(r"[぀-ヿ一-鿿]", sentence)) >= 8:
+        spans = [match.span() for match in re.finditer(r"[ァ-ヿ]+|[一-鿿]{2}", sentence)]
+    elif len(spans) < 4:
+        return None
+    if not spans:
         return None
     begin, end = min(spans, key=lambda span: (frequency[sentence[slice(*span)].lower()], span))
     return sentence[:begin] + BLANK + sentence[end:]

@@ -11,43 +11,53 @@ from collections.abc import Callable
 
 from longalign.core.text import sentences, words
 from longalign.llm.check_prompts import ADDED, CheckAsked, read_check
-from longalign.llm.prompt import GAP, LANGUAGES, AnswerAsked, PromptLanguage, sections
+from longalign.llm.prompt import GAP, LANGUAGES, AnswerAsked, language_of, sections, wordings
 
-UNKNOWN: dict[PromptLanguage, str] = {"en": "UNKNOWN", "zh": "未知"}
-REFUSAL: dict[PromptLanguage, str] = {
+UNKNOWN = {"zh": "未知"}
+"""What a language's prompts ask for instead of the word UNKNOWN."""
+REFUSAL = {
     "en": "The document does not say anything about {about}.",
     "zh": "文档没有提到{about}。",
+    "ja": "文書は{about}について何も述べていません。",
+    "ko": "문서는 {about}에 대해 아무것도 말하지 않습니다.",
+    "es": "El documento no dice nada sobre {about}.",
+    "fr": "Le document ne dit rien de {about}.",
+    "de": "Das Dokument sagt nichts über {about}.",
+    "ru": "В документе ничего не сказано о {about}.",
+    "ar": "لا تذكر الوثيقة شيئًا عن {about}.",
 }
 QUOTED = re.compile("“([^”]+)”")
 NAME = re.compile(r"[A-Z][\w’'-]+(?: [A-Z][\w’'-]+)*")
 SUPPORTED_SHARE = 0.6
 
 
-def check_reply(users: list[str], extract: Callable[[str, AnswerAsked], str]) -> str | None:
-    """The reply to a request of an ingredient; None for any other request. `extract` answers from a text."""
-    for language in LANGUAGES:
-        if users[-1].endswith(GAP + sections(language)["closed_book"]):
-            return UNKNOWN[language]
-    asked = read_check(users[-1])
+def check_reply(users: list[str], extract: Callable[[str, AnswerAsked], str], folder: str | None = None) -> str | None:
+    """The reply to a request of an ingredient; None for any other request. `extract` answers from a text. `folder`: of
+    prompts of one's own."""
+    for wording in (*wordings(folder), *LANGUAGES):
+        if users[-1].endswith(GAP + sections(wording)["closed_book"]):
+            return UNKNOWN.get(language_of(wording), "UNKNOWN")
+    asked = read_check(users[-1], folder)
     if asked is None or asked.section in ("follow_up", *ADDED):
         return None
     if asked.section == "check_again":
-        return check_reply(users[:-1], extract)
+        return check_reply(users[:-1], extract, folder)
     document = asked.before or users[0].rpartition(GAP)[0]
     return _reply(asked, document, extract)
 
 
 def _reply(asked: CheckAsked, document: str, extract: Callable[[str, AnswerAsked], str]) -> str:
     question = asked.values["question"]
+    unknown = UNKNOWN.get(asked.language, "UNKNOWN")
     if asked.section == "part":
         if not _holds(document, question):
-            return UNKNOWN[asked.language]
-        return extract(document, AnswerAsked(document, question, asked.language)) or UNKNOWN[asked.language]
+            return unknown
+        return extract(document, AnswerAsked(document, question, asked.language)) or unknown
     if asked.section == "answerable":
         return f"answerable: {'yes' if _holds(document, question) else 'no'}"
     if asked.section == "refuse":
         about = QUOTED.findall(question) or [question]
-        return REFUSAL[asked.language].format(about=f"“{about[0].strip('?？。 ')}”")
+        return REFUSAL.get(asked.language, REFUSAL["en"]).format(about=f"“{about[0].strip('?？。 ')}”")
     share = _supported(document, asked.values["answer"])
     good = "yes" if share >= SUPPORTED_SHARE else "no"
     lines = [f"{name}: {good}" for name in ("supported", "complete", "correct")]

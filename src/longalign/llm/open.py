@@ -33,6 +33,7 @@ class OpenOptions:
     trust_remote_code: bool
     chat_template: str | None
     habits: Habits | None = None
+    prompts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def open_offline(spec: str, options: OpenOptions) -> LanguageModel:
     """The extractive stand-in."""
     from longalign.llm.offline import OfflineModel
 
-    return OfflineModel()
+    return OfflineModel(options.prompts)
 
 
 def open_offline_judge(spec: str, options: OpenOptions) -> LanguageModel:
@@ -156,6 +157,7 @@ def open_model(
     trust_remote_code: bool = False,
     chat_template: str | None = None,
     extras: RequestSettings | None = None,
+    prompts: str | None = None,
 ) -> LanguageModel:
     """The model a spec names.
 
@@ -170,6 +172,7 @@ def open_model(
         max_cost_usd: no call is made that could pass this sum; needs `ledger` and the price.
         chat_template: Jinja text for a local model, in the place of its tokenizer's own.
         extras: what goes into every request (system prompt, `top_p`, ...), and how this endpoint's replies are read.
+        prompts: folder of prompts of one's own, which the stand-in must know to read them.
 
     Raises:
         ConfigError: the spec has no known form, a cap lacks a price, or the provider has no place for an extra.
@@ -184,6 +187,7 @@ def open_model(
         trust_remote_code=trust_remote_code,
         chat_template=chat_template,
         habits=habits_of(extras) if extras else None,
+        prompts=prompts,
     )
     model = provider_of(spec).open(spec, options)
     if extras is not None:

@@ -1,8 +1,8 @@
 """Reads a checker's verdict: is an answer supported, complete, correct; and LongReward's four scores.
 
 LongReward (arXiv 2410.21252) asks for each score in calls of its own, over facts and chunks; here one call gives all.
-The lines are read leniently (`**Supported**: Yes`, `"supported": true`, `[[8]]`, `8/10`, 是/否), the last of a kind
-counts, and what is not clearly there is None, not zero.
+The lines are read leniently (`**Supported**: Yes`, `"supported": true`, `[[8]]`, `8/10`, 是/否, ja/nein), the last of a
+kind counts, and what is not clearly there is None, not zero.
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ from dataclasses import dataclass
 
 VERDICTS = ("supported", "complete", "correct")
 SCORES = ("helpfulness", "logicality", "faithfulness", "completeness")
-YES = ("yes", "true", "是", "对")
+YES = ("yes", "true", "是", "对", "はい", "예", "네", "sí", "si", "oui", "ja", "да", "نعم")
 _BEHIND = r"\W*[:：=]\W*"
-_WORD = r"(yes|true|no|false|是|否|对|不)(?![a-z]|否|\s*(?:or|/|\||或)\s*(?:yes|no|是|否))"
+_PLAIN = r"(?:yes|true|no|false|是|否|对|不)(?![a-z]|否|\s*(?:or|/|\||或)\s*(?:yes|no|是|否))"
+_OTHER = (
+    r"(?:はい|いいえ|예|네|아니요|아니오|s[ií]|oui|non|ja|nein|да|нет|نعم|لا)\b"
+    r"(?!\s*(?:/|\||o\b|ou\b|oder\b|или\b|または|또는|أو))"
+)
+_WORD = rf"({_PLAIN}|{_OTHER})"
+"""The prompts ask for `yes` or `no` in every language; a model may answer in its own all the same."""
 _NUMBER = r"(\d+(?:\.\d+)?)(?!\d)(?!\s*(?:to|-|–|到|至)\s*\d)"
 
 

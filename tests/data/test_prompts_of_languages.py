@@ -10,7 +10,7 @@ from longalign.data.build import build
 from longalign.data.documents import make_document
 from longalign.data.instruct import make_row, row_of
 from longalign.errors import ConfigError
-from longalign.llm.check_prompts import ADDED, read_check, without_added
+from longalign.llm.check_prompts import ADDED, read_check, readers, without_added
 from longalign.llm.prompt import LANGUAGES, QuestionsAsked, prompt_hash, prompt_language, read_request, sections
 from longalign.llm.prompt_init import write_prompts
 from tests.data.scripted import run
@@ -43,6 +43,7 @@ def test_a_document_gives_a_row_whose_every_prompt_is_in_its_language(language: 
     assert {name for request in asked for name in languages_of(request.messages[-1]["content"])} == {language}
     assert row_of(attempt, chosen)["prompt"] == prompt_hash(prompt_language(language))
     first = asked[0].messages[0]["content"]
+    assert any(reader in first for reader in readers(prompt_language(language)))
     assert isinstance(read_request(without_added(first)), QuestionsAsked)
     assert "Tell me more" in first
 

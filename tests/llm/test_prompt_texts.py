@@ -50,7 +50,7 @@ def test_a_built_in_file_passes_the_check_of_ones_own_and_asks_for_the_same(lang
         text = sections(prompt_language(language))[name]
         assert language == "en" or text != english
         assert text.count("\n\n") == english.count("\n\n")
-        for mark in ("`1: `", "`yes`", "`no`"):
+        for mark in ("`1: `", "`2: `", "`yes`", "`no`"):
             if language != "zh":
                 assert text.count(mark) == english.count(mark), (name, mark)
         assert text.count("UNKNOWN") == english.count("UNKNOWN") or language == "zh"

@@ -14,7 +14,8 @@ from pathlib import Path, PurePath
 from longalign.base.files import files_below
 from longalign.base.sources import not_there
 from longalign.core.text import Language, detect_language
-from longalign.data.readers import RawDocument, is_known, read_file
+from longalign.data.readers import RawDocument, is_known
+from longalign.data.worker_pool import FileLimits, read_files
 from longalign.errors import DataError, UnreadableError
 
 
@@ -56,36 +57,51 @@ def make_document(text: str, *, origin: str, source: str = "", title: str = "") 
     )
 
 
-def documents_at(root: Path, skipped: list[Skipped]) -> Iterator[Document]:
+@dataclass(frozen=True)
+class Reading:
+    """How documents are read. `text_field`: the field of rows that holds the text; default: a common name."""
+
+    text_field: str | None = None
+    limits: FileLimits = FileLimits()
+
+
+def documents_at(root: Path, skipped: list[Skipped], how: Reading | None = None) -> Iterator[Document]:
     """Documents of one file, or of a folder's files sorted by name; raises `DataError` if it is not here.
 
     A named file that cannot be read, or has a broken row, is an error; one inside a folder is skipped and counted.
     """
+    how = how or Reading()
     if not root.exists():
         raise DataError(f"{root}: {not_there(root)}")
     if root.is_file():
-        try:
-            yield from _documents(root, root.name, skipped, named=True)
-        except UnreadableError as error:
-            raise DataError(f"{root}: {error}") from None
+        for _, found in read_files([root], how.text_field, how.limits):
+            try:
+                yield from _documents(root, found, root.name, skipped, named=True)
+            except UnreadableError as error:
+                raise DataError(f"{root}: {error}") from None
         return
-    for file in files_below(root):
-        inside = file.relative_to(root)
-        if any(part.startswith(".") for part in inside.parts):
-            continue
-        if not is_known(file):
-            skipped.append(Skipped(str(file), f"unknown kind of file `{file.suffix or file.name}`"))
-            continue
+    for file, found in read_files(_known_files(root, skipped), how.text_field, how.limits):
         try:
-            yield from _documents(file, str(Path(root.name) / inside), skipped)
+            yield from _documents(file, found, str(Path(root.name) / file.relative_to(root)), skipped)
         except (UnreadableError, DataError) as error:  # of a row file, the rows before the broken one count
             skipped.append(Skipped(str(file), str(error).removeprefix(f"{file}:").strip()))
 
 
-def _documents(file: Path, label: str, skipped: list[Skipped], named: bool = False) -> Iterator[Document]:
+def _known_files(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    for file in files_below(root):
+        if any(part.startswith(".") for part in file.relative_to(root).parts):
+            continue
+        if is_known(file):
+            yield file
+        else:
+            skipped.append(Skipped(str(file), f"unknown kind of file `{file.suffix or file.name}`"))
+
+
+def _documents(
+    file: Path, found: Iterator[RawDocument], label: str, skipped: list[Skipped], named: bool = False
+) -> Iterator[Document]:
     """`label` is the path that source kinds are recognised in; folders above the named one say nothing about it."""
-    raw: RawDocument
-    for raw in read_file(file):
+    for raw in found:
         where = f"{file}:{raw.line}" if raw.line else str(file)
         if raw.problem:
             if named:

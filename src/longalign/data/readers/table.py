@@ -126,3 +126,22 @@ def _reader(path: Path) -> Reader | None:
     if start.startswith("<?xml"):
         return xml
     return plain
+
+
+BUILT_IN = dict(READERS)
+ROWS_ONE_BY_ONE = frozenset({json_lines, parquet})
+SIMPLE = frozenset({plain, code, json_rows})
+
+
+def needs_parser(path: Path, small_bytes: int) -> bool:
+    """Whether a file should be read in a process of its own: its format has a parser, it is packed or it is large.
+
+    Rows read one by one do not; nor do readers that the user has put into `READERS`, which only this process knows.
+    """
+    suffix = _suffix(path)
+    if READERS.get(suffix) is not BUILT_IN.get(suffix):
+        return False
+    reader = _reader(path) or plain
+    if reader in ROWS_ONE_BY_ONE:
+        return False
+    return reader not in SIMPLE or inner_name(path) != path.name or path.stat().st_size > small_bytes

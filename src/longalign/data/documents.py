@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Literal, Protocol
 
 from longalign.base.files import files_below
 from longalign.base.sources import not_there
+from longalign.config.documents import DocumentSettings
 from longalign.core.text import Language, detect_language
 from longalign.data.readers import RawDocument, is_known
 from longalign.data.worker_pool import FileLimits, read_files
@@ -38,6 +40,14 @@ class Skipped:
 
     origin: str
     reason: str
+    excerpt: str = ""
+
+
+class TakesSkipped(Protocol):
+    """A list of `Skipped`, or what writes them to a file."""
+
+    def append(self, skipped: Skipped, /) -> None:
+        """Take one."""
 
 
 def make_document(text: str, *, origin: str, source: str = "", title: str = "") -> Document:
@@ -62,10 +72,17 @@ class Reading:
     """How documents are read. `text_field`: the field of rows that holds the text; default: a common name."""
 
     text_field: str | None = None
-    limits: FileLimits = FileLimits()
+    repositories: Literal["join", "files"] = "join"
+    limits: FileLimits = field(default_factory=FileLimits)
+
+    @classmethod
+    def of(cls, settings: DocumentSettings) -> Reading:
+        """As settings say."""
+        limits = FileLimits(settings.file_timeout_s, settings.file_memory_gib, settings.file_workers)
+        return cls(settings.text_field, settings.repositories, limits)
 
 
-def documents_at(root: Path, skipped: list[Skipped], how: Reading | None = None) -> Iterator[Document]:
+def documents_at(root: Path, skipped: TakesSkipped, how: Reading | None = None) -> Iterator[Document]:
     """Documents of one file, or of a folder's files sorted by name; raises `DataError` if it is not here.
 
     A named file that cannot be read, or has a broken row, is an error; one inside a folder is skipped and counted.
@@ -87,7 +104,7 @@ def documents_at(root: Path, skipped: list[Skipped], how: Reading | None = None)
             skipped.append(Skipped(str(file), str(error).removeprefix(f"{file}:").strip()))
 
 
-def _known_files(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
+def _known_files(root: Path, skipped: TakesSkipped) -> Iterator[Path]:
     for file in files_below(root):
         if any(part.startswith(".") for part in file.relative_to(root).parts):
             continue
@@ -98,7 +115,7 @@ def _known_files(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
 
 
 def _documents(
-    file: Path, found: Iterator[RawDocument], label: str, skipped: list[Skipped], named: bool = False
+    file: Path, found: Iterator[RawDocument], label: str, skipped: TakesSkipped, named: bool = False
 ) -> Iterator[Document]:
     """`label` is the path that source kinds are recognised in; folders above the named one say nothing about it."""
     for raw in found:

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal, Protocol
 
-from longalign.base.files import files_below
+from longalign.base.hub import is_hub_name
 from longalign.base.sources import not_there
 from longalign.config.documents import DocumentSettings
 from longalign.core.text import Language, detect_language
-from longalign.data.readers import RawDocument, is_known
+from longalign.data.readers import RawDocument, is_known, row_documents
+from longalign.data.repository import Planned, planned_files
+from longalign.data.row_files import is_saved_folder, name_of, raw_rows
 from longalign.data.worker_pool import FileLimits, read_files
 from longalign.errors import DataError, UnreadableError
+
+MODULE_CHARACTERS = 8_000_000
+"""Code of one folder beyond this begins another document: only one is in memory."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,23 @@ class Reading:
         return cls(settings.text_field, settings.repositories, limits)
 
 
-def documents_at(root: Path, skipped: TakesSkipped, how: Reading | None = None) -> Iterator[Document]:
-    """Documents of one file, or of a folder's files sorted by name; raises `DataError` if it is not here.
+def documents_at(root: Path | str, skipped: TakesSkipped, how: Reading | None = None) -> Iterator[Document]:
+    """Documents of one file, of a folder's files sorted by name, or of the rows of a data set (`hub:` or saved).
+
+    Raises `DataError` if it is not here.
 
     A named file that cannot be read, or has a broken row, is an error; one inside a folder is skipped and counted.
     """
     how = how or Reading()
+    if is_hub_name(str(root)) or is_saved_folder(root):
+        name = name_of(root)
+        rows = ((int(where.rpartition(" ")[2]), row) for where, row in raw_rows(root))
+        try:
+            yield from _documents(root, row_documents(rows, str(root), how.text_field), name, skipped)
+        except UnreadableError as error:
+            raise DataError(f"{root}: {error}") from None
+        return
+    root = Path(root)
     if not root.exists():
         raise DataError(f"{root}: {not_there(root)}")
     if root.is_file():
@@ -97,25 +114,73 @@ def documents_at(root: Path, skipped: TakesSkipped, how: Reading | None = None) 
             except UnreadableError as error:
                 raise DataError(f"{root}: {error}") from None
         return
-    for file, found in read_files(_known_files(root, skipped), how.text_field, how.limits):
+    planned: deque[Planned] = deque()
+    module = Module()
+    for file, found in read_files(_known_files(root, skipped, how, planned), how.text_field, how.limits):
+        plan = planned.popleft()
+        if not module.goes_on(plan):
+            yield from module.taken()
         try:
-            yield from _documents(file, found, str(Path(root.name) / file.relative_to(root)), skipped)
+            for document in _documents(file, found, str(Path(root.name) / file.relative_to(root)), skipped):
+                if plan.module is None:
+                    yield document
+                else:
+                    module.add(plan, document)
         except (UnreadableError, DataError) as error:  # of a row file, the rows before the broken one count
             skipped.append(Skipped(str(file), str(error).removeprefix(f"{file}:").strip()))
+    yield from module.taken()
 
 
-def _known_files(root: Path, skipped: TakesSkipped) -> Iterator[Path]:
-    for file in files_below(root):
-        if any(part.startswith(".") for part in file.relative_to(root).parts):
-            continue
-        if is_known(file):
+class Module:
+    """The code of one folder of a repository, to become one document, or several where it is very long."""
+
+    def __init__(self) -> None:
+        self._plan: Planned | None = None
+        self._files: list[Document] = []
+        self._characters = 0
+
+    def goes_on(self, plan: Planned) -> bool:
+        """Whether a file belongs to what is gathered."""
+        same = self._plan is not None and plan.module == self._plan.module
+        return same and self._characters < MODULE_CHARACTERS
+
+    def add(self, plan: Planned, document: Document) -> None:
+        """Gather a file."""
+        self._plan = plan
+        self._files.append(document)
+        self._characters += len(document.text)
+
+    def taken(self) -> Iterator[Document]:
+        """What is gathered, as a document; from now on it is gathered no more."""
+        plan, files = self._plan, self._files
+        self._plan, self._files, self._characters = None, [], 0
+        if plan is None or plan.repository is None or plan.module is None:
+            return
+        above = plan.repository.absolute().parent
+        paths = [Path(document.origin).absolute().relative_to(above).as_posix() for document in files]
+        if len(files) == 1:
+            yield replace(files[0], title=paths[0])
+            return
+        text = "\n\n".join(f"==> {path} <==\n\n{document.text}" for path, document in zip(paths, files, strict=True))
+        made = make_document(text, origin=str(plan.module), title=plan.module.absolute().relative_to(above).as_posix())
+        yield replace(made, source=files[0].source)
+
+
+def _known_files(root: Path, skipped: TakesSkipped, how: Reading, planned: deque[Planned]) -> Iterator[Path]:
+    """Files to read; `planned` gets one entry for each."""
+    for plan in planned_files(root, how.repositories == "join"):
+        file = plan.file
+        if plan.left_out:
+            skipped.append(Skipped(str(file), plan.left_out))
+        elif is_known(file):
+            planned.append(plan)
             yield file
         else:
             skipped.append(Skipped(str(file), f"unknown kind of file `{file.suffix or file.name}`"))
 
 
 def _documents(
-    file: Path, found: Iterator[RawDocument], label: str, skipped: TakesSkipped, named: bool = False
+    file: Path | str, found: Iterator[RawDocument], label: str, skipped: TakesSkipped, named: bool = False
 ) -> Iterator[Document]:
     """`label` is the path that source kinds are recognised in; folders above the named one say nothing about it."""
     for raw in found:

@@ -29,7 +29,7 @@ class LeftOut:
         """A file or row that gave no document. The reason is what stands before ` (`, the detail what is in it."""
         reason, _, detail = left.reason.partition(" (")
         self.skipped[reason] += 1
-        self._write(left.origin, reason, f"({detail}" if detail else "", left.excerpt, None)
+        self._write(left.origin, reason, detail.removesuffix(")"), left.excerpt, None)
 
     def add(self, origin: str, reason: str, excerpt: str, *, length_tokens: int, detail: str = "") -> None:
         """A document or part. `excerpt`: its text, of which the first 200 characters are kept."""

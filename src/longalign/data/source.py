@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from longalign.base.files import fingerprint, fingerprint_path
+from longalign.base.hub import PREFIX as HUB
+from longalign.base.hub import fingerprint_of_hub, is_hub_name
 from longalign.base.sources import Named, not_there
 from longalign.data.documents import Document, Reading, Skipped, TakesSkipped, documents_at, make_document
 from longalign.data.row_counts import READ
@@ -39,7 +41,7 @@ class Source(Named):
     def documents(self, skipped: TakesSkipped | None = None, how: Reading | None = None) -> Iterator[Document]:
         """Its documents in a fixed order; `skipped` collects what gave none. Raises as `read_documents` does."""
         if not self.bundled:
-            yield from documents_at(Path(self.name), skipped if skipped is not None else [], how)
+            yield from documents_at(self._documents_name, skipped if skipped is not None else [], how)
             return
         for title, text in self._corpus():
             yield make_document(text, origin=self.name, source=self.short, title=title)
@@ -78,9 +80,16 @@ class Source(Named):
         """Content of its documents; of a bundled corpus too, which depends on the Python that runs."""
         if self.bundled:
             return fingerprint(list(self._corpus()))
+        if is_hub_name(self._documents_name):
+            return fingerprint_of_hub(self._documents_name)
         if not self.here:
             raise DataError(f"{self.name}: {not_there(self.name)}")
         return fingerprint_path(self.name)
+
+    @property
+    def _documents_name(self) -> str:
+        """`hf:` names a data set of the hub, too, where documents are wanted."""
+        return HUB + self.name.removeprefix("hf:") if self.name.startswith("hf:") else self.name
 
     def _corpus(self) -> Iterator[tuple[str, str]]:
         from longalign.bundled.corpora import corpus

@@ -18,7 +18,6 @@ from longalign.report.collect import collect
 from tests.data.test_build import settings
 from tests.llm.chat_server import ChatServer
 
-
 ENDINGS = ("jsonl", "rejected.jsonl", "documents.jsonl", "report.json", "ledger.sqlite", "work")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from longalign.data.documents import Document, Reading, Skipped, documents_at
+from longalign.data.readers import READERS, RawDocument
 from longalign.data.worker_pool import FileLimits, close_workers
 from longalign.errors import DataError
 
@@ -80,6 +81,22 @@ def test_documents_that_nobody_waits_for_end_their_workers_at_once(tmp_path: Pat
     documents = documents_at(tmp_path, [], Reading(limits=FileLimits(timeout_s=600)))
     assert next(documents).text == "first"
     documents.close()  # type: ignore[attr-defined]  # would wait 600 s
+
+
+def test_a_reader_of_ones_own_is_used_and_its_mistake_costs_a_file_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def log(path: Path) -> Iterator[RawDocument]:
+        yield RawDocument({"good": "of ones own"}[path.stem])
+
+    monkeypatch.setitem(READERS, ".pdf", log)  # workers know nothing of it
+    for name in ("bad.pdf", "good.pdf"):
+        (tmp_path / name).write_text("x")
+    found, reasons = read(tmp_path)
+    assert [document.text for document in found] == ["of ones own"]
+    assert reasons == {"bad": "the reader failed (KeyError: 'bad')"}
+    with pytest.raises(DataError, match=r"bad\.pdf: the reader failed"):
+        read(tmp_path / "bad.pdf")
 
 
 def test_a_zip_bomb_costs_its_file_only(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from longalign.data.readers import read_file
-from longalign.errors import DataError, UnreadableError
+from longalign.errors import DataError, UnreadableError, first_line
 
 OUT_OF_MEMORY = "out of memory"
 READY = "ready"
@@ -43,12 +43,17 @@ def main() -> None:
         except MemoryError:
             end = {"kind": OUT_OF_MEMORY, "message": ""}
         except Exception as error:  # a parser's mistake over one file
-            end = {"kind": "unreadable", "message": f"the reader failed ({type(error).__name__}: {str(error)[:200]})"}
+            end = {"kind": "unreadable", "message": reader_failed(error)}
         signal.setitimer(signal.ITIMER_REAL, 0)
         _limit_memory(None)
         _answer(answers, end)
         if end["kind"] == OUT_OF_MEMORY:
             return
+
+
+def reader_failed(error: Exception) -> str:
+    """The reason of a file that a reader makes a mistake about."""
+    return f"the reader failed ({type(error).__name__}: {first_line(error)[:200]})"
 
 
 def _answer(answers: TextIO, value: object) -> None:

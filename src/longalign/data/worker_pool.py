@@ -23,8 +23,8 @@ from typing import IO, cast
 
 import longalign
 from longalign.data.readers import RawDocument, needs_parser, read_file
-from longalign.data.worker import OUT_OF_MEMORY
-from longalign.errors import DataError, UnreadableError
+from longalign.data.worker import OUT_OF_MEMORY, reader_failed
+from longalign.errors import DataError, LongAlignError, RunError, UnreadableError
 
 SMALL_FILE_BYTES = 32 << 20
 """Plain text up to this size is read in this process: nothing in it can hang or crash."""
@@ -61,7 +61,11 @@ class Worker:
         )
         self._stdin = cast(IO[bytes], self.process.stdin)
         self._stdout = cast(IO[bytes], self.process.stdout)
-        self._stdout.readline()  # it is ready: its start is not the file's time
+        if not self._stdout.readline():  # else it is ready: its start is not the file's time
+            self.close()
+            raise RunError(
+                f"no process that reads files can be started; `{sys.executable} -P -m longalign.data.worker` says why"
+            )
         self.usable = True
         """Whether it can take another file: it has answered about the last one to the end."""
 
@@ -190,11 +194,20 @@ def read_files(
 def _given(
     file: Path, future: Future[list[RawDocument]] | None, text_field: str | None
 ) -> tuple[Path, Iterator[RawDocument]]:
-    return file, read_file(file, text_field) if future is None else _documents(future)
+    return file, _read_here(file, text_field) if future is None else _documents(future)
 
 
 def _documents(future: Future[list[RawDocument]]) -> Iterator[RawDocument]:
     yield from future.result()
+
+
+def _read_here(file: Path, text_field: str | None) -> Iterator[RawDocument]:
+    try:
+        yield from read_file(file, text_field)
+    except LongAlignError:
+        raise
+    except Exception as error:  # a reader's mistake over one file, as in a worker
+        raise UnreadableError(reader_failed(error)) from error
 
 
 def _apart(file: Path) -> bool:

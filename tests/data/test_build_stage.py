@@ -18,6 +18,8 @@ from longalign.report.collect import collect
 from tests.data.test_build import settings
 from tests.llm.chat_server import ChatServer
 
+ENDINGS = ("jsonl", "rejected.jsonl", "documents.jsonl", "report.json", "ledger.sqlite", "work")
+
 
 def manifest(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "stage.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
@@ -62,7 +64,7 @@ def test_a_file_has_its_stage_beside_it(corpus_dir: Path, tokenizer_dir: Path, t
     (tmp_path / "out" / "mine.txt").write_text("mine")
     for seed in (0, 1):
         build(settings(corpus_dir, tokenizer_dir, seed=seed), tmp_path / "out" / "long.jsonl")
-    beside = {f"long.{ending}" for ending in ("jsonl", "rejected.jsonl", "report.json", "ledger.sqlite", "work")}
+    beside = {f"long.{ending}" for ending in ENDINGS}
     assert names(tmp_path / "out") == {"mine.txt", *beside}
     assert names(tmp_path / "out" / "long.work") == {"stage.json", "documents.sqlite", "superseded"}
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from longalign.base.decides import EXECUTION
 from longalign.config.base import Settings
 
 
@@ -13,6 +14,24 @@ class DocumentSettings(Settings):
     """Part of `DataSettings`."""
 
     documents: tuple[str, ...] = Field((), description="files, folders, .jsonl, .parquet, or `builtin:` corpora")
+    text_field: str | None = Field(
+        None, min_length=1, description="field of rows that holds the text, `outer.inner` inside another"
+    )
+    repositories: Literal["join", "files"] = Field(
+        "join", description="code of a repository: one document per folder of it, or one per file"
+    )
+    file_timeout_s: float = Field(
+        60.0, gt=0, description="longest time that reading one file may take", json_schema_extra=EXECUTION
+    )
+    file_memory_gib: float = Field(
+        4.0, gt=0, description="most memory that reading one file may take", json_schema_extra=EXECUTION
+    )
+    file_workers: int | None = Field(
+        None,
+        gt=0,
+        description="files read at once, of formats that have a parser; default: one a core, at most 8",
+        json_schema_extra=EXECUTION,
+    )
     tokenizer: str = Field("builtin:tiny-base", description="tokenizer that counts lengths")
     min_length_tokens: int | None = Field(
         None,

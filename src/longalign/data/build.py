@@ -2,6 +2,7 @@
 
     FILE.jsonl            the rows, written whole at the end, in an order drawn by seed
     FILE.rejected.jsonl   questions and documents that gave no row, with their reasons (until then in FILE.work)
+    FILE.documents.jsonl  files, rows and documents that no row is made from, with their reasons
     FILE.report.json      counts, histograms, evidence positions, tokens, money
     FILE.ledger.sqlite    every paid reply; with it a killed build resumes without paying twice
     FILE.work/            stage.json; the documents, read and counted once; rows of earlier settings, `superseded/`
@@ -93,7 +94,7 @@ class Drawn:
 def _opened(settings: DataSettings, paths: Paths, counter: TokenCounter, inputs: Inputs) -> Iterator[Drawn]:
     """Raises `DataError` where no document is usable."""
     make_folder(paths.work)
-    corpus = open_corpus(paths.work / "documents.sqlite", settings, counter, inputs.texts)
+    corpus = open_corpus(paths.work / "documents.sqlite", paths.left_out, settings, counter, inputs.texts)
     try:
         documents = corpus.documents(settings.min_length_tokens)
         if not documents:

@@ -34,6 +34,8 @@ class Paths:
     folder: Path
     rows: Path
     rejected: Path
+    left_out: Path
+    """Documents that no row is made from. It belongs to the documents that were read, so it is never set aside."""
     report: Path
     ledger: Path
     work: Path
@@ -47,9 +49,9 @@ class Paths:
                 f"--out {out}: must be a .jsonl file, for example {out.with_suffix('')}.jsonl, or a folder"
             )
         rows = out / "rows.jsonl" if in_folder else out
-        names = (f"{rows.stem}{suffix}" for suffix in (".rejected.jsonl", ".report.json", ".ledger.sqlite", ".work"))
-        rejected, report, ledger, work = (rows.parent / name for name in names)
-        return cls(out if in_folder else work, rows, rejected, report, ledger, work)
+        names = (".rejected.jsonl", ".documents.jsonl", ".report.json", ".ledger.sqlite", ".work")
+        rejected, left_out, report, ledger, work = (rows.parent / f"{rows.stem}{suffix}" for suffix in names)
+        return cls(out if in_folder else work, rows, rejected, left_out, report, ledger, work)
 
     @property
     def outputs(self) -> tuple[Path, ...]:

@@ -23,7 +23,8 @@ from longalign.config import DataSettings
 from longalign.core.shingles import Contamination, Hashes, repeated_share, sample, shingles
 from longalign.data.document_draw import DEFAULT_MIN_TOKENS, DocumentLengths, DocumentSummary, cut, histogram
 from longalign.data.document_table import DocumentTable
-from longalign.data.documents import Document, Skipped, make_document
+from longalign.data.documents import Document, Reading, make_document
+from longalign.data.left_out import LeftOut, left_out_file
 from longalign.data.readers import parsed_lines
 from longalign.data.source import read_documents
 from longalign.errors import DataError
@@ -109,15 +110,18 @@ class Corpus:
         return Document(id=id, text=zlib.decompress(text).decode("utf-8"), **json.loads(meta))
 
 
-def open_corpus(path: Path, settings: DataSettings, counter: TokenCounter, documents_hash: str) -> Corpus:
-    """The corpus of these documents and settings, built when it is not there yet."""
+def open_corpus(
+    path: Path, listing: Path, settings: DataSettings, counter: TokenCounter, documents_hash: str
+) -> Corpus:
+    """The corpus of these documents and settings, built when it is not there yet. `listing`: what is left out of it."""
     lengths = DocumentLengths.of(settings)
     fields = "min_length_tokens max_length_tokens longer_documents duplicate_share contaminated_share seed"
+    fields += " text_field repositories"
     chosen = {name: getattr(settings, name) for name in fields.split()} | {"limit": lengths.max}
     key = fingerprint(documents_hash, counter.fingerprint, chosen, VERSION)
-    if not (path.exists() and _key_of(path) == key):
-        with atomic_path(path) as temporary:
-            _build(temporary, settings, lengths, counter, key)
+    if not (path.exists() and listing.exists() and _key_of(path) == key):
+        with atomic_path(path) as temporary, left_out_file(listing) as left_out:
+            _build(temporary, settings, lengths, counter, key, left_out)
     return Corpus(path)
 
 
@@ -158,21 +162,22 @@ def _key_of(path: Path) -> str | None:
     return row[0] if row else None
 
 
-def _build(path: Path, settings: DataSettings, wanted: DocumentLengths, counter: TokenCounter, key: str) -> None:
+def _build(
+    path: Path, settings: DataSettings, wanted: DocumentLengths, counter: TokenCounter, key: str, left_out: LeftOut
+) -> None:
     db = sqlite3.connect(path)
     db.executescript(
         "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + TABLES
     )  # a temporary file, renamed when whole
     forbidden = Contamination.of(evaluation_texts(settings.decontaminate))
-    skipped: list[Skipped] = []
     counts = Counter({"read": 0, "cut": 0, "parts": 0})
     sketches = Sketches()
     lengths: dict[str, int] = {}
     said_s = time.monotonic()
-    for batch in _batches(read_documents(settings.documents, skipped=skipped), counts):
+    for batch in _batches(read_documents(settings.documents, skipped=left_out, how=Reading.of(settings)), counts):
         for document, length in _pieces(batch, settings, wanted, counter, counts):
             if document.id in lengths:
-                counts["repeated exactly"] += 1
+                left_out.add(document.origin, "repeated exactly", document.text, length_tokens=length)
                 continue
             reason = _dropped(length, wanted)
             hashes = shingles(document.text)
@@ -182,22 +187,24 @@ def _build(path: Path, settings: DataSettings, wanted: DocumentLengths, counter:
             if reason is None:
                 sketches.add(document.id, hashes)
             else:
-                counts[reason] += 1
+                left_out.add(document.origin, reason, document.text, length_tokens=length)
             _insert(db, document, length, reason)
         if time.monotonic() - said_s > SECONDS_BETWEEN_LINES:
             said_s = time.monotonic()
             say(f"documents: {counts['read']:,} read, {sum(lengths.values()):,} tokens")
     for id in sketches.repeated(lengths, settings.duplicate_share):
-        counts["repeated inside others"] += 1
+        text, meta = db.execute("SELECT text, meta FROM documents WHERE id = ?", (id,)).fetchone()
+        origin, text = json.loads(meta)["origin"], zlib.decompress(text).decode("utf-8")
+        left_out.add(origin, "repeated inside others", text, length_tokens=lengths[id])
         db.execute("UPDATE documents SET dropped = 'repeated inside others', text = NULL WHERE id = ?", (id,))
     usable = [n for (n,) in db.execute("SELECT length_tokens FROM documents WHERE dropped IS NULL")]
     report = CorpusReport(
         read=counts.pop("read"),
-        files_or_rows_skipped=len(skipped),
-        skipped_by_reason=dict(Counter(left.reason for left in skipped).most_common()),
+        files_or_rows_skipped=left_out.skipped.total(),
+        skipped_by_reason=dict(left_out.skipped.most_common()),
         cut_into_parts=counts.pop("cut"),
         parts=counts.pop("parts"),
-        dropped_by_reason=dict(sorted(counts.items())),
+        dropped_by_reason=dict(sorted(left_out.dropped.items())),
         usable=len(usable),
         usable_tokens=sum(usable),
         usable_by_language=dict(

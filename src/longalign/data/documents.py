@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import Literal, Protocol
 
-from longalign.base.files import files_below
+from longalign.base.hub import is_hub_name
 from longalign.base.sources import not_there
+from longalign.config.documents import DocumentSettings
 from longalign.core.text import Language, detect_language
-from longalign.data.readers import RawDocument, is_known, read_file
+from longalign.data.readers import RawDocument, is_known, row_documents
+from longalign.data.repository import Planned, planned_files
+from longalign.data.row_files import is_saved_folder, name_of, raw_rows
+from longalign.data.worker_pool import FileLimits, read_files
 from longalign.errors import DataError, UnreadableError
+
+MODULE_CHARACTERS = 8_000_000
+"""Code of one folder beyond this begins another document: only one is in memory."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,14 @@ class Skipped:
 
     origin: str
     reason: str
+    excerpt: str = ""
+
+
+class TakesSkipped(Protocol):
+    """A list of `Skipped`, or what writes them to a file."""
+
+    def append(self, skipped: Skipped, /) -> None:
+        """Take one."""
 
 
 def make_document(text: str, *, origin: str, source: str = "", title: str = "") -> Document:
@@ -56,36 +73,117 @@ def make_document(text: str, *, origin: str, source: str = "", title: str = "") 
     )
 
 
-def documents_at(root: Path, skipped: list[Skipped]) -> Iterator[Document]:
-    """Documents of one file, or of a folder's files sorted by name; raises `DataError` if it is not here.
+@dataclass(frozen=True)
+class Reading:
+    """How documents are read. `text_field`: the field of rows that holds the text; default: a common name."""
+
+    text_field: str | None = None
+    repositories: Literal["join", "files"] = "join"
+    limits: FileLimits = field(default_factory=FileLimits)
+
+    @classmethod
+    def of(cls, settings: DocumentSettings) -> Reading:
+        """As settings say."""
+        limits = FileLimits(settings.file_timeout_s, settings.file_memory_gib, settings.file_workers)
+        return cls(settings.text_field, settings.repositories, limits)
+
+
+def documents_at(root: Path | str, skipped: TakesSkipped, how: Reading | None = None) -> Iterator[Document]:
+    """Documents of one file, of a folder's files sorted by name, or of the rows of a data set (`hub:` or saved).
+
+    Raises `DataError` if it is not here.
 
     A named file that cannot be read, or has a broken row, is an error; one inside a folder is skipped and counted.
     """
-    if not root.exists():
-        raise DataError(f"{root}: {not_there(root)}")
-    if root.is_file():
+    how = how or Reading()
+    if is_hub_name(str(root)) or is_saved_folder(root):
+        name = name_of(root)
+        rows = ((int(where.rpartition(" ")[2]), row) for where, row in raw_rows(root))
         try:
-            yield from _documents(root, root.name, skipped, named=True)
+            yield from _documents(root, row_documents(rows, str(root), how.text_field), name, skipped)
         except UnreadableError as error:
             raise DataError(f"{root}: {error}") from None
         return
-    for file in files_below(root):
-        inside = file.relative_to(root)
-        if any(part.startswith(".") for part in inside.parts):
-            continue
-        if not is_known(file):
-            skipped.append(Skipped(str(file), f"unknown kind of file `{file.suffix or file.name}`"))
-            continue
+    root = Path(root)
+    if not root.exists():
+        raise DataError(f"{root}: {not_there(root)}")
+    if root.is_file():
+        for _, found in read_files([root], how.text_field, how.limits):
+            try:
+                yield from _documents(root, found, root.name, skipped, named=True)
+            except UnreadableError as error:
+                raise DataError(f"{root}: {error}") from None
+        return
+    planned: deque[Planned] = deque()
+    module = Module()
+    for file, found in read_files(_known_files(root, skipped, how, planned), how.text_field, how.limits):
+        plan = planned.popleft()
+        if not module.goes_on(plan):
+            yield from module.taken()
         try:
-            yield from _documents(file, str(Path(root.name) / inside), skipped)
+            for document in _documents(file, found, str(Path(root.name) / file.relative_to(root)), skipped):
+                if plan.module is None:
+                    yield document
+                else:
+                    module.add(plan, document)
         except (UnreadableError, DataError) as error:  # of a row file, the rows before the broken one count
             skipped.append(Skipped(str(file), str(error).removeprefix(f"{file}:").strip()))
+    yield from module.taken()
 
 
-def _documents(file: Path, label: str, skipped: list[Skipped], named: bool = False) -> Iterator[Document]:
+class Module:
+    """The code of one folder of a repository, to become one document, or several where it is very long."""
+
+    def __init__(self) -> None:
+        self._plan: Planned | None = None
+        self._files: list[Document] = []
+        self._characters = 0
+
+    def goes_on(self, plan: Planned) -> bool:
+        """Whether a file belongs to what is gathered."""
+        same = self._plan is not None and plan.module == self._plan.module
+        return same and self._characters < MODULE_CHARACTERS
+
+    def add(self, plan: Planned, document: Document) -> None:
+        """Gather a file."""
+        self._plan = plan
+        self._files.append(document)
+        self._characters += len(document.text)
+
+    def taken(self) -> Iterator[Document]:
+        """What is gathered, as a document; from now on it is gathered no more."""
+        plan, files = self._plan, self._files
+        self._plan, self._files, self._characters = None, [], 0
+        if plan is None or plan.repository is None or plan.module is None:
+            return
+        above = plan.repository.absolute().parent
+        paths = [Path(document.origin).absolute().relative_to(above).as_posix() for document in files]
+        if len(files) == 1:
+            yield replace(files[0], title=paths[0])
+            return
+        text = "\n\n".join(f"==> {path} <==\n\n{document.text}" for path, document in zip(paths, files, strict=True))
+        made = make_document(text, origin=str(plan.module), title=plan.module.absolute().relative_to(above).as_posix())
+        yield replace(made, source=files[0].source)
+
+
+def _known_files(root: Path, skipped: TakesSkipped, how: Reading, planned: deque[Planned]) -> Iterator[Path]:
+    """Files to read; `planned` gets one entry for each."""
+    for plan in planned_files(root, how.repositories == "join"):
+        file = plan.file
+        if plan.left_out:
+            skipped.append(Skipped(str(file), plan.left_out))
+        elif is_known(file):
+            planned.append(plan)
+            yield file
+        else:
+            skipped.append(Skipped(str(file), f"unknown kind of file `{file.suffix or file.name}`"))
+
+
+def _documents(
+    file: Path | str, found: Iterator[RawDocument], label: str, skipped: TakesSkipped, named: bool = False
+) -> Iterator[Document]:
     """`label` is the path that source kinds are recognised in; folders above the named one say nothing about it."""
-    raw: RawDocument
-    for raw in read_file(file):
+    for raw in found:
         where = f"{file}:{raw.line}" if raw.line else str(file)
         if raw.problem:
             if named:

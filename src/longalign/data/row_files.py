@@ -56,6 +56,12 @@ def raw_rows(path: Path | str) -> Iterator[Raw]:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
+def is_saved_folder(path: Path | str) -> bool:
+    """Whether `datasets` saved it (`save_to_disk`)."""
+    one = all(Path(path, name).is_file() for name in ("dataset_info.json", "state.json"))
+    return one or Path(path, "dataset_dict.json").is_file()
+
+
 def name_of(path: Path | str) -> str:
     """A file's name without its suffixes, a folder's name, or a data set's: the `source` of rows that name none."""
     if is_hub_name(str(path)):

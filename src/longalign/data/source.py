@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from longalign.base.files import fingerprint, fingerprint_path
+from longalign.base.hub import PREFIX as HUB
+from longalign.base.hub import fingerprint_of_hub, is_hub_name
 from longalign.base.sources import Named, not_there
-from longalign.data.documents import Document, Skipped, documents_at, make_document
+from longalign.data.documents import Document, Reading, Skipped, TakesSkipped, documents_at, make_document
 from longalign.data.row_counts import READ
 from longalign.data.rows import rows_of_file
 from longalign.errors import DataError
@@ -36,10 +38,10 @@ class Text:
 class Source(Named):
     """A file, folder or bundled set that documents or rows are read from."""
 
-    def documents(self, skipped: list[Skipped] | None = None) -> Iterator[Document]:
+    def documents(self, skipped: TakesSkipped | None = None, how: Reading | None = None) -> Iterator[Document]:
         """Its documents in a fixed order; `skipped` collects what gave none. Raises as `read_documents` does."""
         if not self.bundled:
-            yield from documents_at(Path(self.name), skipped if skipped is not None else [])
+            yield from documents_at(self._documents_name, skipped if skipped is not None else [], how)
             return
         for title, text in self._corpus():
             yield make_document(text, origin=self.name, source=self.short, title=title)
@@ -78,9 +80,16 @@ class Source(Named):
         """Content of its documents; of a bundled corpus too, which depends on the Python that runs."""
         if self.bundled:
             return fingerprint(list(self._corpus()))
+        if is_hub_name(self._documents_name):
+            return fingerprint_of_hub(self._documents_name)
         if not self.here:
             raise DataError(f"{self.name}: {not_there(self.name)}")
         return fingerprint_path(self.name)
+
+    @property
+    def _documents_name(self) -> str:
+        """`hf:` names a data set of the hub, too, where documents are wanted."""
+        return HUB + self.name.removeprefix("hf:") if self.name.startswith("hf:") else self.name
 
     def _corpus(self) -> Iterator[tuple[str, str]]:
         from longalign.bundled.corpora import corpus
@@ -88,7 +97,9 @@ class Source(Named):
         return corpus(self.name)
 
 
-def read_documents(names: Sequence[Path | str], *, skipped: list[Skipped] | None = None) -> Iterator[Document]:
+def read_documents(
+    names: Sequence[Path | str], *, skipped: TakesSkipped | None = None, how: Reading | None = None
+) -> Iterator[Document]:
     """Documents of files, folders (recursively, sorted by name), row files and `builtin:` corpora, one after another.
 
     Not more than one file is in memory. `skipped` collects what gave no document. Raises `DataError` for a path that
@@ -96,15 +107,29 @@ def read_documents(names: Sequence[Path | str], *, skipped: list[Skipped] | None
     """
     if not names:
         raise DataError("no documents given; name files, folders, .jsonl files or `builtin:python-docs`")
-    passed = skipped if skipped is not None else []
+    first = _FirstSkipped(skipped)
     count = 0
     for name in names:
-        for document in Source(str(name)).documents(passed):
+        for document in Source(str(name)).documents(first, how):
             count += 1
             yield document
     if count == 0:
-        reasons = "; ".join(f"{left.origin}: {left.reason}" for left in passed[:3]) or "nothing in there"
+        reasons = "; ".join(f"{left.origin}: {left.reason}" for left in first.kept) or "nothing in there"
         raise DataError(f"no document in {', '.join(str(name) for name in names)[:200]} ({reasons})")
+
+
+class _FirstSkipped:
+    """Passes on what was skipped, and keeps the first three for a message."""
+
+    def __init__(self, to: TakesSkipped | None) -> None:
+        self.to = to
+        self.kept: list[Skipped] = []
+
+    def append(self, skipped: Skipped) -> None:
+        if len(self.kept) < 3:
+            self.kept.append(skipped)
+        if self.to is not None:
+            self.to.append(skipped)
 
 
 def documents_fingerprint(names: Sequence[Path | str]) -> str:

@@ -4,8 +4,8 @@ from longalign.data.readers.decode import decode, text_of
 from longalign.data.readers.html import html_text
 from longalign.data.readers.plain import is_code
 from longalign.data.readers.raw import RawDocument, Reader
-from longalign.data.readers.rows import FIELDS, parsed_lines
-from longalign.data.readers.table import READERS, is_known, read_file
+from longalign.data.readers.rows import FIELDS, parsed_lines, row_documents
+from longalign.data.readers.table import READERS, is_known, needs_parser, read_file
 
 __all__ = [
     "FIELDS",
@@ -16,7 +16,9 @@ __all__ = [
     "html_text",
     "is_code",
     "is_known",
+    "needs_parser",
     "parsed_lines",
     "read_file",
+    "row_documents",
     "text_of",
 ]

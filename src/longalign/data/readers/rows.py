@@ -1,9 +1,14 @@
-"""Rows: JSON, JSON lines, Parquet (extra `documents`). A row that gives no text costs that row, not its file."""
+"""Rows: JSON, JSON lines, CSV, TSV, Parquet (extra `documents`).
+
+A row that gives no text costs that row, not its file.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +40,37 @@ def json_lines(path: Path, text_field: str | None = None) -> Iterator[RawDocumen
             yield from _documents(_lines(stream, path), path, text_field)
     except DAMAGED as error:
         raise UnreadableError(f"not a {path.suffix} file, or a damaged one ({error})") from None
+
+
+def delimited(path: Path, text_field: str | None = None) -> Iterator[RawDocument]:
+    """A record a row, of CSV or TSV whose first record names the columns."""
+    try:
+        with open_unpacked(path) as stream, TextIOWrapper(stream, "utf-8-sig", newline="") as lines:
+            yield from _documents(_records(lines, path), path, text_field)
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"not UTF-8 ({error.reason} at byte {error.start}); convert it to UTF-8") from None
+    except csv.Error as error:
+        raise UnreadableError(f"not CSV ({error})") from None
+    except DAMAGED as error:
+        raise UnreadableError(f"not a {path.suffix} file, or a damaged one ({error})") from None
+
+
+def _records(lines: Iterable[str], path: Path) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(2**31 - 1)
+    tabs = inner_name(path).lower().endswith(".tsv")
+    records = csv.reader(lines, delimiter="\t" if tabs else ",", strict=True)
+    names, line = next(records, []), records.line_num + 1
+    for cells in records:
+        if cells and len(cells) != len(names):
+            yield line, DataError(f"{path}:{line}: {len(cells)} cells for {len(names)} columns; quote commas in them")
+        elif cells:
+            yield line, dict(zip(names, cells, strict=True))
+        line = records.line_num + 1
+
+
+def row_documents(rows: Iterable[tuple[int, Any]], name: str, text_field: str | None) -> Iterator[RawDocument]:
+    """Documents of numbered rows that are no file's, as those of a data set `name`."""
+    yield from _documents(rows, name, text_field)
 
 
 def parquet(path: Path, text_field: str | None = None) -> Iterator[RawDocument]:
@@ -75,7 +111,7 @@ def _lines(lines: Iterable[str | bytes], path: Path) -> Iterator[tuple[int, Any]
             yield number, DataError(f"{path}:{number}: not JSON ({error}); each line must be one JSON object")
 
 
-def _documents(rows: Iterable[tuple[int, Any]], path: Path, text_field: str | None) -> Iterator[RawDocument]:
+def _documents(rows: Iterable[tuple[int, Any]], path: Path | str, text_field: str | None) -> Iterator[RawDocument]:
     """Raises `UnreadableError` where the first object has no text field: then the file is no rows of documents."""
     first = True
     for number, row in rows:

@@ -17,7 +17,7 @@ from longalign.data.readers.opendocument import opendocument
 from longalign.data.readers.pdf import pdf
 from longalign.data.readers.plain import CODE, TEXT, code, is_code, plain
 from longalign.data.readers.raw import RawDocument, Reader
-from longalign.data.readers.rows import json_lines, json_rows, notebook, parquet
+from longalign.data.readers.rows import delimited, json_lines, json_rows, notebook, parquet
 from longalign.data.readers.rtf import rtf
 from longalign.data.readers.subtitles import subtitles
 from longalign.data.readers.unpack import bytes_of, inner_name
@@ -39,6 +39,8 @@ READERS: dict[str, Callable[..., Iterator[RawDocument]]] = {
     **dict.fromkeys((".srt", ".vtt", ".sbv"), subtitles),
     **dict.fromkeys((".tex", ".latex", ".ltx"), latex),
     ".json": json_rows,
+    ".csv": delimited,
+    ".tsv": delimited,
     ".parquet": parquet,
     ".pdf": pdf,
     ".epub": epub,
@@ -52,11 +54,13 @@ ROW_READERS: dict[str, Callable[[Path, str | None], Iterator[RawDocument]]] = {
     ".jsonl": json_lines,
     ".ndjson": json_lines,
     ".json": json_rows,
+    ".csv": delimited,
+    ".tsv": delimited,
     ".parquet": parquet,
 }
 """Those of rows, which take the name of the text's field."""
 NO_DOCUMENT_SUFFIXES = """
-.csv .tsv .css .scss .less .svg .map .lock .log .pem .crt .key .po .pot .pyc .dtd .xsd .xsl .rng .diff .patch .ps .eps
+.css .scss .less .svg .map .lock .log .pem .crt .key .po .pot .pyc .dtd .xsd .xsl .rng .diff .patch .ps .eps
 .bib .sty .cls .bst .aux .desktop .pc .list .md5sums .sha256 .hex .ttl .nt .obj .stl .ppm .pgm .xpm .in .typed
 .postscript .mo .gmo .png .jpg .jpeg .gif .webp .tif .tiff .bmp .ico .mp3 .mp4 .ogg .wav .avi .mov .woff .woff2 .ttf
 .otf .exe .dll .so .a .o .jar .class .whl .zip .tar .7z .rar .deb .rpm .npy .npz .safetensors .gguf .sqlite .db
@@ -126,3 +130,22 @@ def _reader(path: Path) -> Reader | None:
     if start.startswith("<?xml"):
         return xml
     return plain
+
+
+BUILT_IN = dict(READERS)
+ROWS_ONE_BY_ONE = frozenset({json_lines, delimited, parquet})
+SIMPLE = frozenset({plain, code, json_rows})
+
+
+def needs_parser(path: Path, small_bytes: int) -> bool:
+    """Whether a file should be read in a process of its own: its format has a parser, it is packed or it is large.
+
+    Rows read one by one do not; nor do readers that the user has put into `READERS`, which only this process knows.
+    """
+    suffix = _suffix(path)
+    if READERS.get(suffix) is not BUILT_IN.get(suffix):
+        return False
+    reader = _reader(path) or plain
+    if reader in ROWS_ONE_BY_ONE:
+        return False
+    return reader not in SIMPLE or inner_name(path) != path.name or path.stat().st_size > small_bytes

@@ -1,0 +1,60 @@
+"""Everything that was read is used or stands in the list of what was left out, with its reason."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+from longalign.base.files import read_jsonl
+from longalign.base.tokenizers import TokenCounter
+from longalign.config import DataSettings
+from longalign.data.corpus import open_corpus
+
+
+def words(seed: int, count: int) -> str:
+    drawn = random.Random(seed)
+    return "\n\n".join(" ".join("".join(drawn.choices("abcdefgh", k=4)) for _ in range(40)) for _ in range(count // 40))
+
+
+def test_what_was_read_is_usable_or_listed_with_its_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "books"
+    folder.mkdir()
+    long = words(1, 2000)
+    (folder / "a.txt").write_text(long)
+    (folder / "b.txt").write_text(long + "\n")
+    (folder / "c.txt").write_text(words(2, 400))
+    (folder / "d.txt").write_text(words(2, 400)[:900])
+    (folder / "e.txt").write_text("too short")
+    (folder / "f.png").write_bytes(b"\x89PNG")
+    (folder / "g.docx").write_text("no archive")
+    (folder / "h.jsonl").write_text('{"text": "' + words(3, 400).replace("\n", " ") + '"}\n{"text": null}\n')
+    settings = DataSettings(documents=(str(folder),), max_length_tokens=1024, min_length_tokens=128)
+    listing = tmp_path / "left_out.jsonl"
+    counter = TokenCounter(settings.tokenizer)
+    corpus = open_corpus(tmp_path / "c.sqlite", listing, settings, counter, "documents")
+    report, listed = corpus.report, read_jsonl(listing)
+    corpus.close()
+    assert Counter(row["reason"] for row in listed) == Counter(report.skipped_by_reason) + Counter(
+        report.dropped_by_reason
+    )
+    assert report.files_or_rows_skipped == sum(report.skipped_by_reason.values()) == 3
+    whole = report.read - report.cut_into_parts + report.parts
+    assert whole == report.usable + sum(report.dropped_by_reason.values())
+    assert report.parts > 2  # parts, too, are counted
+    by_origin = {Path(row["origin"]).name: row for row in listed}
+    assert by_origin["e.txt"] == {
+        "origin": str(folder / "e.txt"),
+        "reason": "too short",
+        "detail": "",
+        "length_tokens": counter.counts(["too short"])[0],
+        "excerpt": "too short",
+    }
+    assert by_origin["d.txt"]["reason"] == "repeated inside others"
+    assert by_origin["d.txt"]["excerpt"] == words(2, 400)[:200]
+    assert by_origin["g.docx"]["reason"] == "damaged or not a .docx file"
+    assert by_origin["g.docx"]["detail"] == "File is not a zip file"
+    assert by_origin["h.jsonl:2"]["reason"] == "field `text` is a NoneType; it must be text"
+    assert any(row["reason"] == "repeated exactly" and "b.txt" in row["origin"] for row in listed)
+    listing.unlink()
+    open_corpus(tmp_path / "c.sqlite", listing, settings, counter, "documents").close()
+    assert json.loads(listing.read_text().splitlines()[0]) == listed[0]

@@ -1,10 +1,14 @@
 """Numbered lists, as models really write them."""
 
+import json
+import time
+from collections.abc import Callable
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longalign.llm.prompt import numbered_items
+from longalign.llm.numbered import numbered_items
 
 THREE = ["What is it?", "Why is it?", "Who says so?"]
 WORD = st.text(st.characters(categories=["L", "N", "P"], exclude_characters="*_#->()[]（）"), min_size=1, max_size=12)
@@ -32,6 +36,72 @@ LINE = st.tuples(st.characters(categories=["L"]), st.lists(WORD, max_size=6)).ma
 )
 def test_the_usual_forms_give_the_same_items(reply: str) -> None:
     assert numbered_items(reply, limit=5) == THREE
+
+
+DIGITS = {"arabic": "٠١٢٣٤٥٦٧٨٩", "full width": "０１２３４５６７８９", "devanagari": "०१२३४५६७८९"}
+ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
+HAN = "一二三四五六七八九"
+STYLES: dict[str, Callable[[list[str]], str]] = {
+    "bold number": lambda qs: "\n".join(f"**{i}.** {q}" for i, q in enumerate(qs, 1)),
+    "bold label": lambda qs: "\n\n".join(f"**Question {i}:** {q}" for i, q in enumerate(qs, 1)),
+    "label on a line": lambda qs: "\n\n".join(f"**Question {i}**\n{q}" for i, q in enumerate(qs, 1)),
+    "heading": lambda qs: "\n\n".join(f"### Question {i}\n\n{q}" for i, q in enumerate(qs, 1)),
+    "dash": lambda qs: "\n".join(f"{i} - {q}" for i, q in enumerate(qs, 1)),
+    "hash": lambda qs: "\n".join(f"#{i}: {q}" for i, q in enumerate(qs, 1)),
+    "from 0": lambda qs: "\n".join(f"{i}: {q}" for i, q in enumerate(qs)),
+    "bullets": lambda qs: "\n".join(f"- {q}" for q in qs),
+    "han": lambda qs: "\n".join(f"{HAN[i]}、{q}" for i, q in enumerate(qs)),
+    "han label": lambda qs: "\n".join(f"问题{HAN[i]}：{q}" for i, q in enumerate(qs)),
+    "han ordinal": lambda qs: "\n".join(f"第{i}题：{q}" for i, q in enumerate(qs, 1)),
+    "japanese": lambda qs: "\n".join(f"質問{i}：{q}" for i, q in enumerate(qs, 1)),
+    "korean": lambda qs: "\n".join(f"질문 {i}: {q}" for i, q in enumerate(qs, 1)),
+    "roman": lambda qs: "\n".join(f"{ROMAN[i]}. {q}" for i, q in enumerate(qs)),
+    "json": lambda qs: json.dumps(qs),
+    "json objects": lambda qs: "```json\n" + json.dumps({"questions": [{"question": q} for q in qs]}) + "\n```",
+    "fenced": lambda qs: "```\n" + "\n".join(f"{i}: {q}" for i, q in enumerate(qs, 1)) + "\n```",
+    "answers": lambda qs: "\n".join(f"{i}: {q}\n   Answer: It says so." for i, q in enumerate(qs, 1)),
+    "answers behind": lambda qs: "\n".join(f"{i}. {q} **Answer:** It says so." for i, q in enumerate(qs, 1)),
+    "closing words": lambda qs: "\n".join(f"{i}: {q}" for i, q in enumerate(qs, 1)) + "\nI hope these help!",
+    "quoted": lambda qs: "\n".join(f'{i}. "{q}"' for i, q in enumerate(qs, 1)),
+    "typed": lambda qs: "\n".join(f"{i}. **Fact:** {q}" for i, q in enumerate(qs, 1)),
+    "kind in brackets": lambda qs: "\n".join(f"{i}. (Reasoning) {q}" for i, q in enumerate(qs, 1)),
+    **{
+        name: lambda qs, digits=digits: "\n".join(f"{digits[i]}. {q}" for i, q in enumerate(qs, 1))  # type: ignore[misc]
+        for name, digits in DIGITS.items()
+    },
+}
+WORDS = st.lists(st.from_regex(r"[a-zß-ö]{1,9}", fullmatch=True), min_size=1, max_size=6)
+ASKED = st.tuples(st.characters(categories=["Lu", "Lo"]), WORDS)
+    st.characters(categories=["Lu", "Lo"]),
+    st.lists(st.from_regex(r"[a-zß-ö]{1,9}", fullmatch=True), min_size=1, max_size=6),
+)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@given(questions=st.lists(ASKED.map(lambda t: f"{t[0]} {' '.join(t[1])}?"), min_size=2, max_size=9, unique=True))
+@settings(max_examples=25)
+def test_every_style_gives_the_questions_and_nothing_else(style: str, questions: list[str]) -> None:
+    assert numbered_items(STYLES[style](questions), limit=len(questions)) == questions
+
+
+@pytest.mark.parametrize(
+    "reply", ["1: " * 20_000, "**Question 1**\n" * 20_000, "[" * 50_000, "- a?\n" * 20_000, "1. " + '"' * 50_000]
+)
+def test_no_reply_takes_long(reply: str) -> None:
+    begin = time.process_time()
+    numbered_items(reply, limit=5)
+    assert time.process_time() - begin < 2
+
+
+def test_a_list_of_anything_but_questions_is_none() -> None:
+    assert numbered_items("I need:\n- more text\n- a shorter task", limit=5) == []
+
+
+def test_quotation_marks_inside_stay() -> None:
+    assert numbered_items('1. "Why does "Vell" matter?"\n2. "A" or "B"', limit=5) == [
+        'Why does "Vell" matter?',
+        '"A" or "B"',
+    ]
 
 
 def test_chinese_lists_in_full_width_marks() -> None:

@@ -29,11 +29,11 @@ from longalign.data.unanswerable import is_unanswerable, refusal_row
 from longalign.data.verify import Passages, answer_fault, question_fault, unsupported_number
 from longalign.llm.base import Failure, Outcome, Request
 from longalign.llm.check_prompts import write
+from longalign.llm.numbered import numbered_items
 from longalign.llm.prompt import (
     Task,
     answer_request,
     follow_up_request,
-    numbered_items,
     questions_request,
     wording_for,
 )

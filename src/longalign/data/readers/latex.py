@@ -11,8 +11,8 @@ from longalign.data.readers.raw import RawDocument
 
 ARGUMENT = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 UNWRAPPED = re.compile(
-    r"\\(?:emph|textbf|textit|texttt|textsc|textrm|textsf|textsl|underline|mbox|text|url|path|code|uppercase)\s*"
-    + ARGUMENT
+    r"\\(?:(?:href|foreignlanguage|textcolor|hyperref)\s*(?:\[[^\]]*\])?\s*\{[^{}]*\}|emph|textbf|textit|texttt|textsc|textrm"
+    r"|textsf|textsl|underline|mbox|text|url|path|code|uppercase|title|author|date|subtitle)\s*" + ARGUMENT
 )
 HEADING = re.compile(r"\\((?:sub)*section|chapter|part|paragraph|subparagraph)\*?\s*(?:\[[^\]]*\])?\s*" + ARGUMENT)
 DROPPED = re.compile(
@@ -33,7 +33,7 @@ def latex(path: Path) -> Iterator[RawDocument]:
     """The document's body, or all of a file that is a part of one."""
     source = text_of(path)
     title = re.search(r"\\title\s*(?:\[[^\]]*\])?\s*" + ARGUMENT, source)
-    yield RawDocument(latex_text(source), _plain(title[1]) if title else "")
+    yield RawDocument(latex_text(source), _plain(title[1].split("\\\\")[0]) if title else "")
 
 
 def latex_text(source: str) -> str:

@@ -51,7 +51,7 @@ pdf  pypi/pypdf/resources/imagemagick-lzw.pdf ! without a text layer
 pdf  debian/debian-policy/usr/share/doc/debian-policy/policy.pdf.gz | Debian Policy Manual; maintainer scripts
 html pypi/docutils/test/functional/expected/standalone_rst_html4css1.html | Examples of Syntax Constructs
 html pypi/docutils/test/functional/expected/standalone_rst_html5.html | Examples of Syntax Constructs
-html pypi/docutils/test/functional/expected/math_output_mathml.html | wave function; \\tilde{\\alpha}
+html pypi/docutils/test/functional/expected/math_output_mathml.html | the quantum state of a physical
 html pypi/docutils/test/functional/expected/pep_html.html | PEP
 html debian/debian-policy/usr/share/doc/debian-policy/policy.html/ch-archive.html | The Debian Archive; non-free
 html debian/debian-policy/usr/share/doc/debian-policy/policy.html/ch-source.html | Source packages; debian/rules
@@ -76,7 +76,7 @@ xlsx pypi/xlsx2csv/test/namespace.xlsx | Primary Somatosensory Cortex
 xlsx pypi/xlsx2csv/test/utf8.xlsx | Japanese language
 xlsx pypi/xlsx2csv/test/formatted_inline_string.xlsx | RegularBold
 xlsx npm/xlsx-populate/examples/styles/out.xlsx | double underline
-xlsx npm/xlsx-populate/examples/encryption/out.xlsx ! password
+xlsx npm/xlsx-populate/examples/encryption/out.xlsx ! a password
 odf  pypi/odfpy/api-for-odfpy.odt | Creating a document; These elements contain svg.Desc
 odf  pypi/odfpy/tests/examples/serious_poem.odt | The boy stood    on the burning deck
 odf  pypi/odfpy/tests/examples/cols.odp | Lorem ipsum dolor
@@ -90,7 +90,7 @@ epub debian/debian-history/usr/share/doc/debian-history/docs/project-history.ja.
 tex  pypi/docutils/test/functional/expected/standalone_rst_latex.tex | Strong prose may provoke extreme mental exertion.
 tex  pypi/docutils/test/functional/expected/latex_memoir.tex | Strong prose may provoke extreme mental exertion.
 tex  pypi/docutils/test/functional/expected/cyrillic.tex | Заголовок; изображение LaTeXом
-man  pypi/docutils/test/functional/expected/standalone_rst_manpage.man | extreme mental exertion
+man  pypi/docutils/test/functional/expected/standalone_rst_manpage.man | generate unix manpages from reStructured text
 man  debian/manpages/usr/share/man/man7/epoll.7.gz | edge-triggered; epoll_wait
 man  debian/manpages/usr/share/man/man5/proc.5.gz | pseudo-filesystem
 man  debian/manpages-ru/usr/share/man/ru/man1/cat.1.gz | файл
@@ -120,7 +120,7 @@ charset pypi/chardet/tests/EUC-JP/_ude_1.txt | アプリケーション
 charset pypi/chardet/tests/iso-2022-kr/_ude_iso1.txt | 역사적 예수
 charset pypi/chardet/tests/EUC-KR/xenix.egloos.com.xml | 문화적 사고
 charset pypi/chardet/tests/GB2312/w3cn.org.xml | 网页设计师
-charset pypi/chardet/tests/SHIFT_JIS/_ude_1.txt | アプリケーション
+charset pypi/chardet/tests/SHIFT_JIS/_ude_1.txt | 羅生門の下で雨やみを待っていた
 charset pypi/chardet/tests/IBM866/_ude_1.txt | Эйнштейн
 charset pypi/chardet/tests/UTF-32/bom-utf-32-le.srt | comment section of YouTube
 rows npm/mammoth/package.json ! no text field

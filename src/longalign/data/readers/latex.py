@@ -17,7 +17,9 @@ UNWRAPPED = re.compile(
 HEADING = re.compile(r"\\((?:sub)*section|chapter|part|paragraph|subparagraph)\*?\s*(?:\[[^\]]*\])?\s*" + ARGUMENT)
 DROPPED = re.compile(
     r"\\(?:label|index|vspace|hspace|pagestyle|thispagestyle|bibliographystyle|bibliography|includegraphics|setlength"
-    r"|addtolength|setcounter|addtocounter|protect\\label)\*?\s*(?:\[[^\]]*\])?(?:" + ARGUMENT + r")+"
+    r"|renewcommand|newcommand|providecommand|addtolength|setcounter|addtocounter|protect\\label)\*?\s*(?:\[[^\]]*\])?(?:"
+    + ARGUMENT
+    + r")+"
     r"|\\(?:maketitle|tableofcontents|newpage|clearpage|cleardoublepage|noindent|centering|bigskip|medskip|smallskip"
     r"|hfill|vfill|par|small|footnotesize|scriptsize|large|Large|LARGE|normalsize|indent|break|pagebreak|sloppy|raggedright)"
     r"(?![a-zA-Z])\*?"
@@ -51,7 +53,7 @@ def latex_text(source: str) -> str:
 
 
 def _plain(text: str) -> str:
-    text = re.sub(r"(?<!\\)%.*(?:\n[ \t]*(?=\S))?", "", text)
+    text = re.sub(r"(?<!\\)((?:\\\\)*)%.*(?:\n[ \t]*(?=\S))?", r"\1", text)
     text = HEADING.sub(lambda match: f"\n{match[2]}\n", DROPPED.sub("", text))
     for _ in range(3):  # nested at most as deep as ARGUMENT
         text = UNWRAPPED.sub(r"\1", text)

@@ -68,6 +68,8 @@ def _messages_inside(part: EmailMessage) -> Iterator[EmailMessage]:
     if part.is_multipart() and part.get_content_maintype() == "multipart":
         for sub in part.iter_parts():
             if part.get_content_subtype() == "digest" and sub.get_content_type() == "message/rfc822":
-                yield sub.get_payload(0)
+                inside = sub.get_payload(0)
+                if isinstance(inside, EmailMessage):
+                    yield inside
             elif isinstance(sub, EmailMessage):
                 yield from _messages_inside(sub)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.reader_choices     # writes benchmarks/results/reader_choices.json
 
-Libraries that are not installed are left out. HTML: manuals whose text edition is the reference. Word, PowerPoint: words
+Libraries that are not installed are left out. HTML: manuals with a text edition, the reference. Word, PowerPoint: words
 of the XML's text elements, alternatives for old programs left out. Charsets: chardet's own test files, their charset
 given by their folder. Excel: workbooks that open.
 """

@@ -1,6 +1,8 @@
 """What is no data is turned away for a stated reason; what is, has evidence with its place."""
 
+import random
 from itertools import pairwise
+from string import ascii_lowercase
 
 import pytest
 from hypothesis import given
@@ -139,3 +141,53 @@ def test_support_is_a_share_and_evidence_lies_in_the_document(document: str, ans
 def test_token_f1_is_symmetric_and_counts_repeats() -> None:
     assert token_f1(["a", "a", "b"], ["a", "b", "b"]) == pytest.approx(2 / 3)
     assert token_f1([], ["a"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Does Debian ship the tool by default?", "Debian does so."),
+        (
+            "Which release of the harbour rules counts the boats?",
+            "The release of the harbour rules that counts the boats.",
+        ),
+        ("港口的规则有哪些？", "港口的规则。"),
+    ],
+)
+def test_the_question_restated_is_no_answer(question: str, answer: str) -> None:
+    language = "en" if answer.isascii() else "zh"
+    assert answer_fault(answer, question, language) in ("nothing beyond the question", "copy of the question")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Is the gate red or blue?", "Blue."),
+        ("Does Debian ship it?", "Yes, since release 4 every installer has it."),
+        ("Who painted the cliff?", "Maria Lund."),
+    ],
+)
+def test_a_short_answer_with_something_new_is_one(question: str, answer: str) -> None:
+    assert answer_fault(answer, question, "en") is None
+
+
+def test_an_answer_that_goes_on_with_the_conversation_or_in_circles_is_none() -> None:
+    assert (
+        answer_fault("Puffins nest there.\nUser: And gulls?", "Which birds nest there?", "en") == "speaks for the user"
+    )
+    assert answer_fault("Puffins nest. " * 6, "Which birds?", "en") == "repeats itself"
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_what_typesetting_adds_to_a_document_does_not_hide_its_words(seed: int) -> None:
+    """Ligatures, line-end and soft hyphens, curly apostrophes: a verbatim answer is supported all the same."""
+    rng = random.Random(seed)
+    plain = "The officer's final figure of 1482 puffins on the western cliff differs from an earlier estimate."
+    noisy = plain.replace("fi", "ﬁ").replace("'", "’")
+    for _ in range(3):
+        place = rng.randrange(1, len(noisy) - 1)
+        if noisy[place - 1].isalpha() and noisy[place] in ascii_lowercase:
+            noisy = noisy[:place] + rng.choice(["-\n", "\u00ad"]) + noisy[place:]
+    support, evidence = Passages(f"{FILLER} {noisy} {FILLER}").support(plain)
+    assert support > 0.9
+    assert noisy in evidence[0].text

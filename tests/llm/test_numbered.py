@@ -72,9 +72,6 @@ STYLES: dict[str, Callable[[list[str]], str]] = {
 }
 WORDS = st.lists(st.from_regex(r"[a-zß-ö]{1,9}", fullmatch=True), min_size=1, max_size=6)
 ASKED = st.tuples(st.characters(categories=["Lu", "Lo"]), WORDS)
-    st.characters(categories=["Lu", "Lo"]),
-    st.lists(st.from_regex(r"[a-zß-ö]{1,9}", fullmatch=True), min_size=1, max_size=6),
-)
 
 
 @pytest.mark.parametrize("style", STYLES)

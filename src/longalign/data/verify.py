@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,100 @@ POINTING = re.compile(
     r"|(?:本节|本段|这一段|上述例子|上文中的例子|这段话)",
     re.IGNORECASE,
 )
+CHOICE = re.compile(r"\b(?:or|oder|ou|o|или)\b|还是|或者|それとも|아니면|أم", re.IGNORECASE)
+FUNCTION_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "by",
+        "for",
+        "from",
+        "with",
+        "as",
+        "and",
+        "or",
+        "not",
+        "no",
+        "yes",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "do",
+        "does",
+        "did",
+        "done",
+        "so",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "then",
+        "than",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "what",
+        "when",
+        "where",
+        "why",
+        "how",
+        "he",
+        "she",
+        "they",
+        "them",
+        "their",
+        "his",
+        "her",
+        "we",
+        "our",
+        "you",
+        "your",
+        "i",
+        "me",
+        "my",
+        "has",
+        "have",
+        "had",
+        "will",
+        "would",
+        "can",
+        "could",
+        "may",
+        "might",
+        "must",
+        "shall",
+        "should",
+        "also",
+        "such",
+        "only",
+        "just",
+        "very",
+        "true",
+        "false",
+        "correct",
+        "indeed",
+        "document",
+        "text",
+        "according",
+    ]
+)
+ROLE = re.compile(r"^\W*(?:user|human|assistant)\s*[:：]\s*\S", re.IGNORECASE | re.MULTILINE)
+REPEATS = 5
+HYPHENATED = re.compile(r"(?<=[^\W\d_])[-\u2010\u00ad]\n[ \t]*(?=[^\W\d_])")
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])")
 
 
@@ -59,7 +154,7 @@ class Passages:
     def __init__(self, document: str) -> None:
         self.length = max(len(document), 1)
         self.sentences: list[Sentence] = sentences(document)
-        self.bags = [frozenset(words(sentence.text)) for sentence in self.sentences]
+        self.bags = [frozenset(words(even(sentence.text))) for sentence in self.sentences]
         self._places: dict[str, list[int]] = {}
 
     def places(self, word: str) -> list[int]:
@@ -81,7 +176,7 @@ class Passages:
         covered = total = 0.0
         chosen: Counter[int] = Counter()
         for sentence in sentences(answer):
-            said = set(words(sentence.text))
+            said = set(words(even(sentence.text)))
             open_words = said - known
             wanted = sum((self.weight(word) for word in sorted(open_words)), 0.0)
             total += wanted
@@ -117,6 +212,15 @@ class Passages:
         return Evidence(found.text, found.start, found.end, round(middle, 4))
 
 
+def even(text: str) -> str:
+    """A text as it is compared: without what scanning, typesetting and keyboards add (ligatures, full width, curly
+    apostrophes, soft and line-end hyphens)."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).replace("’", "'").replace("ʼ", "'")
+        text = HYPHENATED.sub("", text).replace("\u00ad", "")
+    return HYPHENATED.sub("", text) if "-\n" in text else text
+
+
 def question_fault(question: str, language: str) -> str | None:
     """Why a question is no data, or None."""
     if len(question) < (4 if language == "zh" else 8):
@@ -139,6 +243,13 @@ def answer_fault(answer: str, question: str, language: str) -> str | None:
         return "not in the document, says the model"
     if token_f1(given, asked) >= COPY_F1:
         return "copy of the question"
+    if not (set(given) - set(asked) - FUNCTION_WORDS) and not CHOICE.search(question):
+        return "nothing beyond the question"
+    if ROLE.search(answer):
+        return "speaks for the user"
+    said = Counter(sentence.text for sentence in sentences(answer))
+    if max(said.values(), default=0) >= REPEATS:
+        return "repeats itself"
     if wrong_language(answer, language):
         return "answer in another language"
     return None

@@ -27,8 +27,10 @@ ITEM = re.compile(
 HEADING = re.compile(rf"^[\s>*_#-]*{LABEL}\s*(?:{NUMBERS})\s*[题題问問번]?[*_#\s]*$", re.IGNORECASE)
 BULLET = re.compile(r"^\s*[-*•–‣·▪●]\s+(?P<text>\S.*)$")
 ASKS = re.compile(r"[?？؟]\W*$")
-ANSWER_WORDS = r"(?:sample |suggested |correct )?answer|solution|答案|回答|解答|答え|답변|정답|답|"
+ANSWER_WORDS = (
+    r"(?:sample |suggested |correct )?answer|solution|答案|回答|解答|答え|답변|정답|답|"
     r"respuesta|réponse|antwort|ответ|الإجابة|الجواب"
+)
 ANSWER_LINE = re.compile(rf"^[\s>*_#(-]*(?:{ANSWER_WORDS}|ans|a)\s*\d*\s*[*_]*[:：]", re.IGNORECASE)
 ANSWER_BEHIND = re.compile(
     rf"(?<=[?？؟.。\"”*])\s*[\[(（]?[*_]*(?:{ANSWER_WORDS})[*_]*\s*[:：].*$", re.IGNORECASE | re.DOTALL
@@ -54,8 +56,8 @@ def numbered_items(reply: str, *, limit: int) -> list[str]:
     """The questions of a reply, at most `limit`, in order, without numbers; what comes twice counts once.
 
     Accepts `1: `, `1. `, `1) `, `1 - `, `(1)`, `#1:`, `Q1:`, `**Question 1**` above its question, `问题一：`,
-    `第1题：`, `一、`, Roman and circled numbers and the digits of any script, numbers from 0, bullets, JSON, a fenced list, items
-    over several lines, and a whole list on one line.
+    `第1题：`, `一、`, Roman and circled numbers and the digits of any script, numbers from 0, bullets, JSON, a fenced
+    list, items over several lines, and a whole list on one line.
     """
     text = reply.strip()
     if not text.startswith(("1", "[", "{")) and (fenced := FENCED.match(text)) and _any_item(fenced["inside"]):

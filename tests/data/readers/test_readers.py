@@ -32,6 +32,7 @@ def one(path: Path) -> RawDocument:
         ("euc_kr.txt", "euc_kr", "항구 사무소는 천구백십일년에 문을 열었다. " * 20),
         ("gb.txt", "gb18030", "港口的办事处在一九一一年开门，它是这个城市中最大的。" * 20),
         ("koi8.txt", "koi8_r", "Контора порта была открыта в начале века и закрыта после войны. " * 20),
+        ("iso_kr.txt", "iso2022_kr", "항구 사무소는 천구백십일년에 문을 열었다.\n" * 20),
         ("win.txt", "cp1251", "Контора порта была открыта в начале века и закрыта после войны. " * 20),
         ("utf16.txt", "utf-16-le", TEXT),
     ],
@@ -149,3 +150,40 @@ def test_heads_page_numbers_hyphens_and_ligatures_of_pages() -> None:
     assert join_hyphens("a well-known one, well\ufffe\nknown") == "a well-known one, well-known"
     with pytest.raises(UnreadableError, match="fonts give no letters"):
         joined_pages(["\ue001\ue002\ue003 abc"])
+
+
+def test_a_manual_is_known_though_the_probe_ends_inside_a_letter(tmp_path: Path) -> None:
+    roff = ".TH ГАВАНЬ 1\n.de1 Note\ndefinition\n..\n.SH ИМЯ\n.INDENT 0.0\n" + "гавань ведёт журнал\n" * 600
+    for start in ("", "x"):  # one of the two cuts a letter
+        source = f'.\\" {start}\n{roff}'
+        (tmp_path / "g.1").write_text(source, encoding="utf-8")
+        assert is_known(tmp_path / "g.1")
+        assert one(tmp_path / "g.1").text.startswith("ИМЯ\nгавань ведёт журнал")
+
+
+def test_what_a_feed_and_a_digest_hold_is_text(tmp_path: Path) -> None:
+    item = "<item><link>http://a.org/1</link><description>&lt;p&gt;The &lt;b&gt;port&lt;/b&gt;.&lt;/p&gt;</description></item>"
+    (tmp_path / "f.xml").write_text(f"<rss><channel><title>{TEXT}</title>{item}</channel></rss>")
+    assert one(tmp_path / "f.xml").text.endswith("\n\nThe port.")
+    assert "a.org" not in one(tmp_path / "f.xml").text
+    parts = "".join(f"\n--b\n\nSubject: {n}\n\nText {n}.\n" for n in (1, 2))
+    digest = f"From: a@b.org\nMIME-Version: 1.0\nContent-Type: multipart/digest; boundary=b\n{parts}\n--b--\n"
+    (tmp_path / "d.eml").write_text(digest)
+    assert one(tmp_path / "d.eml").text.split("\n\n")[-4:] == ["Subject: 1", "Text 1.", "Subject: 2", "Text 2."]
+
+
+def test_captions_that_roll_on_and_comments_behind_line_breaks_leave_nothing(tmp_path: Path) -> None:
+    cue = "00:00:0{}.000 --> 00:00:0{}.000 align:start\n{}\n"
+    (tmp_path / "y.vtt").write_text("WEBVTT\n\n" + cue.format(1, 2, "yeah") + cue.format(2, 3, "<c>what</c>"))
+    assert one(tmp_path / "y.vtt").text == "yeah\nwhat"
+    (tmp_path / "t.tex").write_text("One \\href{http://a.org}{port}\\\\% no\nand 5\\% of it.\n")
+    assert one(tmp_path / "t.tex").text == "One port\\\\and 5% of it."
+
+
+def test_an_encrypted_office_file_is_named_so(tmp_path: Path) -> None:
+    pytest.importorskip("python_calamine", reason="extra `documents`")
+    for name in ("a.docx", "a.xlsx"):
+        container = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600) + "EncryptedPackage".encode("utf-16-le") + bytes(600)
+        (tmp_path / name).write_bytes(container)
+        with pytest.raises(UnreadableError, match="with a password"):
+            one(tmp_path / name)

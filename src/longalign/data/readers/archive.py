@@ -13,6 +13,8 @@ from lxml import etree
 from longalign.data.readers.unpack import inner_name, stream_of
 from longalign.errors import UnreadableError
 
+OLE = bytes.fromhex("d0cf11e0a1b11ae1")
+
 
 class Archive:
     """Members of an opened archive."""
@@ -42,10 +44,18 @@ def archive(path: Path) -> Iterator[Archive]:
     """A file opened as a zip archive. Raises `UnreadableError`."""
     kind = Path(inner_name(path)).suffix
     try:
-        with zipfile.ZipFile(stream_of(path)) as file:
+        data = stream_of(path)
+        if is_locked(data.getvalue()):
+            raise UnreadableError(f"{kind} file with a password")
+        with zipfile.ZipFile(data) as file:
             yield Archive(file, kind)
     except zipfile.BadZipFile as error:
         raise UnreadableError(f"damaged or not a {kind} file ({error})") from None
+
+
+def is_locked(data: bytes) -> bool:
+    """Whether bytes are an encrypted file of Office: an OLE container with a part of that name."""
+    return data.startswith(OLE) and "EncryptedPackage".encode("utf-16-le") in data
 
 
 def parse_xml(data: bytes, recover: bool = False) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+SAMPLE_BYTES = 8192
 LEAST_LETTERS = 10
 LEAST_HAN = 2
 ALLOWED_SHARE = 0.995
@@ -44,11 +45,26 @@ FREQUENT_SHARE = 0.45
 
 def detect(data: bytes) -> tuple[str | None, str]:
     """(text, "") or (None, why not)."""
-    read = [(text, fits) for charset, fits in _candidates() if (text := _decoded(data, charset))]
-    found = {text for text, fits in read if fits(text, RIVAL_SHARE)}
-    if len(found) == 1 and any(fits(text, ALLOWED_SHARE) for text, fits in read if text in found):
-        return found.pop(), ""
-    return None, "several charsets fit" if found else "no charset gives text that is surely a language"
+    sample = _sample(data)
+    read = [(charset, text, fits) for charset, fits in _candidates() if (text := _decoded(sample, charset))]
+    near = [(charset, text, fits) for charset, text, fits in read if fits(text, RIVAL_SHARE)]
+    if len({text for _, text, _ in near}) == 1 and any(fits(text, ALLOWED_SHARE) for _, text, fits in near):
+        whole = {text for charset, _, _ in near if (text := _decoded(data, charset))}
+        if len(whole) == 1:
+            return whole.pop(), ""
+    return None, "several charsets fit" if near else "no charset gives text that is surely a language"
+
+
+def _sample(data: bytes) -> bytes:
+    """The first lines that are not ASCII, whole: what decides, at a cost that does not grow with the file."""
+    if len(data) <= SAMPLE_BYTES:
+        return data
+    lines, size = [], 0
+    for line in data.split(b"\n"):
+        if size < SAMPLE_BYTES and not line.isascii():
+            lines.append(line)
+            size += len(line)
+    return b"\n".join(lines)
 
 
 def _candidates() -> list[tuple[str, Fits]]:

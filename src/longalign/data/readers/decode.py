@@ -68,7 +68,7 @@ def decode(data: bytes, declared: str = "") -> str:
             if error.start > PROBE_BYTES and error.start >= len(data) - 3:
                 return data[: error.start].decode("utf-8")  # cut in the middle of its last character
     elif b"\x1b$" in data and named is None:
-        named, where = "iso2022_jp_2", "escape sequences"
+        named, where = "iso2022_kr" if b"\x1b$)C" in data else "iso2022_jp_2", "escape sequences"
     else:
         where = "an escape character"
         if named is None and data.isascii():

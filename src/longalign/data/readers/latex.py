@@ -11,13 +11,15 @@ from longalign.data.readers.raw import RawDocument
 
 ARGUMENT = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 UNWRAPPED = re.compile(
-    r"\\(?:emph|textbf|textit|texttt|textsc|textrm|textsf|textsl|underline|mbox|text|url|path|code|uppercase)\s*"
-    + ARGUMENT
+    r"\\(?:(?:href|foreignlanguage|textcolor|hyperref)\s*(?:\[[^\]]*\])?\s*\{[^{}]*\}|emph|textbf|textit|texttt|textsc|textrm"
+    r"|textsf|textsl|underline|mbox|text|url|path|code|uppercase|title|author|date|subtitle)\s*" + ARGUMENT
 )
 HEADING = re.compile(r"\\((?:sub)*section|chapter|part|paragraph|subparagraph)\*?\s*(?:\[[^\]]*\])?\s*" + ARGUMENT)
 DROPPED = re.compile(
     r"\\(?:label|index|vspace|hspace|pagestyle|thispagestyle|bibliographystyle|bibliography|includegraphics|setlength"
-    r"|addtolength|setcounter|addtocounter|protect\\label)\*?\s*(?:\[[^\]]*\])?(?:" + ARGUMENT + r")+"
+    r"|renewcommand|newcommand|providecommand|addtolength|setcounter|addtocounter|protect\\label)\*?\s*(?:\[[^\]]*\])?(?:"
+    + ARGUMENT
+    + r")+"
     r"|\\(?:maketitle|tableofcontents|newpage|clearpage|cleardoublepage|noindent|centering|bigskip|medskip|smallskip"
     r"|hfill|vfill|par|small|footnotesize|scriptsize|large|Large|LARGE|normalsize|indent|break|pagebreak|sloppy|raggedright)"
     r"(?![a-zA-Z])\*?"
@@ -33,7 +35,7 @@ def latex(path: Path) -> Iterator[RawDocument]:
     """The document's body, or all of a file that is a part of one."""
     source = text_of(path)
     title = re.search(r"\\title\s*(?:\[[^\]]*\])?\s*" + ARGUMENT, source)
-    yield RawDocument(latex_text(source), _plain(title[1]) if title else "")
+    yield RawDocument(latex_text(source), _plain(title[1].split("\\\\")[0]) if title else "")
 
 
 def latex_text(source: str) -> str:
@@ -51,7 +53,7 @@ def latex_text(source: str) -> str:
 
 
 def _plain(text: str) -> str:
-    text = re.sub(r"(?<!\\)%.*(?:\n[ \t]*(?=\S))?", "", text)
+    text = re.sub(r"(?<!\\)((?:\\\\)*)%.*(?:\n[ \t]*(?=\S))?", r"\1", text)
     text = HEADING.sub(lambda match: f"\n{match[2]}\n", DROPPED.sub("", text))
     for _ in range(3):  # nested at most as deep as ARGUMENT
         text = UNWRAPPED.sub(r"\1", text)

@@ -59,4 +59,17 @@ def _message(data: bytes) -> tuple[str, str]:
         if body.get_content_type() == "text/html":
             text = html_text(text)[0]
     subject = next((line.removeprefix("Subject: ") for line in head if line.startswith("Subject: ")), "")
-    return "\n".join(head) + "\n\n" + text.replace("\r\n", "\n").strip(), subject
+    inner = [_message(inside.as_bytes())[0] for inside in _messages_inside(message)]
+    return "\n\n".join(["\n".join(head), text.replace("\r\n", "\n").strip(), *inner]), subject
+
+
+def _messages_inside(part: EmailMessage) -> Iterator[EmailMessage]:
+    """The messages of a digest; those that a notice returns or a person attaches are attachments."""
+    if part.is_multipart() and part.get_content_maintype() == "multipart":
+        for sub in part.iter_parts():
+            if part.get_content_subtype() == "digest" and sub.get_content_type() == "message/rfc822":
+                inside = sub.get_payload(0)
+                if isinstance(inside, EmailMessage):
+                    yield inside
+            elif isinstance(sub, EmailMessage):
+                yield from _messages_inside(sub)

@@ -75,7 +75,7 @@ def manual_text(source: str) -> str:
         if ignored:
             ignored = "" if line.rstrip() == f".{ignored}" else ignored
             continue
-        match = re.match(r"[.']\s*([A-Za-z]{1,3}|\\\"|\\#)(?:\s+(.*)|$)", line)
+        match = re.match(r"[.']\s*([A-Za-z][A-Za-z0-9]{0,30}|\\\"|\\#)(?:\s+(.*)|$)", line)
         if match is None:
             if line.startswith((".", "'")) and re.match(r"[.'](?:\s|\\|\.|$)", line):
                 continue

@@ -1,4 +1,4 @@
-"""Word and PowerPoint: paragraphs, tables, text boxes once, formulas, notes. Excel through openpyxl (`documents`)."""
+"""Word and PowerPoint: paragraphs, tables, text boxes once, formulas, notes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 
 from longalign.data.readers.archive import Archive, archive, attribute, local
 from longalign.data.readers.raw import RawDocument
-from longalign.data.readers.unpack import stream_of
-from longalign.errors import DataError, UnreadableError
 
 NOT_TEXT = frozenset(
     ["Fallback", "del", "moveFrom", "instrText", "delText", "pPr", "rPr", "sectPr", "tblPr", "trPr", "tcPr"]
@@ -57,28 +55,6 @@ def pptx(path: Path) -> Iterator[RawDocument]:
         yield RawDocument("\n\n".join(text for text in texts if text), _core_title(file))
 
 
-def xlsx(path: Path) -> Iterator[RawDocument]:
-    """A workbook: the values of its sheets, a row a line, cells divided by tabs."""
-    try:
-        import openpyxl
-    except ImportError:
-        raise DataError(f"{path}: reading Excel needs openpyxl; `pip install 'longalign[documents]'`") from None
-    import warnings
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of extensions that it leaves out: charts, validation
-            book = openpyxl.load_workbook(stream_of(path), read_only=True, data_only=True)
-            sheets = []
-            for sheet in book.worksheets:
-                rows = ("\t".join("" if v is None else str(v) for v in row).rstrip() for row in sheet.values)
-                sheets.append("\n".join([sheet.title, *(row for row in rows if row)]))
-            book.close()
-    except Exception as error:  # damaged workbooks raise almost anything
-        raise UnreadableError(f"damaged or not a .xlsx file ({type(error).__name__}: {str(error)[:80]})") from None
-    yield RawDocument("\n\n".join(sheets))
-
-
 def _text(root: Any) -> str:
     """Text of runs and formulas; a line a paragraph, a line a table row."""
     parts: list[str] = []
@@ -100,7 +76,7 @@ def _write(node: Any, parts: list[str]) -> None:
         cells = [
             _text(cell).replace("\n", " ") for cell in node.iter() if local(cell) == "tc" and _row_of(cell) is node
         ]
-        parts.append(" | ".join(cells) + "\n")
+        parts.append(" | ".join(cells) + "\n" if any(cells) else "")
     elif name == "txbxContent":
         parts.append("\n" + _text_of_children(node) + "\n")
     elif name == "sp" and local(node.getparent()) in ("spTree", "grpSp"):

@@ -26,6 +26,8 @@ def subtitles(path: Path) -> Iterator[RawDocument]:
             continue  # a header, a style, a note
         cues += 1
         for line in lines[start + 1 :]:
+            if TIMES.match(line):
+                continue  # cues that no empty line divides
             clean = " ".join(unescape(TAG.sub("", line)).split())
             if clean and clean not in said[-2:]:
                 said.append(clean)

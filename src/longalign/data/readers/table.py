@@ -12,13 +12,14 @@ from longalign.data.readers.html import html
 from longalign.data.readers.latex import latex
 from longalign.data.readers.mail import mail, mbox
 from longalign.data.readers.manual import is_manual, manual
-from longalign.data.readers.office import docx, pptx, xlsx
+from longalign.data.readers.office import docx, pptx
 from longalign.data.readers.opendocument import opendocument
 from longalign.data.readers.pdf import pdf
 from longalign.data.readers.plain import CODE, TEXT, code, is_code, plain
 from longalign.data.readers.raw import RawDocument, Reader
 from longalign.data.readers.rows import delimited, json_lines, json_rows, notebook, parquet
 from longalign.data.readers.rtf import rtf
+from longalign.data.readers.sheets import xlsx
 from longalign.data.readers.subtitles import subtitles
 from longalign.data.readers.unpack import bytes_of, inner_name
 from longalign.data.readers.xml import xml
@@ -34,7 +35,7 @@ READERS: dict[str, Callable[..., Iterator[RawDocument]]] = {
     **dict.fromkeys((".jsonl", ".ndjson"), json_lines),
     **dict.fromkeys((".docx", ".docm", ".dotx"), docx),
     **dict.fromkeys((".pptx", ".pptm", ".ppsx"), pptx),
-    **dict.fromkeys((".xlsx", ".xlsm"), xlsx),
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls"), xlsx),
     **dict.fromkeys((".odt", ".ods", ".odp", ".ott"), opendocument),
     **dict.fromkeys((".srt", ".vtt", ".sbv"), subtitles),
     **dict.fromkeys((".tex", ".latex", ".ltx"), latex),
@@ -100,6 +101,12 @@ def is_known(path: Path) -> bool:
         return True  # reading it will say why not
 
 
+def _whole(head: bytes) -> bytes:
+    """The lines that the beginning of a file holds whole: a cut letter would look like another charset."""
+    cut = len(head) == PROBE_BYTES and b"\0" not in head
+    return head[: head.rfind(b"\n") + 1] or head if cut else head
+
+
 def _suffix(path: Path) -> str:
     return Path(inner_name(path)).suffix.lower()
 
@@ -117,7 +124,7 @@ def _reader(path: Path) -> Reader | None:
         for magic, reader in MAGIC:
             if head.startswith(magic):
                 return reader
-        text = decode(head)
+        text = decode(_whole(head))
     except UnreadableError:
         return None
     if not text.strip():

@@ -17,6 +17,10 @@ from longalign.errors import UnreadableError
 
 PRE = frozenset(["programlisting", "screen", "literallayout", "synopsis", "code", "preformat", "pre", "verse"])
 LEAST_WORDS = 20
+MARKUP = re.compile(
+    r"</?(?:p|div|br|a|img|span|font|ul|li|b|i|em|strong|table|blockquote|center)\b[^<>]*>", re.IGNORECASE
+)
+ADDRESS = re.compile(r"\s*(?:https?|urn|tag|mailto):\S+\s*")
 
 
 def xml(path: Path) -> Iterator[RawDocument]:
@@ -43,6 +47,11 @@ def _text(root: Any) -> str:
     inside = 0  # how many elements around have text of their own
     for event, node in etree.iterwalk(root, events=("start", "end")):
         name = local(node)
+        if event == "start" and not len(node) and node.text:
+            if not inside and ADDRESS.fullmatch(node.text):
+                node.text = None  # a feed's links and identifiers
+            elif MARKUP.search(node.text):
+                node.text = html_text(node.text)[0]  # a page inside a feed
         mixed = _mixed(node)
         pre = name in PRE and "\n" in (node.text or "")
         if event == "start":

@@ -6,6 +6,7 @@ import pytest
 from longalign.bundled.register import draw_facts, find_facts, insert_facts
 from longalign.errors import ConfigError
 from longalign.llm.base import Request, complete_all
+from longalign.llm.numbered import numbered_items
 from longalign.llm.offline import answer
 from longalign.llm.open import open_model
 from longalign.llm.prompt import (
@@ -13,7 +14,6 @@ from longalign.llm.prompt import (
     Task,
     answer_request,
     follow_up_request,
-    numbered_items,
     questions_request,
     row_message,
 )

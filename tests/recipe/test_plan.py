@@ -171,7 +171,8 @@ def test_more_of_anything_costs_what_it_should() -> None:
 
 def test_calls_tokens_and_money_are_counted() -> None:
     recipe = HERE / "modern" / "qwen3-8b-64k.yaml"
-    report = plan(recipe, "--data.long.price_usd_per_million", "[1, 2]", "--data.long.rows", "1000")
+    paper = ("--data.long.preset", "paper")
+    report = plan(recipe, "--data.long.price_usd_per_million", "[1, 2]", "--data.long.rows", "1000", *paper)
     built = report["data"]["long"]
     assert built["calls"] == 2200  # a call for questions and one for the answer, a tenth rejected
     cost = (built["prompt_tokens"] * 1 + built["completion_tokens"] * 2) / 1e6

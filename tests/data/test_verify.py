@@ -152,6 +152,8 @@ def test_token_f1_is_symmetric_and_counts_repeats() -> None:
             "The release of the harbour rules that counts the boats.",
         ),
         ("港口的规则有哪些？", "港口的规则。"),
+        ("灯塔是白色的吗？", "是的。"),
+        ("Le phare est-il blanc ?", "Le phare est blanc."),
     ],
 )
 def test_the_question_restated_is_no_answer(question: str, answer: str) -> None:
@@ -165,6 +167,9 @@ def test_the_question_restated_is_no_answer(question: str, answer: str) -> None:
         ("Is the gate red or blue?", "Blue."),
         ("Does Debian ship it?", "Yes, since release 4 every installer has it."),
         ("Who painted the cliff?", "Maria Lund."),
+        ("Which number is larger: 9.9, 9.11?", "9.9"),
+        ("What does the unit file set?", "It sets:\nUser: www-data\nGroup: www-data"),
+        ("What are the cells of the column?", "None\nNone\nNone\nNone\nNone"),
     ],
 )
 def test_a_short_answer_with_something_new_is_one(question: str, answer: str) -> None:
@@ -172,10 +177,16 @@ def test_a_short_answer_with_something_new_is_one(question: str, answer: str) ->
 
 
 def test_an_answer_that_goes_on_with_the_conversation_or_in_circles_is_none() -> None:
-    assert (
-        answer_fault("Puffins nest there.\nUser: And gulls?", "Which birds nest there?", "en") == "speaks for the user"
-    )
-    assert answer_fault("Puffins nest. " * 6, "Which birds?", "en") == "repeats itself"
+    more = "Puffins nest there.\n\nUser: And gulls?"
+    assert answer_fault(more, "Which birds nest there?", "en") == "speaks for the user"
+    assert answer_fault("Puffins nest in holes. " * 6, "Which birds?", "en") == "repeats itself"
+
+
+@pytest.mark.parametrize("answer", ["It is quote-\ndelimited.", "It is quote- delimited.", "It is quote-delimited."])
+@pytest.mark.parametrize("broken", ["quote-\ndelimited", "quote-delimited"])
+def test_a_hyphen_at_the_end_of_a_line_may_belong_to_its_word(answer: str, broken: str) -> None:
+    support, _ = Passages(f"{FILLER} The field is {broken} there. {FILLER}").support(answer, frozenset(["it", "is"]))
+    assert support == 1
 
 
 @given(st.integers(0, 2**32 - 1))

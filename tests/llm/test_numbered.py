@@ -62,6 +62,9 @@ STYLES: dict[str, Callable[[list[str]], str]] = {
     "answers": lambda qs: "\n".join(f"{i}: {q}\n   Answer: It says so." for i, q in enumerate(qs, 1)),
     "answers behind": lambda qs: "\n".join(f"{i}. {q} **Answer:** It says so." for i, q in enumerate(qs, 1)),
     "closing words": lambda qs: "\n".join(f"{i}: {q}" for i, q in enumerate(qs, 1)) + "\nI hope these help!",
+    "talk around json": lambda qs: "Here:\n\n```json\n" + json.dumps(qs) + "\n```\nI hope these help!",
+    "dash behind the number": lambda qs: "\n".join(f"{i}- {q}" for i, q in enumerate(qs, 1)),
+    "heading behind": lambda qs: "\n".join(f"{i}: {q}" for i, q in enumerate(qs, 1)) + "\n### End",
     "quoted": lambda qs: "\n".join(f'{i}. "{q}"' for i, q in enumerate(qs, 1)),
     "typed": lambda qs: "\n".join(f"{i}. **Fact:** {q}" for i, q in enumerate(qs, 1)),
     "kind in brackets": lambda qs: "\n".join(f"{i}. (Reasoning) {q}" for i, q in enumerate(qs, 1)),
@@ -92,6 +95,13 @@ def test_no_reply_takes_long(reply: str) -> None:
 
 def test_a_list_of_anything_but_questions_is_none() -> None:
     assert numbered_items("I need:\n- more text\n- a shorter task", limit=5) == []
+
+
+def test_bold_words_inside_stay() -> None:
+    assert (
+        numbered_items("1. **Python 3.11**: what is new in it?\n2. Why?", limit=5)[0]
+        == "**Python 3.11**: what is new in it?"
+    )
 
 
 def test_quotation_marks_inside_stay() -> None:

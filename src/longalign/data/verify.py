@@ -41,100 +41,28 @@ POINTING = re.compile(
     r"|(?:本节|本段|这一段|上述例子|上文中的例子|这段话)",
     re.IGNORECASE,
 )
-CHOICE = re.compile(r"\b(?:or|oder|ou|o|или)\b|还是|或者|それとも|아니면|أم", re.IGNORECASE)
-FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "to",
-        "in",
-        "on",
-        "at",
-        "by",
-        "for",
-        "from",
-        "with",
-        "as",
-        "and",
-        "or",
-        "not",
-        "no",
-        "yes",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "do",
-        "does",
-        "did",
-        "done",
-        "so",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "there",
-        "then",
-        "than",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "what",
-        "when",
-        "where",
-        "why",
-        "how",
-        "he",
-        "she",
-        "they",
-        "them",
-        "their",
-        "his",
-        "her",
-        "we",
-        "our",
-        "you",
-        "your",
-        "i",
-        "me",
-        "my",
-        "has",
-        "have",
-        "had",
-        "will",
-        "would",
-        "can",
-        "could",
-        "may",
-        "might",
-        "must",
-        "shall",
-        "should",
-        "also",
-        "such",
-        "only",
-        "just",
-        "very",
-        "true",
-        "false",
-        "correct",
-        "indeed",
-        "document",
-        "text",
-        "according",
-    ]
+CHOICE = re.compile(
+    r"\b(?:or|oder|ou|o|или)\b|还是|或者|それとも|아니면|أم"
+    r"|(?:\b(?:which|who|what|welche\w*|wer|quel\w*|qui|cuál\w*|quién)\b|哪|谁).*[,:，：、]",
+    re.IGNORECASE,
 )
-ROLE = re.compile(r"^\W*(?:user|human|assistant)\s*[:：]\s*\S", re.IGNORECASE | re.MULTILINE)
-REPEATS = 5
-HYPHENATED = re.compile(r"(?<=[^\W\d_])[-\u2010\u00ad]\n[ \t]*(?=[^\W\d_])")
+"""The question names what there is to choose from, so its answer has no word of its own."""
+FUNCTION_TEXT = """
+a an the of to in on at by for from with as and or not no yes is are was were be been being do does did done so
+it its this that these those there then than which who whom whose what when where why how he she they them their
+his her we our you your i me my has have had will would can could may might must shall should also such only
+just very true false correct indeed document text according oui non le la les un une des du de est sont et que
+qui ce cette il elle en à au aux pour dans par sí si el los las una es son y del por para se ja nein der die das
+ein eine ist sind und den dem im zu von mit auf да нет это и в на не что он она 是的 不是 はい いいえ 네 아니요 نعم لا
+"""
+FUNCTION_WORDS = frozenset(FUNCTION_TEXT.split())
+"""Words that say nothing by themselves, of the languages that have prompts."""
+ROLE = re.compile(r"\n\s*\n[^\w\n]*(?:user|human|assistant)\s*[:：]\s*\S", re.IGNORECASE)
+"""A further turn of a conversation; `User: www-data` among other lines is none."""
+REPEATS, REPEATED_WORDS = 5, 4
+"""A sentence of so many words that comes so often. Cells of a table are shorter."""
+HYPHEN = re.compile(r"(?<=[^\W\d_])[-\u2010\u00ad]\s*(?=[^\W\d_])")
+"""A hyphen inside a word or at the end of a line; no reader can tell which one it was."""
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])")
 
 
@@ -214,11 +142,11 @@ class Passages:
 
 def even(text: str) -> str:
     """A text as it is compared: without what scanning, typesetting and keyboards add (ligatures, full width, curly
-    apostrophes, soft and line-end hyphens)."""
+    apostrophes, hyphens)."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("’", "'").replace("ʼ", "'")
-        text = HYPHENATED.sub("", text).replace("\u00ad", "")
-    return HYPHENATED.sub("", text) if "-\n" in text else text
+        return HYPHEN.sub("", text).replace("\u00ad", "")
+    return HYPHEN.sub("", text) if "-" in text else text
 
 
 def question_fault(question: str, language: str) -> str | None:
@@ -247,7 +175,7 @@ def answer_fault(answer: str, question: str, language: str) -> str | None:
         return "nothing beyond the question"
     if ROLE.search(answer):
         return "speaks for the user"
-    said = Counter(sentence.text for sentence in sentences(answer))
+    said = Counter(s.text for s in sentences(answer) if len(words(s.text)) >= REPEATED_WORDS)
     if max(said.values(), default=0) >= REPEATS:
         return "repeats itself"
     if wrong_language(answer, language):

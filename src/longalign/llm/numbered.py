@@ -16,7 +16,7 @@ LABEL = (
     r"(?:question|q|problem|问题|問題|质问|質問|问|問|第|질문|문제|pregunta|frage|вопрос|السؤال|سؤال)"
     r"\s*(?:no\.?|nr\.?|n[°º])?"
 )
-MARK = r"(?:[:：.．)）、\]】]|[ \t][-–—](?=\s))"
+MARK = r"(?:[:：.．)）、\]】]|[ \t]?[-–—](?=\s))"
 HAN_DIGITS = "零一二三四五六七八九十"
 NUMBERS = r"(?P<number>\d{1,3})|(?P<han>[一二三四五六七八九十]{1,3})|(?P<roman>(?-i:[IVX]{1,5}))"
 ITEM = re.compile(
@@ -36,8 +36,8 @@ ANSWER_BEHIND = re.compile(
     rf"(?<=[?？؟.。\"”*])\s*[\[(（]?[*_]*(?:{ANSWER_WORDS})[*_]*\s*[:：].*$", re.IGNORECASE | re.DOTALL
 )
 CLOSING = re.compile(
-    r"^\W*(?:i hope|hope (?:this|these)|let me know|feel free|please (?:let|feel)|these questions|would you like|"
-    r"希望|如果您|如需|以上(?:问题|是)|これらの質問|이 질문|espero que|j['’]espère|ich hoffe|надеюсь|آمل)",
+    r"^\s*#{2,6}\s|^\W*(?:i hope|hope (?:this|these)|let me know|feel free|please (?:let|feel)|these questions|"
+    r"would you like|希望|如果您|如需|以上(?:问题|是)|これらの質問|이 질문|espero que|j['’]espère|ich hoffe|надеюсь|آمل)",
     re.IGNORECASE,
 )
 KINDS = (
@@ -48,7 +48,7 @@ TYPED = re.compile(
     rf"^(?:\*\*[^\W\d][\w /&-]{{2,30}}(?::\*\*|\*\*\s*:)|[(（\[](?:{KINDS})[)）\]]:?|(?:{KINDS}):)\s*", re.IGNORECASE
 )
 QUOTES = {'"': '"', "“": "”", "«": "»", "„": "“", "「": "」", "『": "』"}
-FENCED = re.compile(r"^[^\n]*?```[\w-]*\n(?P<inside>.*?)(?:\n```|\Z)", re.DOTALL)
+FENCED = re.compile(r"```[\w-]*\n(?P<inside>.*?)(?:\n```|\Z)", re.DOTALL)
 FIELDS = ("question", "q", "query", "prompt", "text", "问题", "質問", "질문")
 
 
@@ -60,7 +60,8 @@ def numbered_items(reply: str, *, limit: int) -> list[str]:
     list, items over several lines, and a whole list on one line.
     """
     text = reply.strip()
-    if not text.startswith(("1", "[", "{")) and (fenced := FENCED.match(text)) and _any_item(fenced["inside"]):
+    fenced = FENCED.search(text)
+    if fenced and _any_item(fenced["inside"]) and not _any_item(text[: fenced.start()]):
         text = fenced["inside"].strip()
     seen: dict[str, None] = {}
     for item in _items(text, limit):
@@ -180,10 +181,19 @@ def _clean(item: str) -> str:
     if text.count("```") % 2:
         text = text.rstrip("`").rstrip() if text.endswith("```") else text
     text = TYPED.sub("", text, count=1)
-    text = text.strip("*_").strip()
+    text = _without_bold(text)
     if _is_quoted(text):
         text = text[1:-1].strip()
     return re.sub(r"\n\s*\n+", "\n", text)
+
+
+def _without_bold(text: str) -> str:
+    """Without the stars around the whole, and those whose other half the number took."""
+    while len(text) > 2 and text[0] in "*_" and text[-1] == text[0]:
+        text = text[1:-1].strip()
+    while text.endswith(("**", "__")) and text.count(text[-2:]) % 2:
+        text = text[:-2].rstrip()
+    return text
 
 
 def _is_quoted(text: str) -> bool:

@@ -37,7 +37,8 @@ ANSWER_BEHIND = re.compile(
 )
 CLOSING = re.compile(
     r"^\s*#{2,6}\s|^\W*(?:i hope|hope (?:this|these)|let me know|feel free|please (?:let|feel)|these questions|"
-    r"would you like|希望|如果您|如需|以上(?:问题|是)|これらの質問|이 질문|espero que|j['’]espère|ich hoffe|надеюсь|آمل)",
+    r"would you like|"
+    r"希望|如果您|如需|以上(?:问题|是)|これらの質問|이 질문|espero que|j['’]espère|ich hoffe|надеюсь|آمل)",
     re.IGNORECASE,
 )
 KINDS = (

@@ -1,0 +1,83 @@
+"""The language of a document, as an ISO 639-1 code: its script where that decides, else py3langid's model.
+
+The model (140 languages, 4.6 MB, in the package: nothing is downloaded) is loaded when a text first needs it.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+from longalign.core.text import HAN, KANA, LATIN, LETTER, detect_language, language_sample
+
+UNKNOWN = "other"
+ONE_LANGUAGE = {
+    "ko": "가-힣ᄀ-ᇿ㄰-㆏",
+    "el": "Ͱ-Ͽἀ-῿",
+    "hy": "԰-֏",
+    "he": "֐-׿",
+    "pa": "਀-੿",
+    "gu": "઀-૿",
+    "or": "଀-୿",
+    "ta": "஀-௿",
+    "te": "ఀ-౿",
+    "kn": "ಀ-೿",
+    "ml": "ഀ-ൿ",
+    "si": "඀-෿",
+    "th": "฀-๿",
+    "lo": "຀-໿",
+    "my": "က-႟",
+    "ka": "Ⴀ-ჿ",
+    "km": "ក-៿",
+}
+"""Scripts in which (nearly) all texts are in one language."""
+SCRIPTS = {code: re.compile(f"[{letters}]") for code, letters in ONE_LANGUAGE.items()}
+BY_SCRIPT = frozenset({"zh", "ja", *ONE_LANGUAGE})
+DIALECTS = {"arz": "ar", "ary": "ar", "pcm": "en", "uzs": "uz", "sdh": "ku", "fuv": "ff", "gug": "gn", "kik": "ki"}
+"""Codes of the model that have no code of two letters but belong to a language that has one."""
+FEWEST_LETTERS = 60
+SURE = 0.8
+SURE_ENOUGH = 0.5
+"""Where the script leaves few languages, and nothing speaks for English."""
+
+
+def document_language(text: str, *, code: bool = False) -> str:
+    """The language of a text, judged on its first, middle and last part; "other" where it is not known.
+
+    Latin text too short or too mixed to be sure of counts as English, as do names, tables and source code (`code`):
+    prompts are then in English, and they ask for the document's own language.
+    """
+    text = language_sample(text)
+    by_script = detect_language(text)  # Chinese with much Latin between, English, or anything else
+    rest = "" if text.isascii() else text
+    han, kana, latin = (len(pattern.findall(rest)) for pattern in (HAN, KANA, LATIN))
+    if kana > 0.1 * (han + kana) and 3 * (han + kana) >= len(LATIN.findall(text)):
+        return "ja"
+    if by_script == "zh" or (code and by_script == "en"):
+        return by_script
+    letters = len(LETTER.findall(text))
+    if not letters:
+        return UNKNOWN
+    if rest and latin < letters:
+        for language, pattern in SCRIPTS.items():
+            if 2 * len(pattern.findall(rest)) >= letters:
+                return language
+    found, sure = identified(text)
+    if by_script == "en":
+        trusted = letters >= FEWEST_LETTERS and sure >= SURE and found not in BY_SCRIPT
+        return found if trusted and found != UNKNOWN else "en"
+    return found if sure >= SURE_ENOUGH else UNKNOWN
+
+
+def identified(text: str) -> tuple[str, float]:
+    """(the model's language, how probable it is)."""
+    name, probability = _model().classify(text)
+    name = DIALECTS.get(name, name)
+    return (name if len(name) == 2 else UNKNOWN), probability
+
+
+@cache
+def _model() -> LanguageIdentifier:
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -38,9 +38,18 @@ BY_SCRIPT = frozenset({"zh", "ja", *ONE_LANGUAGE})
 DIALECTS = {"arz": "ar", "ary": "ar", "pcm": "en", "uzs": "uz", "sdh": "ku", "fuv": "ff", "gug": "gn", "kik": "ki"}
 """Codes of the model that have no code of two letters but belong to a language that has one."""
 FEWEST_LETTERS = 60
-SURE = 0.8
-SURE_ENOUGH = 0.5
-"""Where the script leaves few languages, and nothing speaks for English."""
+SURE = 0.4
+PLAIN = 0.97
+"""So sure of a language that an answer in it is not in another one."""
+ALIKE = (
+    frozenset({"bs", "hr", "sr"}),
+    frozenset({"no", "nn", "da"}),
+    frozenset({"id", "ms"}),
+    frozenset({"es", "gl", "pt", "ca"}),
+    frozenset({"cs", "sk"}),
+    frozenset({"ru", "uk", "be", "bg", "mk"}),
+)
+"""Languages that a model takes for one another too often to refuse an answer for it."""
 
 
 def document_language(text: str, *, code: bool = False) -> str:
@@ -68,7 +77,20 @@ def document_language(text: str, *, code: bool = False) -> str:
     if by_script == "en":
         trusted = letters >= FEWEST_LETTERS and sure >= SURE and found not in BY_SCRIPT
         return found if trusted and found != UNKNOWN else "en"
-    return found if sure >= SURE_ENOUGH else UNKNOWN
+    return found if sure >= SURE else UNKNOWN
+
+
+def plainly_another(text: str, language: str) -> bool:
+    """Whether a text of at least 60 letters is without doubt in another language than this one."""
+    if language == UNKNOWN or len(LETTER.findall(text)) < FEWEST_LETTERS:
+        return False
+    found = document_language(text)
+    if found in (language, UNKNOWN) or any({found, language} <= group for group in ALIKE):
+        return False
+    if found in BY_SCRIPT:
+        return True
+    name, sure = identified(language_sample(text))
+    return name == found and sure >= PLAIN
 
 
 def identified(text: str) -> tuple[str, float]:

@@ -17,6 +17,7 @@ ONE_LANGUAGE = {
     "ko": "가-힣ᄀ-ᇿ㄰-㆏",
     "el": "Ͱ-Ͽἀ-῿",
     "hy": "԰-֏",
+    "dv": "ހ-޿",
     "he": "֐-׿",
     "pa": "਀-੿",
     "gu": "઀-૿",
@@ -28,12 +29,15 @@ ONE_LANGUAGE = {
     "si": "඀-෿",
     "th": "฀-๿",
     "lo": "຀-໿",
+    "bo": "ༀ-࿿",
     "my": "က-႟",
     "ka": "Ⴀ-ჿ",
     "km": "ក-៿",
 }
 """Scripts in which (nearly) all texts are in one language."""
 SCRIPTS = {code: re.compile(f"[{letters}]") for code, letters in ONE_LANGUAGE.items()}
+OF_MANY = re.compile("[Ѐ-ԯ؀-ۿݐ-ݿऀ-ॿঀ-৿ሀ-፿]")
+"""Letters of Cyrillic, Arabic, Devanagari, Bengali and Ethiopic: the model tells the languages apart."""
 BY_SCRIPT = frozenset({"zh", "ja", *ONE_LANGUAGE})
 DIALECTS = {"arz": "ar", "ary": "ar", "pcm": "en", "uzs": "uz", "sdh": "ku", "fuv": "ff", "gug": "gn", "kik": "ki"}
 """Codes of the model that have no code of two letters but belong to a language that has one."""
@@ -59,25 +63,23 @@ def document_language(text: str, *, code: bool = False) -> str:
     prompts are then in English, and they ask for the document's own language.
     """
     text = language_sample(text)
-    by_script = detect_language(text)  # Chinese with much Latin between, English, or anything else
     rest = "" if text.isascii() else text
-    han, kana, latin = (len(pattern.findall(rest)) for pattern in (HAN, KANA, LATIN))
-    if kana > 0.1 * (han + kana) and 3 * (han + kana) >= len(LATIN.findall(text)):
-        return "ja"
-    if by_script == "zh" or (code and by_script == "en"):
-        return by_script
-    letters = len(LETTER.findall(text))
+    letters, latin = (len(pattern.findall(text)) for pattern in (LETTER, LATIN))
+    han, kana = (len(pattern.findall(rest)) for pattern in (HAN, KANA))
     if not letters:
         return UNKNOWN
-    if rest and latin < letters:
-        for language, pattern in SCRIPTS.items():
-            if 2 * len(pattern.findall(rest)) >= letters:
-                return language
+    if kana > 0.1 * (han + kana) and 3 * (han + kana) >= latin:
+        return "ja"
+    if detect_language(text) == "zh":  # also with much Latin between
+        return "zh"
+    if 2 * latin >= letters:
+        found, sure = ("en", 1.0) if code or letters < FEWEST_LETTERS else identified(text)
+        return found if sure >= SURE and found not in BY_SCRIPT and found != UNKNOWN else "en"
+    for language, pattern in SCRIPTS.items():
+        if 2 * len(pattern.findall(rest)) >= letters:
+            return language
     found, sure = identified(text)
-    if by_script == "en":
-        trusted = letters >= FEWEST_LETTERS and sure >= SURE and found not in BY_SCRIPT
-        return found if trusted and found != UNKNOWN else "en"
-    return found if sure >= SURE else UNKNOWN
+    return found if sure >= SURE and 2 * len(OF_MANY.findall(rest)) >= letters else UNKNOWN
 
 
 def plainly_another(text: str, language: str) -> bool:

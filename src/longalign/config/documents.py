@@ -20,6 +20,9 @@ class DocumentSettings(Settings):
     repositories: Literal["join", "files"] = Field(
         "join", description="code of a repository: one document per folder of it, or one per file"
     )
+    languages: tuple[str, ...] = Field(
+        (), description="languages of documents that are wanted, as ISO 639-1 codes such as `en`; default: all"
+    )
     file_timeout_s: float = Field(
         60.0, gt=0, description="longest time that reading one file may take", json_schema_extra=EXECUTION
     )

@@ -1,7 +1,7 @@
 """Words, sentences and language of English and Chinese text, for lexical matching. No model, no download.
 
-`detect_language` goes by the share of scripts among the letters: `zh` for Han without kana, `en` for any Latin script
-(French counts as `en`: prompts ask for the document's own language anyway), `other` for everything else.
+`detect_language` goes by the share of scripts among the letters: `zh` for Han without kana, `en` for any Latin script,
+`other` for everything else. `longalign.data.language` tells the languages of one script apart.
 """
 
 from __future__ import annotations
@@ -90,12 +90,18 @@ ASCII_LETTERS = ascii_letters.encode()
 ASCII = re.compile(r"[\x00-\x7f]+")
 
 
-def detect_language(text: str) -> Language:
-    """The language of a text, judged on its first, middle and last part."""
+def language_sample(text: str) -> str:
+    """The first, middle and last part of a text, by which its language is judged."""
     third = SAMPLE_CHARS // 3
-    if len(text) > SAMPLE_CHARS:
-        middle = len(text) // 2
-        text = text[:third] + text[middle : middle + third] + text[-third:]
+    if len(text) <= SAMPLE_CHARS:
+        return text
+    middle = len(text) // 2
+    return text[:third] + text[middle : middle + third] + text[-third:]
+
+
+def detect_language(text: str) -> Language:
+    """The language of a text by its script, judged on its first, middle and last part."""
+    text = language_sample(text)
     ascii_text = text.encode("ascii", "ignore")  # most of most texts: its letters are counted without a list of them
     plain, rest = len(ascii_text) - len(ascii_text.translate(None, ASCII_LETTERS)), ASCII.sub("", text)
     han, kana, latin = (len(pattern.findall(rest)) for pattern in (HAN, KANA, LATIN))

@@ -29,7 +29,7 @@ from longalign.data.readers import parsed_lines
 from longalign.data.source import read_documents
 from longalign.errors import DataError
 
-VERSION = 1
+VERSION = 2
 BATCH_CHARS = 4_000_000
 SHINGLES_KEPT = 20_000_000
 TABLES = """
@@ -116,7 +116,7 @@ def open_corpus(
     """The corpus of these documents and settings, built when it is not there yet. `listing`: what is left out of it."""
     lengths = DocumentLengths.of(settings)
     fields = "min_length_tokens max_length_tokens longer_documents duplicate_share contaminated_share seed"
-    fields += " text_field repositories"
+    fields += " text_field repositories languages"
     chosen = {name: getattr(settings, name) for name in fields.split()} | {"limit": lengths.max}
     key = fingerprint(documents_hash, counter.fingerprint, chosen, VERSION)
     if not (path.exists() and listing.exists() and _key_of(path) == key):
@@ -180,6 +180,8 @@ def _build(
                 left_out.add(document.origin, "repeated exactly", document.text, length_tokens=length)
                 continue
             reason = _dropped(length, wanted)
+            if settings.languages and document.language not in settings.languages:
+                reason = f"language {document.language} not wanted"
             hashes = shingles(document.text)
             if reason is None and forbidden.share(hashes) >= settings.contaminated_share:
                 reason = "holds text of an evaluation"
@@ -252,9 +254,13 @@ def _pieces(
         )
         for number, part in enumerate(parts, 1):
             counts["parts"] += 1
-            made = make_document(document.text[part.start : part.end], origin=f"{document.origin}#{part.start}")
+            made = make_document(
+                document.text[part.start : part.end],
+                origin=f"{document.origin}#{part.start}",
+                language=document.language,
+            )
             title = f"{document.title} ({number}/{len(parts)})"
-            yield replace(made, source=document.source, title=title, language=document.language), part.length_tokens
+            yield replace(made, source=document.source, title=title), part.length_tokens
 
 
 def _dropped(length: int, wanted: DocumentLengths) -> str | None:

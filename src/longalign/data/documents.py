@@ -16,8 +16,8 @@ from typing import Literal, Protocol
 from longalign.base.hub import is_hub_name
 from longalign.base.sources import not_there
 from longalign.config.documents import DocumentSettings
-from longalign.core.text import Language, detect_language
-from longalign.data.readers import RawDocument, is_known, row_documents
+from longalign.data.language import document_language
+from longalign.data.readers import RawDocument, is_code, is_known, row_documents
 from longalign.data.repository import Planned, planned_files
 from longalign.data.row_files import is_saved_folder, name_of, raw_rows
 from longalign.data.worker_pool import FileLimits, read_files
@@ -35,7 +35,8 @@ class Document:
     text: str
     source: str
     title: str
-    language: Language
+    language: str
+    """ISO 639-1 code, or "other"."""
     origin: str
     """Where it was read: file, `file:line`, or the corpus' name."""
 
@@ -56,8 +57,11 @@ class TakesSkipped(Protocol):
         """Take one."""
 
 
-def make_document(text: str, *, origin: str, source: str = "", title: str = "") -> Document:
-    """A document of a text, cleaned of carriage returns, NUL and half surrogate pairs; may be empty."""
+def make_document(text: str, *, origin: str, source: str = "", title: str = "", language: str = "") -> Document:
+    """A document of a text, cleaned of carriage returns, NUL and half surrogate pairs; may be empty.
+
+    `language`: where it is known already.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:  # half surrogate pairs: JSON lets them be written, UTF-8 does not
@@ -68,7 +72,7 @@ def make_document(text: str, *, origin: str, source: str = "", title: str = "") 
         text=clean,
         source=source_kind(source, origin),
         title=" ".join(title.split())[:200] or _first_line(clean),
-        language=detect_language(clean),
+        language=language or document_language(clean, code=is_code(Path(origin))),
         origin=origin,
     )
 
@@ -162,7 +166,12 @@ class Module:
             yield replace(files[0], title=paths[0])
             return
         text = "\n\n".join(f"==> {path} <==\n\n{document.text}" for path, document in zip(paths, files, strict=True))
-        made = make_document(text, origin=str(plan.module), title=plan.module.absolute().relative_to(above).as_posix())
+        made = make_document(
+            text,
+            origin=str(plan.module),
+            title=plan.module.absolute().relative_to(above).as_posix(),
+            language=document_language(text, code=True),
+        )
         yield replace(made, source=files[0].source)
 
 

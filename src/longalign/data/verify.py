@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longalign.core.text import HAN, LETTER, Sentence, sentences, token_f1, words
+from longalign.data.language import UNKNOWN, plainly_another
 
 COPY_F1 = 0.9
 ALIKE_F1 = 0.6
@@ -151,7 +152,7 @@ def even(text: str) -> str:
 
 def question_fault(question: str, language: str) -> str | None:
     """Why a question is no data, or None."""
-    if len(question) < (4 if language == "zh" else 8):
+    if len(question) < (4 if language in ("zh", "ja", "ko") else 8):
         return "question too short"
     if wrong_language(question, language):
         return "question in another language"
@@ -194,13 +195,15 @@ def unsupported_number(answer: str, document: str, question: str) -> str | None:
 
 
 def wrong_language(text: str, language: str) -> bool:
-    """Whether a text of some length is plainly not in a document's language (Chinese or not)."""
+    """Whether a text of some length is plainly not in a document's language (Chinese or not: from 8 letters on)."""
     letters = len(LETTER.findall(text))
-    if letters < 8 or language not in ("zh", "en"):
+    if letters < 8 or language == UNKNOWN:
         return False
     han = len(HAN.findall(text))
     share = 3 * han / (3 * han + letters - han)
-    return share < 0.2 if language == "zh" else share > 0.5
+    if language != "ja" and (share < 0.2 if language == "zh" else share > 0.5):
+        return True
+    return plainly_another(text, language)
 
 
 def alike(answer: str, other: str) -> bool:

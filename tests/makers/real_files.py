@@ -124,7 +124,7 @@ charset pypi/chardet/tests/SHIFT_JIS/_ude_1.txt | 羅生門の下で雨やみを
 charset pypi/chardet/tests/IBM866/_ude_1.txt | Эйнштейн
 charset pypi/chardet/tests/UTF-32/bom-utf-32-le.srt | comment section of YouTube
 rows npm/mammoth/package.json ! no text field
-rows pypi/xlsx2csv/test/sheets.csv ! unknown kind
+rows pypi/xlsx2csv/test/sheets.csv ! no text fields
 """
 """kind, registry/package/path; then `|` and words of its text, or `!` and a word of the reason why it gives none."""
 

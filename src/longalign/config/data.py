@@ -8,6 +8,7 @@ from pydantic import Field
 
 from longalign.base.decides import EXECUTION
 from longalign.config.documents import DocumentSettings
+from longalign.config.executor import ExecutorSettings
 from longalign.config.questions import QuestionSettings
 from longalign.config.request import RequestSettings
 
@@ -28,7 +29,7 @@ FailureKind = Literal[
 """`failed`: every kind."""
 
 
-class DataSettings(RequestSettings, QuestionSettings, DocumentSettings):
+class DataSettings(ExecutorSettings, RequestSettings, QuestionSettings, DocumentSettings):
     """Stage `data`: long instructions by Self-Instruct from documents (paper section 3.1)."""
 
     llm: str = Field(

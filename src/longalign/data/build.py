@@ -141,6 +141,7 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
             timeout_s=settings.timeout_s,
             extras=settings,
             prompts=settings.prompts,
+            batch=settings if settings.executor == "batch" else None,
         )
         model = with_checker(model, settings, ledger)
         _check_window(settings, model, drawn.documents)

@@ -51,7 +51,7 @@ def ask_for_rows(
     Raises `DataError` when the first `give_up_after` candidates gave nothing.
     """
     tally = Tally(rejected)
-    in_flight = max(settings.concurrency, BATCHED_IN_FLIGHT) if model.batched else settings.concurrency
+    in_flight = places_for(model, settings)
     queues: dict[str, Iterator[Candidate]] = {
         group: candidates(
             documents,
@@ -63,7 +63,8 @@ def ask_for_rows(
         for group in quotas
     }
     library = Library(documents, corpus.load, settings)
-    flow = Flow(queues, quotas, first=max(settings.give_up_after, in_flight) if settings.give_up_after else None)
+    first = max(settings.give_up_after, min(settings.concurrency, in_flight) if settings.in_batches else in_flight)
+    flow = Flow(queues, quotas, first=first if settings.give_up_after else None)
     under_way: dict[int, Started[Candidate]] = {}
     numbers = count()
     found: dict[tuple[str, int], Kept] = {}
@@ -107,6 +108,13 @@ def ask_for_rows(
     tally.seconds = busy.seconds
     tally.slots_busy_share = busy.share
     return tally
+
+
+def places_for(model: LanguageModel, settings: DataSettings) -> int:
+    """Candidates that are worked on at once."""
+    if settings.in_batches and model.batched:
+        return settings.batch_requests
+    return max(settings.concurrency, BATCHED_IN_FLIGHT) if model.batched else settings.concurrency
 
 
 def _measure(attempt: Attempt, document: DocumentSummary, settings: DataSettings, counter: TokenCounter) -> None:

@@ -114,10 +114,13 @@ def _expected(settings: DataSettings, each: Sequence[ExpectedCall], mean_tokens:
             tried * call.per_row * (reads[call.reads] + PROMPT_TOKENS),
             tried * call.per_row * call.new_tokens,
         )
-        spec, price = settings.llm, settings.price_usd_per_million
+        spec, price, batch = settings.llm, settings.price_usd_per_million, settings.executor == "batch"
         if call.by_checker and settings.checker is not None:
             spec, price = settings.checker, settings.checker_price_usd_per_million
+            batch = settings.checker_in_batches(is_endpoint(spec))
         spent = expected_cost_usd(spec, price, read, written)
+        if spent is not None and batch:
+            spent *= settings.batch_price_share
         prompt, new = prompt + read, new + written
         cost = None if cost is None or spent is None else cost + spent
     return Expected(prompt, new, None if cost is None else round(cost, 4))

@@ -16,7 +16,7 @@ from longalign.data.attempt_row import conversation
 from longalign.llm.base import LanguageModel, Reply
 from longalign.llm.check_prompts import write
 from longalign.llm.ledger import Ledger
-from longalign.llm.open import open_model
+from longalign.llm.open import is_endpoint, open_model
 from longalign.llm.team import CheckRequest, Team
 from longalign.llm.verdict import VERDICTS, Verdict, read_verdict
 
@@ -37,6 +37,7 @@ def with_checker(model: LanguageModel, settings: DataSettings, ledger: Ledger) -
         max_cost_usd=settings.max_cost_usd,
         timeout_s=settings.timeout_s,
         prompts=settings.prompts,
+        batch=settings if settings.checker_in_batches(is_endpoint(settings.checker)) else None,
     )
     return Team(model, checker)
 

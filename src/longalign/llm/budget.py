@@ -54,6 +54,13 @@ class Budget:
             self._reserved[self._calls] = amount
             return self._calls, amount
 
+    def hold(self, usd: float) -> int:
+        """Reserve for a call that was made already, whatever the cap says; returns its number."""
+        with self._changed:
+            self._calls += 1
+            self._reserved[self._calls] = usd
+            return self._calls
+
     def settle(self, call: int, cost_usd: float) -> None:
         """A call has ended and cost so much."""
         with self._changed:

@@ -154,7 +154,7 @@ class Endpoint(ABC):
             course.last = f"no whole answer within {time.monotonic() - start:.0f} s"
             return self._without_answer(course)
         except self._sdk.APIConnectionError as error:
-            course.last = self._clean(str(error.__cause__ or error))
+            course.last = self.clean(str(error.__cause__ or error))
             often = course.attempts >= 2 or self.breaker.failures_in_a_row >= self.breaker.threshold // 2
             if not self.breaker.ever_answered and often:
                 raise self.breaker.stop(
@@ -180,14 +180,14 @@ class Endpoint(ABC):
 
     def _malformed(self, text: str) -> Failure:
         """An answer that is none (a proxy's page, half an object), with its first words."""
-        words = self._clean(refusal(200, text).words)[:120]
+        words = self.clean(refusal(200, text).words)[:120]
         self.breaker.alive()
         self.breaker.lost(f"{self.base_url}: HTTP 200, but no reply: {words}")
         return Failure(kind="malformed", message=f"no reply: {words}", maybe_billed=True, model=self.name)
 
     def _refused(self, course: Course, meant: Refusal, asked_s: float | None) -> Failure | None:
         """What an error leads to: a failure, another attempt (None), or the end of the run (raised)."""
-        words, status = self._clean(meant.words), meant.status
+        words, status = self.clean(meant.words), meant.status
         course.last = f"HTTP {status}: {words}"
         where = f"{self.base_url}: HTTP {status}"
         if meant.meaning == "account":
@@ -280,7 +280,7 @@ class Endpoint(ABC):
         if new:
             say(f"note: {self.base_url}: {text}")
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
         """One short line without the key."""
         if self._key:
             text = text.replace(self._key, "[key]")

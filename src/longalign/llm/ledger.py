@@ -15,7 +15,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,8 @@ from typing import Any, cast
 from longalign.base.files import fingerprint
 from longalign.errors import RunError
 from longalign.llm.base import Failure, Outcome, Reply, Request
+from longalign.llm.batch_store import SCHEMA as BATCHES
+from longalign.llm.batch_store import BatchStore
 from longalign.llm.budget import LATER, MIN_BYTES, Budget
 from longalign.llm.group_commit import GroupCommit, Statement
 from longalign.llm.reply import read_again
@@ -87,7 +89,7 @@ class Ledger:
             writer = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=60)
             writer.execute("PRAGMA journal_mode=WAL")
             writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            writer.executescript(SCHEMA)
+            writer.executescript(SCHEMA + BATCHES)
             # Calls that a dead process left open were sent and may be billed: counted, but asked again.
             writer.execute(
                 "INSERT INTO lost_calls (key, cost_usd, reason) SELECT key, worst_usd, 'process ended' FROM open_calls"
@@ -106,12 +108,17 @@ class Ledger:
         self._writer = writer
         self._commits = GroupCommit(writer)
         self.budget = Budget(float(replies) + float(lost), float(ratio), int(prompts))
+        self.batches = BatchStore(self._commits, self._select, self.budget)
 
     def close(self) -> None:
         """Close the file; the WAL is folded in."""
         with self._lock:
             self._db.close()
             self._writer.close()
+
+    def _select(self, query: str, values: Sequence[object]) -> list[Any]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
 
     def find(self, key: str) -> Outcome | None:
         """The remembered outcome of a call, marked as cached and free of charge."""
@@ -170,12 +177,14 @@ class Ledger:
         self._commits.write((insert, (call, key, amount, os.getpid())))
         return call
 
-    def end(self, call: int, key: str, request: Request, outcome: Outcome, cost_usd: float | None) -> None:
-        """Record the outcome of a call, and drop its reservation, in one transaction."""
+    def end(
+        self, call: int, key: str, request: Request, outcome: Outcome, cost_usd: float | None, *also: Statement
+    ) -> None:
+        """Record the outcome of a call, and drop its reservation, in one transaction, which `also` belongs to."""
         size = prompt_bytes(request)
         kind = "reply" if isinstance(outcome, Reply) else outcome.kind
         told = json.dumps(asdict(outcome), ensure_ascii=False)
-        writes: list[Statement] = [("DELETE FROM open_calls WHERE id = ?", (call,))]
+        writes: list[Statement] = [("DELETE FROM open_calls WHERE id = ?", (call,)), *also]
         if isinstance(outcome, Reply) or remembered(outcome):
             insert = (
                 "INSERT OR REPLACE INTO replies "

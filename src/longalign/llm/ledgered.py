@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from longalign.errors import LongAlignError
+from longalign.errors import LongAlignError, RunError
 from longalign.llm.base import Failure, LanguageModel, Outcome, Request, close_model, tokens_usd
 from longalign.llm.budget import LATER, MAX_TOKENS_PER_BYTE
 from longalign.llm.endpoint import Endpoint
@@ -46,6 +46,8 @@ class LedgeredModel:
             key = request_key(self.name, request)
             if (known := self.ledger.find(key)) is not None:
                 yield index, known
+            elif self.ledger.batches.known(key):
+                raise RunError(f"{self.ledger.path}: this call is in a batch already; go on with --executor batch")
             else:
                 misses.setdefault(key, []).append(index)
         waiting = list(misses)

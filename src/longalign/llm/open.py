@@ -16,8 +16,10 @@ from longalign.llm.base import LanguageModel, Request, check_extras, close_model
 from longalign.llm.extras import WithExtras, habits_of, with_extras
 
 if TYPE_CHECKING:
+    from longalign.config.executor import ExecutorSettings
     from longalign.config.request import RequestSettings
     from longalign.llm.ledger import Ledger
+    from longalign.llm.ledgered import LedgeredModel
     from longalign.llm.reply import Habits
 
 
@@ -143,6 +145,27 @@ def check_model(spec: str) -> None:
         )
 
 
+def in_batches(
+    spec: str,
+    model: LanguageModel,
+    ledger: Ledger,
+    price: tuple[float, float] | None,
+    max_cost_usd: float | None,
+    settings: ExecutorSettings,
+) -> LedgeredModel:
+    """A model behind its provider's batch API. `price`: of plain calls. Raises `ConfigError` where there is none."""
+    from longalign.llm.batched import BatchedModel
+    from longalign.llm.openai import OpenAICompatibleModel
+
+    if not isinstance(model, OpenAICompatibleModel):
+        raise ConfigError(
+            f"executor batch: no batch API is known of `{spec}`; use openai:MODEL@URL, or --executor local"
+        )
+    share = settings.batch_price_share
+    reduced = None if price is None else (price[0] * share, price[1] * share)
+    return BatchedModel(model, ledger, price=reduced, max_cost_usd=max_cost_usd, settings=settings)
+
+
 def open_model(
     spec: str,
     *,
@@ -158,6 +181,7 @@ def open_model(
     chat_template: str | None = None,
     extras: RequestSettings | None = None,
     prompts: str | None = None,
+    batch: ExecutorSettings | None = None,
 ) -> LanguageModel:
     """The model a spec names.
 
@@ -173,6 +197,7 @@ def open_model(
         chat_template: Jinja text for a local model, in the place of its tokenizer's own.
         extras: what goes into every request (system prompt, `top_p`, ...), and how this endpoint's replies are read.
         prompts: folder of prompts of one's own, which the stand-in must know to read them.
+        batch: ask through the provider's batch API, at `batch_price_share` of the price; needs `ledger`.
 
     Raises:
         ConfigError: the spec has no known form, a cap lacks a price, or the provider has no place for an extra.
@@ -208,5 +233,9 @@ def open_model(
             'for example `--price_usd_per_million "[2.5, 10]"`'
         )
     price = (0.0, 0.0) if free else price_usd_per_million
-    remembered = LedgeredModel(model, ledger, price=price, max_cost_usd=max_cost_usd)
+    remembered = (
+        LedgeredModel(model, ledger, price=price, max_cost_usd=max_cost_usd)
+        if batch is None
+        else in_batches(spec, model, ledger, price, max_cost_usd, batch)
+    )
     return remembered if extras is None else WithExtras(remembered, extras)

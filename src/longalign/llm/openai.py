@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from longalign.base.progress import say
 from longalign.errors import ConfigError
 from longalign.llm.base import Call, Failure, Outcome, Request
+from longalign.llm.batch_lines import Line
+from longalign.llm.batches import BatchAPI
 from longalign.llm.endpoint import Endpoint
 from longalign.llm.refused_parameters import is_refused, wants_positive, words_of
 from longalign.llm.reply import Given, Habits, read_reply, reported_tokens
@@ -112,6 +115,33 @@ class OpenAICompatibleModel(Endpoint):
     def _send(self, arguments: Mapping[str, Any]) -> ChatCompletion:
         completion: ChatCompletion = self._client.chat.completions.create(**arguments)
         return completion
+
+    def batch_api(self, sleep: Callable[[float], None]) -> BatchAPI:
+        """The same server's batch API."""
+        return BatchAPI(self._client, self._sdk, self.base_url, key_name=self.key_name, clean=self.clean, sleep=sleep)
+
+    def batch_body(self, request: Request) -> dict[str, Any]:
+        """The body of a plain call, as a line of a batch holds it."""
+        arguments = self._arguments(request)
+        extra = arguments.pop("extra_body", {})
+        return {**arguments, **extra}
+
+    def read_body(self, body: Mapping[str, Any], request: Request) -> Outcome:
+        """The outcome of a line of a batch that was answered."""
+        from openai.types.chat import ChatCompletion
+
+        return self._read(ChatCompletion.construct(**body), request, 0.0)
+
+    def adapts(self, line: Line, request: Request) -> bool:
+        """Whether a refused line says how this endpoint wants requests; later ones have that form.
+
+        Its form is not known any more, as other lines may have changed it since: judged as if all had been sent.
+        """
+        inner = line.body.get("error", line.body) if isinstance(line.body, Mapping) else {}
+        body = inner if isinstance(inner, dict) else {}
+        refused = SimpleNamespace(status_code=line.status, body=body, message=str(body.get("message") or line.body))
+        sent = {"max_tokens": request.max_new_tokens, "temperature": request.temperature, "seed": request.seed}
+        return self._adapt(refused, sent)
 
     def _read(self, completion: ChatCompletion, request: Request, wall_s: float) -> Outcome:
         usage = getattr(completion, "usage", None)

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -66,7 +66,10 @@ class ChatServer:
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
-                outer.handle(self)
+                outer.route(self)
+
+            def do_GET(self) -> None:
+                outer.route(self)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -95,8 +98,14 @@ class ChatServer:
     def payload(self, body: Body, reply: Answer) -> Body:
         return payload(body, reply)
 
-    def handle(self, request: BaseHTTPRequestHandler) -> None:
-        body: Body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+    def route(self, request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        if request.path.endswith(("/chat/completions", "/messages")):
+            self.handle(request, json.loads(body))
+        else:
+            send(request, 404, b'{"detail": "Not Found"}')
+
+    def handle(self, request: BaseHTTPRequestHandler, body: Body) -> None:
         key = fingerprint(body)
         with self.lock:
             self.authorizations.add(request.headers.get("Authorization", ""))
@@ -111,16 +120,20 @@ class ChatServer:
             self.running -= 1
             self.served[key] += reply.status == 200
         data = reply.raw if reply.raw is not None else json.dumps(self.payload(body, reply)).encode()
-        try:
-            request.send_response(reply.status)
-            request.send_header("Content-Type", "application/json")
-            request.send_header("Content-Length", str(len(data)))
-            for name, value in reply.headers.items():
-                request.send_header(name, value)
-            request.end_headers()
-            request.wfile.write(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client was killed
+        send(request, reply.status, data, reply.headers)
+
+
+def send(request: BaseHTTPRequestHandler, status: int, data: bytes, headers: Mapping[str, str] | None = None) -> None:
+    try:
+        request.send_response(status)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            request.send_header(name, value)
+        request.end_headers()
+        request.wfile.write(data)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the client was killed
 
 
 def payload(body: Body, reply: Answer) -> Body:

@@ -102,7 +102,7 @@ class BatchStore:
         return [key for key, call in self._calls.items() if call.mark == mark]
 
     def plan(self, model: str, url: str, calls: Mapping[str, tuple[int, float]]) -> str:
-        """Write a batch down before it is sent; returns its mark. `calls`: key -> (number, dollars) of a reservation."""
+        """Write a batch down before it is sent; returns its mark. `calls`: key -> (number, dollars) reserved."""
         mark = uuid.uuid4().hex
         insert = "INSERT INTO batch_calls (key, mark, worst_usd) VALUES (?, ?, ?)"
         self._commits.write(

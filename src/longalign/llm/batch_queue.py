@@ -47,7 +47,9 @@ class BatchQueue:
         self.model, self.api, self.store, self.settings = model, api, store, settings
         self._usd_of, self._sleep = usd_of, sleep
         self._most_requests = settings.batch_requests
-        self._full = self._carried_on = False
+        self._most_under_way: int | None = None
+        """Requests, where the provider has said that its queue is full."""
+        self._carried_on = False
         self._started = self._said_at = time.monotonic()
 
     @property
@@ -56,9 +58,11 @@ class BatchQueue:
         return self.store.batches(self.model)
 
     @property
-    def full(self) -> bool:
-        """Whether the provider takes no more before one of the open batches has ended."""
-        return self._full and bool(self.open)
+    def room(self) -> int | None:
+        """Requests that may be submitted now; None where no limit is known."""
+        if self._most_under_way is None:
+            return None
+        return max(0, self._most_under_way - sum(batch.requests for batch in self.open))
 
     def carry_on(self) -> None:
         """Find batches again whose creation was cut off, and forget those that never came to be."""
@@ -94,7 +98,7 @@ class BatchQueue:
         self._started = time.monotonic()
         try:
             while True:
-                batches, states = self.open, []
+                batches, states, turned_away = self.open, [], []
                 ended = not batches
                 for submitted in batches:
                     state = self._state(submitted)
@@ -103,6 +107,11 @@ class BatchQueue:
                         yield Came() if state is None else self._take_in(submitted, state)
                     else:
                         states.append(state)
+                    if state is not None and any(code == QUEUE_FULL for code, _, _ in state.errors):
+                        turned_away.append(submitted)
+                        words = state.errors[0][2]
+                if turned_away:
+                    self._make_smaller(batches, turned_away, words)
                 if ended:
                     return
                 self._tell(batches, states)
@@ -144,7 +153,6 @@ class BatchQueue:
             return Came()
         keys = self.store.keys(submitted.mark)
         left = self.store.collect(submitted.mark, lines)
-        self._full = False
         more = f", {len(left):,} did not" if left else ""
         say(f"{batch.id} {batch.status}: {submitted.requests - len(left):,} requests came back{more}")
         if batch.status == "failed":
@@ -155,18 +163,22 @@ class BatchQueue:
         """A batch that the provider did not begin, which costs nothing."""
         words = "; ".join(words for _, _, words in batch.errors[:2]) or "no reason given"
         if any(code == QUEUE_FULL for code, _, _ in batch.errors):
-            self._full = True
-            if not self.open and submitted.requests == 1:
-                raise EndpointError(f"{self.api.base_url}: {words} {GO_ON} when others of your batches have ended")
-            if not self.open:
-                self._most_requests = max(1, submitted.requests // 2)
-                say(f"note: {words} Batches hold {self._most_requests:,} requests from now on")
-                self._sleep(self.settings.batch_poll_s)
             return Came()
         bad = {keys[line - 1]: words for _, line, words in batch.errors if line and line <= len(keys)}
         if not bad:
             raise EndpointError(f"{self.api.base_url}: {batch.id} failed: {words}")
         return Came([key for key in keys if key not in bad], words, bad)
+
+    def _make_smaller(self, batches: Sequence[Submitted], turned_away: Sequence[Submitted], words: str) -> None:
+        """The provider limits what is under way (tokens by model): submit no more than what it took, or half."""
+        taken = sum(batch.requests for batch in batches) - sum(batch.requests for batch in turned_away)
+        smallest = min(batch.requests for batch in turned_away)
+        if not taken and smallest == 1:
+            raise EndpointError(f"{self.api.base_url}: {words} {GO_ON} when others of your batches have ended")
+        self._most_under_way = taken or smallest // 2
+        self._most_requests = min(self._most_requests, self._most_under_way)
+        say(f"note: {words} At most {self._most_under_way:,} requests are submitted at once from now on")
+        self._sleep(self.settings.batch_poll_s)
 
     def _tell(self, batches: Sequence[Submitted], states: Sequence[Batch]) -> None:
         """A line now and then while waiting."""

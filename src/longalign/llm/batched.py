@@ -153,12 +153,12 @@ class BatchedModel(LedgeredModel):
 
         Under a cap, what may fit when others have turned out cheaper than their worst case waits for them.
         """
-        if self.queue.full:
-            return
-        waited_for = bool(self.queue.open)
+        waited_for, room = bool(self.queue.open), self.queue.room
         lines: list[tuple[str, bytes]] = []
         held: dict[str, tuple[int, float]] = {}
         for key, request in asked.items():
+            if room is not None and len(lines) >= room:
+                break
             if self.store.known(key):
                 continue
             line = request_line(key, self.endpoint.batch_body(request))

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from longalign.base.files import fingerprint
-from tests.llm.chat_server import Answer, Behaviour, Body, ChatServer, payload, send, stand_in
+from tests.llm.chat_server import Behaviour, Body, ChatServer, payload, send, stand_in
 
 
 @dataclass
@@ -83,10 +83,10 @@ class BatchServer(ChatServer):
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         path = request.path.partition("?")[0].removeprefix("/v1")
         if path == "/chat/completions":
-            return self.handle(request, json.loads(body))
-        status, found = self.batch_api(request.command, path, body)
-        data = found if isinstance(found, bytes) else json.dumps(found).encode()
-        send(request, status, data)
+            self.handle(request, json.loads(body))
+        else:
+            status, found = self.batch_api(request.command, path, body)
+            send(request, status, found if isinstance(found, bytes) else json.dumps(found).encode())
 
     def step(self, name: str) -> int | None:
         with self.lock:
@@ -174,6 +174,3 @@ class BatchServer(ChatServer):
                 file_id = f"file-{batch.id}-{name}"
                 self.files[file_id] = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
                 setattr(batch, name, file_id)
-
-
-__all__ = ["Answer", "Batch", "BatchServer"]

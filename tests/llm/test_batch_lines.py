@@ -1,6 +1,7 @@
 """Lines of a batch's files: what goes in comes out, limits hold, and nothing that a server may write breaks reading."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def test_files_hold_every_line_once_in_order_within_both_limits(
     files = list(in_files(lines, most_requests=most_requests, most_bytes=most_bytes))
     assert [line for file in files for line in file] == lines
     assert all(1 <= len(file) <= most_requests and sum(len(line) for _, line in file) <= most_bytes for file in files)
-    for file, following in zip(files, files[1:], strict=False):  # none is smaller than it must be
+    for file, following in pairwise(files):  # none is smaller than it must be
         size = sum(len(line) for _, line in file) + len(following[0][1])
         assert len(file) == most_requests or size > most_bytes
 

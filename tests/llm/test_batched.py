@@ -294,17 +294,17 @@ def test_a_model_without_batch_api_is_refused_in_one_line(spec: str, tmp_path: P
 def submitted_and_killed(server: BatchServer, path: Path) -> None:
     """A ledger with a batch under way, whose process is gone."""
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(seconds: float) -> None:
-        raise Killed
+        raise KilledError
 
     ledger = Ledger(path)
     settings = ExecutorSettings(executor="batch")
     endpoint = OpenAICompatibleModel(server.model, server.url)
     model = BatchedModel(endpoint, ledger, price=PRICE, max_cost_usd=None, settings=settings, sleep=kill)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         complete_all(model, ASKED)
     close_model(model)
 

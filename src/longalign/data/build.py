@@ -43,7 +43,7 @@ from longalign.data.plant import plant
 from longalign.errors import DataError
 from longalign.llm.base import LanguageModel, innermost
 from longalign.llm.ledger import Ledger, failed_calls
-from longalign.llm.open import is_endpoint, open_model
+from longalign.llm.open import check_batch_api, is_endpoint, open_model
 from longalign.llm.prompt import language_of, prompt_hash, wording_for
 
 VERSION = 1
@@ -55,6 +55,8 @@ def build(settings: DataSettings, out: Path, *, plan_only: bool = False) -> dict
     Returns the report, with `out` and `text`. A cap on money, or a corpus that is too small, ends with the rows there
     are and says so. Raises `DataError` when there is none, `EndpointError` when the model cannot be asked at all.
     """
+    if settings.executor == "batch":
+        check_batch_api(settings.llm)
     paths = Paths.of(out)
     counter = TokenCounter(settings.tokenizer)
     inputs = Inputs.of(settings, counter)

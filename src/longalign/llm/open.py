@@ -145,6 +145,14 @@ def check_model(spec: str) -> None:
         )
 
 
+def check_batch_api(spec: str) -> None:
+    """Raise `ConfigError` for a spec of a model of which no batch API is known."""
+    if not spec.startswith("openai:"):
+        raise ConfigError(
+            f"executor batch: no batch API is known of `{spec}`; use openai:MODEL@URL, or --executor local"
+        )
+
+
 def in_batches(
     spec: str,
     model: LanguageModel,
@@ -157,10 +165,8 @@ def in_batches(
     from longalign.llm.batched import BatchedModel
     from longalign.llm.openai import OpenAICompatibleModel
 
-    if not isinstance(model, OpenAICompatibleModel):
-        raise ConfigError(
-            f"executor batch: no batch API is known of `{spec}`; use openai:MODEL@URL, or --executor local"
-        )
+    check_batch_api(spec)
+    assert isinstance(model, OpenAICompatibleModel)
     share = settings.batch_price_share
     reduced = None if price is None else (price[0] * share, price[1] * share)
     return BatchedModel(model, ledger, price=reduced, max_cost_usd=max_cost_usd, settings=settings)

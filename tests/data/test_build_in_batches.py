@@ -137,6 +137,7 @@ def test_kill_9_at_any_step_pays_no_request_twice_and_changes_no_byte(
     calls.close()
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_the_batch_goes_on_and_the_same_command_carries_on(
     corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path, plain: Path
 ) -> None:
@@ -172,7 +173,7 @@ def test_faults_in_batches_lead_to_the_rows_that_they_lead_to_in_plain_calls(
         return stand_in(body, times)
 
     def expire(batch: Batch) -> None:
-        if len(server.batches) % 2:
+        if batch.id in ("batch-0", "batch-3"):
             batch.fate, batch.share = "expired", 0.5
 
     for name, options in (("plain", {}), ("batch", {"executor": "batch"})):

@@ -142,19 +142,21 @@ class BatchQueue:
 
     def _take_in(self, submitted: Submitted, batch: Batch) -> Came:
         lines: dict[str, tuple[str, float | None]] = {}
+        answered = 0
         try:
             for file_id in batch.output_files:
                 for text in self.api.lines(file_id):
                     line = read_line(text)
                     if line is not None and line.key not in lines:
                         lines[line.key] = (text, self._usd_of(line))
+                        answered += line.status is not None and line.status < 300
         except NoSuchObjectError as error:
             self._lost(submitted, error)
             return Came()
         keys = self.store.keys(submitted.mark)
         left = self.store.collect(submitted.mark, lines)
-        more = f", {len(left):,} did not" if left else ""
-        say(f"{batch.id} {batch.status}: {submitted.requests - len(left):,} requests came back{more}")
+        rest = submitted.requests - answered
+        say(f"{batch.id} {batch.status}: {answered:,} requests were answered" + (f", {rest:,} were not" if rest else ""))
         if batch.status == "failed":
             return self._failed(submitted, batch, keys)
         return Came(left, f"the batch is {batch.status}")

@@ -21,6 +21,7 @@ class Budget:
         self._ratio = ratio
         self._prompts = prompts
         self._reserved: dict[int, float] = {}
+        self._held_usd = 0.0
         self._calls = 0
         self._changed = threading.Condition()
 
@@ -41,7 +42,7 @@ class Budget:
         """
         with self._changed:
             amount = worst_usd
-            while cap_usd is not None and self.spent_usd + sum(self._reserved.values()) + worst_usd > cap_usd:
+            while cap_usd is not None and self.spent_usd + self._held_usd + worst_usd > cap_usd:
                 if self.spent_usd + min(likely_usd, worst_usd) > cap_usd:
                     return None
                 if not self._reserved:
@@ -50,21 +51,25 @@ class Budget:
                 if not patient:
                     return LATER, 0.0
                 self._changed.wait()
-            self._calls += 1
-            self._reserved[self._calls] = amount
-            return self._calls, amount
+            return self._hold(amount), amount
 
     def hold(self, usd: float) -> int:
         """Reserve for a call that was made already, whatever the cap says; returns its number."""
         with self._changed:
-            self._calls += 1
-            self._reserved[self._calls] = usd
-            return self._calls
+            return self._hold(usd)
+
+    def _hold(self, usd: float) -> int:
+        self._calls += 1
+        self._reserved[self._calls] = usd
+        self._held_usd += usd
+        return self._calls
 
     def settle(self, call: int, cost_usd: float) -> None:
         """A call has ended and cost so much."""
         with self._changed:
-            self._reserved.pop(call, None)
+            self._held_usd -= self._reserved.pop(call, 0.0)
+            if not self._reserved:
+                self._held_usd = 0.0  # without what rounding left
             self.spent_usd += cost_usd
             self._changed.notify_all()
 

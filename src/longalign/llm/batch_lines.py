@@ -51,6 +51,11 @@ class Line:
     body: object
     message: str = ""
 
+    @property
+    def answered(self) -> bool:
+        """Whether the request was, and so paid."""
+        return self.status is not None and 200 <= self.status < 300
+
 
 def read_line(text: str) -> Line | None:
     """None for a line that is none, such as half a line or one without an id."""
@@ -75,7 +80,7 @@ def meaning_of(line: Line, request: Request, read: Callable[[Any, Request], Outc
     """
     if line.status is None:
         return Refusal(meaning="overloaded", words=line.message, status=0)
-    if 200 <= line.status < 300:
+    if line.answered:
         inside = error_inside(line.body)
         if inside is None:
             if isinstance(line.body, Mapping):

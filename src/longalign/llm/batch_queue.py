@@ -149,14 +149,16 @@ class BatchQueue:
                     line = read_line(text)
                     if line is not None and line.key not in lines:
                         lines[line.key] = (text, self._usd_of(line))
-                        answered += line.status is not None and line.status < 300
+                        answered += line.answered
         except NoSuchObjectError as error:
             self._lost(submitted, error)
             return Came()
         keys = self.store.keys(submitted.mark)
         left = self.store.collect(submitted.mark, lines)
         rest = submitted.requests - answered
-        say(f"{batch.id} {batch.status}: {answered:,} requests were answered" + (f", {rest:,} were not" if rest else ""))
+        say(
+            f"{batch.id} {batch.status}: {answered:,} requests were answered" + (f", {rest:,} were not" if rest else "")
+        )
         if batch.status == "failed":
             return self._failed(submitted, batch, keys)
         return Came(left, f"the batch is {batch.status}")

@@ -177,10 +177,11 @@ class BatchStore:
         """What drops a call, for the transaction that records its outcome; then call `settle`, or `left`."""
         return ("DELETE FROM batch_calls WHERE key = ?", (key,))
 
-    def drop(self, key: str) -> None:
-        """Forget a call that came back without an answer and cost nothing."""
-        self._commits.write(self.forget(key))
-        self.settle(key, 0.0)
+    def drop(self, keys: Sequence[str]) -> None:
+        """Forget calls that came back without an answer and cost nothing."""
+        self._commits.write(*map(self.forget, keys))
+        for key in keys:
+            self.settle(key, 0.0)
 
     def settle(self, key: str, cost_usd: float) -> None:
         """A call is no longer here, and cost so much."""

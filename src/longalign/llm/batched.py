@@ -19,7 +19,7 @@ from longalign.llm.batch_lines import MOST_BYTES, Line, meaning_of, read_line, r
 from longalign.llm.batch_queue import BatchQueue
 from longalign.llm.batches import GO_ON
 from longalign.llm.budget import LATER
-from longalign.llm.ledger import Ledger, request_key
+from longalign.llm.ledger import Ended, Ledger, request_key
 from longalign.llm.ledgered import LedgeredModel
 from longalign.llm.openai import OpenAICompatibleModel
 from longalign.llm.refusals import Refusal
@@ -27,6 +27,8 @@ from longalign.llm.reply import reported_tokens
 
 ATTEMPTS = 3
 """Batches that a request may be in without an answer."""
+RECORDED_TOGETHER = 200
+"""Outcomes a transaction: each waits for the disk, and until then the output lines are kept."""
 
 
 class BatchedModel(LedgeredModel):
@@ -80,33 +82,41 @@ class BatchedModel(LedgeredModel):
 
     def _came(self, asked: Mapping[str, Request]) -> Iterator[tuple[str, Outcome]]:
         """Outcomes of what came back, each recorded before it is given on. What got no answer is forgotten."""
+        came = [key for key in asked if self.store.line(key) is not None]
         stop = ""
-        for key, request in asked.items():
-            text = self.store.line(key)
-            line = None if text is None else read_line(text)
-            if line is None:
-                continue
-            meant = meaning_of(line, request, self.endpoint.read_body, self.name)
-            if self._adapts(key, meant, line, request):
-                self.store.drop(key)
-            elif isinstance(meant, Refusal):
-                words = self.endpoint.clean(meant.words)
-                if meant.meaning in ("account", "permission", "unknown_model"):
+        for start in range(0, len(came), RECORDED_TOGETHER):
+            ended: list[Ended] = []
+            unanswered: list[str] = []
+            for key in came[start : start + RECORDED_TOGETHER]:
+                meant = self._read(key, asked[key])
+                if isinstance(meant, Refusal) and meant.meaning in ("account", "permission", "unknown_model"):
+                    words = self.endpoint.clean(meant.words)
                     stop = f"{self.endpoint.base_url}: HTTP {meant.status} for requests of a batch: {words}"
-                    continue
-                self.store.drop(key)
-                self._tries[key] += 1
-                self._last_words[key] = words
-            else:
-                cost_usd = self._cost_usd(request, meant)
-                outcome = replace(meant, cost_usd=cost_usd)
-                self.ledger.end(self.store.number(key), key, request, outcome, cost_usd, self.store.forget(key))
-                self.store.left(key)
-                yield key, outcome
-                self._watch(outcome)
+                elif meant is None or isinstance(meant, Refusal):
+                    unanswered.append(key)
+                    if meant is not None:
+                        self._tries[key] += 1
+                        self._last_words[key] = self.endpoint.clean(meant.words)
+                else:
+                    usd = self._cost_usd(asked[key], meant)
+                    ended.append(Ended(self.store.number(key), key, asked[key], replace(meant, cost_usd=usd), usd))
+            self.store.drop(unanswered)
+            self.ledger.end_together(ended, *(self.store.forget(call.key) for call in ended))
+            for call in ended:
+                self.store.left(call.key)
+            for call in ended:
+                yield call.key, call.outcome
+                self._watch(call.outcome)
         if stop:
             self._drop_refused()
             raise EndpointError(f"{stop}. {GO_ON} when that is mended")
+
+    def _read(self, key: str, request: Request) -> Outcome | Refusal | None:
+        """What the line of a request means; None where it is to be asked again in another form."""
+        line = read_line(self.store.line(key) or "")
+        assert line is not None  # only lines that can be read are collected
+        meant = meaning_of(line, request, self.endpoint.read_body, self.name)
+        return None if self._adapts(key, meant, line, request) else meant
 
     def _adapts(self, key: str, meant: Outcome | Refusal, line: Line, request: Request) -> bool:
         """Whether a refused request is to be asked again in another form, as the endpoint wants it."""
@@ -118,10 +128,8 @@ class BatchedModel(LedgeredModel):
 
     def _drop_refused(self) -> None:
         """Before the run ends over refusals: those not read yet cost nothing, and are asked again next time."""
-        for key in self.store.arrived:
-            line = read_line(self.store.line(key) or "")
-            if line is None or line.status is None or line.status >= 300:
-                self.store.drop(key)
+        lines = {key: read_line(self.store.line(key) or "") for key in self.store.arrived}
+        self.store.drop([key for key, line in lines.items() if line is None or not line.answered])
 
     def _given_up(self, asked: Mapping[str, Request]) -> Iterator[tuple[str, Outcome]]:
         """Failures of requests that no batch answers."""
@@ -179,7 +187,7 @@ class BatchedModel(LedgeredModel):
 
     def _usd_of(self, line: Line) -> float | None:
         """What a line costs as far as it says so itself."""
-        if line.status is None or line.status >= 300 or self.price is None:
+        if not line.answered or self.price is None:
             return 0.0
         usage = line.body.get("usage") if isinstance(line.body, Mapping) else None
         counts = usage if isinstance(usage, Mapping) else {}

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from longalign.base.files import fingerprint
 from longalign.errors import RunError
@@ -74,6 +74,16 @@ class LedgerTotals:
     lost_calls: int
     spent_usd: float | None
     cleaned_replies: int = 0
+
+
+class Ended(NamedTuple):
+    """The outcome of a call: of reservation `call`, by its content key."""
+
+    call: int
+    key: str
+    request: Request
+    outcome: Outcome
+    cost_usd: float | None
 
 
 class Ledger:
@@ -177,14 +187,23 @@ class Ledger:
         self._commits.write((insert, (call, key, amount, os.getpid())))
         return call
 
-    def end(
-        self, call: int, key: str, request: Request, outcome: Outcome, cost_usd: float | None, *also: Statement
-    ) -> None:
-        """Record the outcome of a call, and drop its reservation, in one transaction, which `also` belongs to."""
+    def end(self, call: int, key: str, request: Request, outcome: Outcome, cost_usd: float | None) -> None:
+        """Record the outcome of a call, and drop its reservation, in one transaction."""
+        self.end_together([Ended(call, key, request, outcome, cost_usd)])
+
+    def end_together(self, calls: Sequence[Ended], *also: Statement) -> None:
+        """`end` for several calls, and what else belongs to it, in one transaction."""
+        self._commits.write(*(statement for ended in calls for statement in self._ending(ended)), *also)
+        for ended in calls:
+            self.budget.learn(prompt_bytes(ended.request), ended.outcome.prompt_tokens)
+            self.budget.settle(ended.call, ended.cost_usd or 0.0)
+
+    def _ending(self, ended: Ended) -> list[Statement]:
+        call, key, request, outcome, cost_usd = ended
         size = prompt_bytes(request)
         kind = "reply" if isinstance(outcome, Reply) else outcome.kind
         told = json.dumps(asdict(outcome), ensure_ascii=False)
-        writes: list[Statement] = [("DELETE FROM open_calls WHERE id = ?", (call,)), *also]
+        writes: list[Statement] = [("DELETE FROM open_calls WHERE id = ?", (call,))]
         if isinstance(outcome, Reply) or remembered(outcome):
             insert = (
                 "INSERT OR REPLACE INTO replies "
@@ -198,9 +217,7 @@ class Ledger:
         else:
             writes.append((LOSE, (key, cost_usd, f"{outcome.kind}: {outcome.message}")))
             writes.append(("INSERT OR REPLACE INTO failures (key, kind, outcome) VALUES (?, ?, ?)", (key, kind, told)))
-        self._commits.write(*writes)
-        self.budget.learn(size, outcome.prompt_tokens)
-        self.budget.settle(call, cost_usd or 0.0)
+        return writes
 
     def release(self, calls: Iterable[int]) -> None:
         """Drop reservations of calls that were refused as a whole, and so not billed."""

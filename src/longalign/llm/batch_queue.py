@@ -6,7 +6,7 @@ Knows nothing of what a request says: a request is a key and a line. What comes 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from longalign.base.progress import say
@@ -84,11 +84,13 @@ class BatchQueue:
             say(f"carrying on with {_several(len(batches))} at {batches[0].url} ({requests:,} requests)")
         self._carried_on = True
 
-    def submit(self, lines: Sequence[tuple[str, bytes]], held: Mapping[str, tuple[int, float]]) -> None:
-        """Submit requests, of which `held` has the reservations, in as many batches as it takes."""
-        files = list(in_files(lines, most_requests=self._most_requests))
-        marks = [self.store.plan(self.model, self.api.base_url, {key: held[key] for key, _ in file}) for file in files]
-        for file, mark in zip(files, marks, strict=True):
+    def submit(self, lines: Iterable[tuple[str, bytes]], held: Mapping[str, tuple[int, float]]) -> None:
+        """Submit requests in as many batches as it takes, one in memory at a time.
+
+        `held` has the reservation of a request when its line comes.
+        """
+        for file in in_files(lines, most_requests=self._most_requests):
+            mark = self.store.plan(self.model, self.api.base_url, {key: held[key] for key, _ in file})
             file_id = self.api.upload(f"longalign-{mark}.jsonl", [line for _, line in file])
             self.store.creating(mark, file_id)
             self.store.submitted(mark, self.api.create(file_id, mark).id)

@@ -162,28 +162,34 @@ class BatchedModel(LedgeredModel):
         Under a cap, what may fit when others have turned out cheaper than their worst case waits for them.
         """
         waited_for, room = bool(self.queue.open), self.queue.room
-        lines: list[tuple[str, bytes]] = []
         held: dict[str, tuple[int, float]] = {}
-        for key, request in asked.items():
-            if room is not None and len(lines) >= room:
-                break
-            if self.store.known(key):
-                continue
-            line = request_line(key, self.endpoint.batch_body(request))
-            if len(line) > MOST_BYTES:
-                message = f"a request of {len(line):,} bytes; a batch holds {MOST_BYTES:,}: lower --max_length_tokens"
-                yield key, Failure(kind="too_long", message=message, model=self.name)
-                continue
-            worst = self.worst_usd(request)
-            reserved = self.ledger.budget.reserve(worst, worst, self.max_cost_usd, patient=False)
-            if reserved is None or (reserved[0] == LATER and not held and not waited_for):
-                spent = f"${self.ledger.spent_usd():.4f} of ${self.max_cost_usd} spent"
-                message = f"{spent}; the next call could pass the cap"
-                yield key, Failure(kind="over_budget", message=message, model=self.name)
-            elif reserved[0] != LATER:
-                held[key] = reserved
-                lines.append((key, line))
-        self.queue.submit(lines, held)
+        failures: dict[str, Failure] = {}
+
+        def lines() -> Iterator[tuple[str, bytes]]:
+            for key, request in asked.items():
+                if room is not None and len(held) >= room:
+                    return
+                if self.store.known(key):
+                    continue
+                line = request_line(key, self.endpoint.batch_body(request))
+                if len(line) > MOST_BYTES:
+                    size = f"a request of {len(line):,} bytes; a batch holds {MOST_BYTES:,}"
+                    failures[key] = Failure(
+                        kind="too_long", message=f"{size}: lower --max_length_tokens", model=self.name
+                    )
+                    continue
+                worst = self.worst_usd(request)
+                reserved = self.ledger.budget.reserve(worst, worst, self.max_cost_usd, patient=False)
+                if reserved is None or (reserved[0] == LATER and not held and not waited_for):
+                    spent = f"${self.ledger.spent_usd():.4f} of ${self.max_cost_usd} spent"
+                    message = f"{spent}; the next call could pass the cap"
+                    failures[key] = Failure(kind="over_budget", message=message, model=self.name)
+                elif reserved[0] != LATER:
+                    held[key] = reserved
+                    yield key, line
+
+        self.queue.submit(lines(), held)
+        yield from failures.items()
 
     def _usd_of(self, line: Line) -> float | None:
         """What a line costs as far as it says so itself."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 from longalign.errors import ConfigError, EndpointError
@@ -68,12 +69,14 @@ class BatchAPI:
 
     def upload(self, name: str, lines: Sequence[bytes]) -> str:
         """The id of a new input file."""
-        content = b"".join(lines)
+        with TemporaryFile() as file:  # sent from there in pieces: it may be 200 MB
+            file.writelines(lines)
 
-        def send() -> Any:
-            return self._client.files.create(file=(name, content, "application/jsonl"), purpose="batch")
+            def send() -> Any:
+                file.seek(0)
+                return self._client.files.create(file=(name, file, "application/jsonl"), purpose="batch")
 
-        return str(self._patiently(send, starts=True).id)
+            return str(self._patiently(send, starts=True).id)
 
     def create(self, file_id: str, mark: str) -> Batch:
         """A new batch over an input file, or the one that an earlier attempt created."""

@@ -50,7 +50,8 @@ class BuildPlan:
             f"{self.completion_tokens:,} new ones ({REJECTED_SHARE:.0%} rejected answers allowed for)",
         ]
         if is_endpoint(settings.llm):
-            found.append(f"cost: {self._cost()}")
+            share = f", batches at {settings.batch_price_share:.0%} of the price" if settings.in_batches else ""
+            found.append(f"cost: {self._cost()}{share}")
         if self.possible_rows < self.rows:
             found.append(shortage(self.possible_rows, self, settings))
         return found

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from longalign.core.navigation_words import NAVIGATION_WORDS
+
 LONGEST_LINE = 400
 SAME_LINES = 20
 
@@ -52,28 +54,12 @@ NUMBERED_TITLE = re.compile(r"(?:(?:\d{1,3}\.)*\d{1,3}\.?|[A-Z]\.(?:\d{1,3}\.)*\
 LINK = re.compile(
     r"(?:[-*+•]|\d+[.)])?\s*(?:\[[^\]]*\]\(\S+?\)|\[[^\]]+\]:\s*\S+|<?(?:https?|ftp)://\S+|www\.\S+)(?:\s*\"[^\"]*\")?[\s.,;>)]*"
 )
-ENCODED = re.compile(r"[\"'+\s]*[A-Za-z0-9+/]{56,}={0,2}[\"',;+\\)\s]*|M[\x20-\x60]{58,60}[\x20-\x60]{0,2}|[0-9a-fA-F]{56,}\\?")
+ENCODED = re.compile(
+    r"[\"'+\s]*[A-Za-z0-9+/]{56,}={0,2}[\"',;+\\)\s]*|M[\x20-\x60]{58,60}[\x20-\x60]{0,2}|[0-9a-fA-F]{56,}\\?"
+)
 NUMBERS = re.compile(r"(?=.*\d)[-\d\s.,;:|+−–/%()\[\]{}<>=*$€£#'\"xXeEa-fA-F\\]+")
 SENTENCE = re.compile(r"[^\W\d_]{2,}[.!?]$|[。！？]$|.{160}")
 LETTERS = re.compile(r"[^\W\d_]{2,}")
-NAVIGATION_WORDS = frozenset(
-    """home|homepage|main page|next|previous|prev|up|top|back|contents|table of contents|toc|index|forward|next page
-    previous page|next topic|previous topic|next chapter|previous chapter|back to top|skip to content|skip to main content
-    skip to navigation|skip navigation|jump to navigation|jump to search|menu|main menu|toggle navigation|search|go|log in
-    login|sign in|sign up|log out|logout|register|subscribe|my account|account|cart|checkout|about|about us|contact
-    contact us|help|faq|sitemap|site map|privacy|privacy policy|terms|terms of use|terms of service|cookie policy|cookies
-    accept all|accept|accept cookies|reject all|imprint|legal|legal notice|news|blog|careers|jobs|press|donate|download
-    downloads|support|forum|forums|community|share|tweet|facebook|twitter|instagram|youtube|linkedin|github|rss|print
-    edit this page|show source|view source|view page source|this page|report a bug|modules|genindex|navigation|quick search
-    start|startseite|zurück|weiter|nächste|vorherige|inhalt|inhaltsverzeichnis|suche|suchen|anmelden|registrieren|kontakt
-    impressum|datenschutz|hilfe|über uns|accueil|suivant|précédent|sommaire|haut|recherche|rechercher|connexion|aide
-    mentions légales|plan du site|inicio|siguiente|anterior|arriba|subir|índice|buscar|iniciar sesión|ayuda|contacto
-    aviso legal|главная|далее|назад|вперёд|вверх|содержание|оглавление|поиск|войти|вход|регистрация|помощь|контакты|о нас
-    пред.|след.|首页|首頁|主页|上一页|上一頁|下一页|下一頁|上页|下页|上一章|下一章|上一节|下一节|目录|目錄|返回|返回顶部|搜索|登录|登錄|注册
-    关于我们|联系我们|帮助|网站地图|ホーム|トップ|トップページ|戻る|前へ|次へ|前のページ|次のページ|前|次|目次|索引|検索|ログイン|お問い合わせ|サイトマップ
-    会員登録|홈|처음|이전|다음|위로|목차|차례|색인|검색|로그인|회원가입|고객센터|사이트맵|الرئيسية|التالي|السابق|الصفحة التالية|الصفحة السابقة
-    أعلى|المحتويات|الفهرس|بحث|تسجيل الدخول|اتصل بنا|من نحن""".replace("\n", "|").replace("    ", "").split("|")
-)  # fmt: skip
 BETWEEN_ITEMS = re.compile(r"\s*[|»«›‹→←▲▼•·>\[\]()]+\s*|\s{2,}|\t")
 LABELLED = re.compile(r"\b(?:next|previous|prev|up)\s*:\s*[^,|]{1,80}", re.IGNORECASE)
 CONTENTS_HINT = re.compile(r"\.{4}|(?:\. ){3}|…{2}|·{4}|・{4}|_{6}")
@@ -103,7 +89,7 @@ def without(text: str, stretches: Sequence[Stretch]) -> str:
 
 
 def in_order(names: Sequence[str]) -> float:
-    """The share of neighbours that stand in alphabetical order, both ways to fold case and marks tried by none."""
+    """The share of neighbours that stand in alphabetical order, case and signs ignored."""
     keys = ["".join(char for char in name.lower() if char.isalnum()) for name in names]
     return sum(first <= second for first, second in pairwise(keys)) / max(1, len(keys) - 1)
 
@@ -145,7 +131,7 @@ def _apart(found: list[Stretch]) -> list[Stretch]:
 
 def _is_contents(line: str) -> bool:
     leader = LEADER.search(line)
-    if leader is None or not LETTERS.search(line[: leader.start()]) and not line[: leader.start()].strip(" .\t"):
+    if leader is None or (not LETTERS.search(line[: leader.start()]) and not line[: leader.start()].strip(" .\t")):
         return False
     return PAGE_AT_END.search(line, leader.start()) is not None
 
@@ -185,7 +171,9 @@ def _is_an_outline(lines: Sequence[str]) -> bool:
 def _is_encoded(line: str) -> bool:
     if ENCODED.fullmatch(line) is None:
         return False
-    return any(map(str.isdigit, line)) and not (line.isdigit() or line.lower() == line and not re.search(r"\d.*\d", line))
+    return any(map(str.isdigit, line)) and not (
+        line.isdigit() or (line.lower() == line and not re.search(r"\d.*\d", line))
+    )
 
 
 def _is_numbers(line: str) -> bool:
@@ -204,8 +192,10 @@ def _is_navigation(line: str) -> bool:
 
 def _is_a_bar(lines: Sequence[str]) -> bool:
     """Three names of pages at least, or the way to the next and to the last page."""
-    return len(lines) > 2 or sum(len([i for i in BETWEEN_ITEMS.split(line) if i]) for line in lines) > 2 or any(
-        len(LABELLED.findall(line)) >= 2 for line in lines
+    return (
+        len(lines) > 2
+        or sum(len([i for i in BETWEEN_ITEMS.split(line) if i]) for line in lines) > 2
+        or any(len(LABELLED.findall(line)) >= 2 for line in lines)
     )
 
 
@@ -216,7 +206,8 @@ RULES = (
          share=0.85, longest=120, follows=_counts_up, holds=_is_an_outline),
     Rule(reason="index", is_one=_is_index_entry, hint=re.compile(r", \d+(?:[-–]\d+)?, ?\d+"), fewest=20, share=0.7,
          gap=3, longest=160, holds=_is_an_index),
-    Rule(reason="index", is_one=lambda line: TAG_OF_INFO.fullmatch(line) is not None, hint=re.compile("\x7f"), fewest=3),
+    Rule(reason="index", is_one=lambda line: TAG_OF_INFO.fullmatch(line) is not None, hint=re.compile("\x7f"),
+         fewest=3),
     Rule(reason="list of links", is_one=lambda line: LINK.fullmatch(line) is not None, hint=re.compile("://|www\\."),
          fewest=8, longest=1000),
     Rule(reason="encoded data", is_one=_is_encoded, hint=re.compile(r"[A-Za-z0-9+/]{56}|^M[\x20-\x60]{58}", re.M),

@@ -8,6 +8,7 @@ is measured in windows and by long phrases.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,22 @@ import numpy as np
 from longalign.core.bad_stretches import in_order
 from longalign.core.shingles import SHINGLE_WORDS, shingles_of, word_hashes
 
-GLYPHS = re.compile(r"GLYPH<[^>\s]{1,20}>|GLYPH&lt;.{1,20}?&gt;|\(cid:\d+\)|(?:/[gGcC]\d{1,4}){3,}|(?:/uni[0-9A-F]{4}){2,}")
+GLYPHS = re.compile(
+    r"GLYPH<[^>\s]{1,20}>|GLYPH&lt;.{1,20}?&gt;|\(cid:\d+\)|(?:/[gGcC]\d{1,4}){3,}|(?:/uni[0-9A-F]{4}){2,}"
+)
 LOST = re.compile("[\ue000-\uf8ff\ufffd\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\U000f0000-\U0010ffff]")
-WRONG_CHARSET = re.compile("(?:[ÃÂ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ])+|â€[™œ\u009d“”¦˜\u0093\u0094]?|ï»¿|ï¿½|(?:[ÐÑ][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹]){2,}")
+WRONG_CHARSET = re.compile(
+    "(?:[ÃÂ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ])+|â€[™œ\u009d“”¦˜\u0093\u0094]?|ï»¿|ï¿½|(?:[ÐÑ][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹]){2,}"
+)
 DIGIT = re.compile(r"\d")
 GLYPH_MARKS = ("GLYPH", "(cid:", "/g", "/G", "/c", "/C", "/uni")
-ENCODED = re.compile(r"[A-Za-z0-9+/=]{60}")
-ENCODED_LENGTH = 60
+LONG_TOKEN = 56
+MISREAD = re.compile(r"[^\W\d_]*[a-zß-ÿа-я](?:[\^~¬§£°•»«;!|]+|[01568](?=[a-zа-я]))[a-zß-ÿа-я]\w*")
+"""A word as text recognition leaves it: a sign or digit between small letters."""
+MISREAD_TOKENS = 5000
+LONGEST_MISREAD = 20
+FEWEST_MISREAD = 8
+MOST_MISREAD = 0.0075
 UNDIVIDED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 """Scripts that do not divide words: Thai, Lao, Burmese, Khmer."""
 ENDS = frozenset(".!?:;,。！？；：，、")
@@ -29,7 +39,7 @@ MOST = {
     "glyph names instead of letters": 0.05,
     "letters lost": 0.01,
     "letters of a wrong charset": 0.01,
-    "encoded data": 0.5,
+    "data without words": 0.6,
 }
 """Share of the characters."""
 MOST_DIGITS = 0.5
@@ -50,11 +60,17 @@ class Fault:
     detail: str
 
 
-def fault_of(text: str) -> Fault | None:
-    """The first fault of a text, or None."""
+def fault_of(text: str, *, code: bool = False) -> Fault | None:
+    """The first fault of a text, or None. Source code may have signs inside its words."""
     tokens = text.split()
     signs = sum(map(len, tokens))
-    return _letters(text, tokens, signs) or _numbers(text, signs) or _repetition(text, tokens) or _list(text)
+    return (
+        _letters(text, tokens, signs)
+        or _numbers(text, signs)
+        or _repetition(text, tokens)
+        or _list(text)
+        or (None if code else _misread(tokens))
+    )
 
 
 def _letters(text: str, tokens: list[str], signs: int) -> Fault | None:
@@ -62,7 +78,11 @@ def _letters(text: str, tokens: list[str], signs: int) -> Fault | None:
         "glyph names instead of letters": _found(GLYPHS, text) if any(map(text.count, GLYPH_MARKS)) else 0,
         "letters lost": 0 if text.isprintable() else _found(LOST, text),
         "letters of a wrong charset": 0 if text.isascii() else _found(WRONG_CHARSET, text),
-        "encoded data": sum(len(token) for token in tokens if len(token) >= ENCODED_LENGTH and ENCODED.search(token)),
+        "data without words": sum(
+            len(token)
+            for token in tokens
+            if len(token) >= LONG_TOKEN and token.isascii() and "://" not in token and len(set(token)) > 8
+        ),
     }
     for reason, most in MOST.items():
         if bad[reason] > most * signs:
@@ -116,4 +136,17 @@ def _list(text: str) -> Fault | None:
         order = in_order(short)
         if order >= 0.8:
             return Fault("index", f"{len(short)} short lines in alphabetical order")
+    return None
+
+
+def _misread(tokens: list[str]) -> Fault | None:
+    """Text recognition that failed. Names and commands return; misread words hardly do."""
+    tokens = tokens[:MISREAD_TOKENS]
+    often = Counter(token.strip(".,;:()\"'!?-") for token in tokens)
+    wrong = sum(
+        count <= 2 and len(token) <= LONGEST_MISREAD and MISREAD.fullmatch(token) is not None
+        for token, count in often.items()
+    )
+    if wrong >= FEWEST_MISREAD and wrong > MOST_MISREAD * len(tokens):
+        return Fault("misread letters", f"{wrong} words of {len(tokens)} with signs or digits inside")
     return None

@@ -1,4 +1,4 @@
-"""Whether a text is worth a question: bad stretches are cut out, and what is left is taken or rejected with a reason."""
+"""Whether a text is worth a question: bad stretches are cut out; what is left is taken, or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def checked(text: str, *, code: bool = False) -> Checked:
         left = without(left, stretches)
     if cuts and _signs(left) < LEAST_LEFT * _signs(text):
         return Checked(text, fault=_what_it_is(cuts, text))
-    return Checked(left, tuple(cuts), fault_of(left))
+    return Checked(left, tuple(cuts), fault_of(left, code=code))
 
 
 def _cuts(text: str, stretches: list[Stretch]) -> list[Cut]:

@@ -47,6 +47,7 @@ class Rule:
 
 
 LEADER = re.compile(r"(?:[.·・‥]\s?){4,}|…{2,}|_{6,}")
+LEADER_MARKS = ("..", ". .", "…", "··", "・・", "‥", "___")
 PAGE_AT_END = re.compile(r"(?:[.·・‥…_]\s?)+\s*(?:\d[\d.–-]{0,7}|[ivxlcdm]{1,7}|[IVXLCDM]{1,7}|[A-Z]-?\d{1,3})$")
 INDEX_ENTRY = re.compile(r"([^\W\d_].{0,99}?),?\s+(\d{1,4}(?:[-–]\d{1,4})?(?:,\s*\d{1,4}(?:[-–]\d{1,4})?)*)")
 TAG_OF_INFO = re.compile("(?:Node|Ref): .+\x7f\\d+")
@@ -54,13 +55,15 @@ NUMBERED_TITLE = re.compile(r"(?:(?:\d{1,3}\.)*\d{1,3}\.?|[A-Z]\.(?:\d{1,3}\.)*\
 LINK = re.compile(
     r"(?:[-*+•]|\d+[.)])?\s*(?:\[[^\]]*\]\(\S+?\)|\[[^\]]+\]:\s*\S+|<?(?:https?|ftp)://\S+|www\.\S+)(?:\s*\"[^\"]*\")?[\s.,;>)]*"
 )
-ENCODED = re.compile(
-    r"[\"'+\s]*[A-Za-z0-9+/]{56,}={0,2}[\"',;+\\)\s]*|M[\x20-\x60]{58,60}[\x20-\x60]{0,2}|[0-9a-fA-F]{56,}\\?"
-)
-NUMBERS = re.compile(r"(?=.*\d)[-\d\s.,;:|+−–/%()\[\]{}<>=*$€£#'\"xXeEa-fA-F\\]+")
+ENCODED = re.compile(r"[A-Za-z0-9+/]{56,}={0,2}|[0-9a-fA-F]{56,}|M[\x21-\x60]{58,62}")
+LAST_OF_BASE64 = re.compile(r"[A-Za-z0-9+/]{2,}={1,2}")
+AROUND_ENCODED = "\"'+,;()\\ "
+ENCODED_LENGTH = 56
+NUMBERS = re.compile(r"[-\d\s.,;:|+−–/%()\[\]{}<>=*$€£#'\"xXeEa-fA-F\\]+")
 SENTENCE = re.compile(r"[^\W\d_]{2,}[.!?]$|[。！？]$|.{160}")
 LETTERS = re.compile(r"[^\W\d_]{2,}")
 BETWEEN_ITEMS = re.compile(r"\s*[|»«›‹→←▲▼•·>\[\]()]+\s*|\s{2,}|\t")
+MARK_BETWEEN_ITEMS = re.compile(r"[|»«›‹→←▲▼•·>\[\]()\t:]|\s\s")
 LABELLED = re.compile(r"\b(?:next|previous|prev|up)\s*:\s*[^,|]{1,80}", re.IGNORECASE)
 CONTENTS_HINT = re.compile(r"\.{4}|(?:\. ){3}|…{2}|·{4}|・{4}|_{6}")
 
@@ -130,14 +133,14 @@ def _apart(found: list[Stretch]) -> list[Stretch]:
 
 
 def _is_contents(line: str) -> bool:
-    leader = LEADER.search(line)
-    if leader is None or (not LETTERS.search(line[: leader.start()]) and not line[: leader.start()].strip(" .\t")):
+    leader = LEADER.search(line) if any(map(line.__contains__, LEADER_MARKS)) else None
+    if leader is None or not line[: leader.start()].strip(" .\t"):
         return False
     return PAGE_AT_END.search(line, leader.start()) is not None
 
 
 def _is_index_entry(line: str) -> bool:
-    return INDEX_ENTRY.fullmatch(line) is not None
+    return line[-1].isdigit() and INDEX_ENTRY.fullmatch(line) is not None
 
 
 def _is_an_index(lines: Sequence[str]) -> bool:
@@ -169,23 +172,25 @@ def _is_an_outline(lines: Sequence[str]) -> bool:
 
 
 def _is_encoded(line: str) -> bool:
-    if ENCODED.fullmatch(line) is None:
-        return False
-    return any(map(str.isdigit, line)) and not (
-        line.isdigit() or (line.lower() == line and not re.search(r"\d.*\d", line))
-    )
+    """Base64, hexadecimal or uuencoded."""
+    line = line.strip(AROUND_ENCODED)
+    if len(line) < ENCODED_LENGTH:
+        return LAST_OF_BASE64.fullmatch(line) is not None
+    return " " not in line and ENCODED.fullmatch(line) is not None and len(re.findall(r"\d", line)) > 1
 
 
 def _is_numbers(line: str) -> bool:
-    return NUMBERS.fullmatch(line) is not None and 2 * len(re.findall(r"\d", line)) >= len(re.findall(r"\w", line))
+    if NUMBERS.fullmatch(line) is None:
+        return False
+    return 2 * len(re.findall(r"\d", line)) >= max(1, len(re.findall(r"\w", line)))
 
 
 def _is_navigation(line: str) -> bool:
+    if not MARK_BETWEEN_ITEMS.search(line):
+        return line.lower() in NAVIGATION_WORDS
     items = [item.lower() for item in BETWEEN_ITEMS.split(line) if item]
-    if not items:
-        return False
     known = sum(item in NAVIGATION_WORDS for item in items)
-    if known == len(items) or (len(items) > 2 and known >= 0.6 * len(items)):
+    if items and (known == len(items) or (len(items) > 2 and known >= 0.6 * len(items))):
         return True
     return len(LABELLED.findall(line)) >= 2
 
@@ -210,8 +215,7 @@ RULES = (
          fewest=3),
     Rule(reason="list of links", is_one=lambda line: LINK.fullmatch(line) is not None, hint=re.compile("://|www\\."),
          fewest=8, longest=1000),
-    Rule(reason="encoded data", is_one=_is_encoded, hint=re.compile(r"[A-Za-z0-9+/]{56}|^M[\x20-\x60]{58}", re.M),
-         fewest=6, share=0.9, gap=1, longest=100_000),
+    Rule(reason="encoded data", is_one=_is_encoded, hint=ANY, fewest=6, share=0.9, gap=1, longest=100_000),
     Rule(reason="table of numbers", is_one=_is_numbers, hint=ANY, fewest=300, share=0.9, longest=100_000),
     Rule(reason="navigation", is_one=_is_navigation, hint=ANY, fewest=1, share=0.9, gap=0, longest=200,
          holds=_is_a_bar),

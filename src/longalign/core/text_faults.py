@@ -16,15 +16,23 @@ import numpy as np
 from longalign.core.bad_stretches import in_order
 from longalign.core.shingles import SHINGLE_WORDS, shingles_of, word_hashes
 
-GLYPHS = re.compile(
-    r"GLYPH<[^>\s]{1,20}>|GLYPH&lt;.{1,20}?&gt;|\(cid:\d+\)|(?:/[gGcC]\d{1,4}){3,}|(?:/uni[0-9A-F]{4}){2,}"
+GLYPHS = tuple(
+    re.compile(name)
+    for name in (
+        r"GLYPH<[^>\s]{1,20}>",
+        r"GLYPH&lt;.{1,20}?&gt;",
+        r"\(cid:\d+\)",
+        r"(?:/(?:[gGcC]|uni)[0-9A-F]{1,4}){3,}",
+    )
 )
+"""What PDF tools write for a glyph that they know no letter for."""
 LOST = re.compile("[\ue000-\uf8ff\ufffd\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\U000f0000-\U0010ffff]")
 WRONG_CHARSET = re.compile(
     "(?:[ÃÂ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ])+|â€[™œ\u009d“”¦˜\u0093\u0094]?|ï»¿|ï¿½|(?:[ÐÑ][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹]){2,}"
 )
 DIGIT = re.compile(r"\d")
-GLYPH_MARKS = ("GLYPH", "(cid:", "/g", "/G", "/c", "/C", "/uni")
+CONTROLS = bytes(code for code in (*range(32), 127) if chr(code) not in "\t\n\v\f\r\x1b")
+WRONG_MARKS = ("Ã", "Â", "â€", "ï»¿", "ï¿½", "Ð", "Ñ")
 LONG_TOKEN = 56
 MISREAD = re.compile(r"[^\W\d_]*[a-zß-ÿа-я](?:[\^~¬§£°•»«;!|]+|[01568](?=[a-zа-я]))[a-zß-ÿа-я]\w*")
 """A word as text recognition leaves it: a sign or digit between small letters."""
@@ -37,8 +45,8 @@ UNDIVIDED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 ENDS = frozenset(".!?:;,。！？；：，、")
 MOST = {
     "glyph names instead of letters": 0.05,
-    "letters lost": 0.01,
     "letters of a wrong charset": 0.01,
+    "letters lost": 0.01,
     "data without words": 0.6,
 }
 """Share of the characters."""
@@ -75,9 +83,9 @@ def fault_of(text: str, *, code: bool = False) -> Fault | None:
 
 def _letters(text: str, tokens: list[str], signs: int) -> Fault | None:
     bad = {
-        "glyph names instead of letters": _found(GLYPHS, text) if any(map(text.count, GLYPH_MARKS)) else 0,
-        "letters lost": 0 if text.isprintable() else _found(LOST, text),
-        "letters of a wrong charset": 0 if text.isascii() else _found(WRONG_CHARSET, text),
+        "glyph names instead of letters": sum(_found(pattern, text) for pattern in GLYPHS),
+        "letters of a wrong charset": _found(WRONG_CHARSET, text) if any(map(text.__contains__, WRONG_MARKS)) else 0,
+        "letters lost": _lost(text),
         "data without words": sum(
             len(token)
             for token in tokens
@@ -88,6 +96,13 @@ def _letters(text: str, tokens: list[str], signs: int) -> Fault | None:
         if bad[reason] > most * signs:
             return Fault(reason, f"{bad[reason] / signs:.0%} of its characters")
     return None
+
+
+def _lost(text: str) -> int:
+    if text.isascii():
+        plain = text.encode()
+        return len(plain) - len(plain.translate(None, CONTROLS))
+    return _found(LOST, text)
 
 
 def _found(pattern: re.Pattern[str], text: str) -> int:
@@ -114,7 +129,8 @@ def _repetition(text: str, tokens: list[str]) -> Fault | None:
         return Fault("repetition", f"{repeated:.0%} of its phrases occur again")
     if different > MOST_VARIETY and len(word_W) >= WINDOW_WORDS and not UNDIVIDED.search(text):
         return Fault("no running text", f"{different:.0%} of its words are new")
-    apart = sum(len(token) == 1 and token.isalpha() and token < "\u0250" for token in tokens)
+    single = [token for token in tokens if len(token) == 1]
+    apart = sum(token.isalpha() and token < "\u0250" for token in single)
     if apart > MOST_LETTERS_APART * len(tokens):
         return Fault("letters set apart", f"{apart / len(tokens):.0%} of its words are one letter")
     return None

@@ -99,7 +99,7 @@ GOOD = {
         for n, name in enumerate(drawn_words(7, 60))
     ),
     "LaTeX": "\n".join(
-        rf"\section{{On {a}}} We have ${a}_{{{n}}} \leq \frac{{{n}}}{{2}}$ by Lemma~\ref{{{b}}}, which ends the {b} part."
+        rf"\section{{On {a}}} We have ${a}_{{{n}}} \leq \frac{{{n}}}{{2}}$ by Lemma~\ref{{{b}}}, and the {b} part ends."
         for n, (a, b) in enumerate(zip(drawn_words(8, 60), drawn_words(9, 60), strict=True))
     ),
     "manual page": "NAME\n    tide - tell the tide\n\nSYNOPSIS\n    tide [-a] [-b] FILE\n\nOPTIONS\n"

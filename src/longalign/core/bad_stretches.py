@@ -62,8 +62,8 @@ ENCODED_LENGTH = 56
 NUMBERS = re.compile(r"[-\d\s.,;:|+−–/%()\[\]{}<>=*$€£#'\"xXeEa-fA-F\\]+")
 SENTENCE = re.compile(r"[^\W\d_]{2,}[.!?]$|[。！？]$|.{160}")
 LETTERS = re.compile(r"[^\W\d_]{2,}")
-BETWEEN_ITEMS = re.compile(r"\s*[|»«›‹→←▲▼•·>\[\]()]+\s*|\s{2,}|\t")
-MARK_BETWEEN_ITEMS = re.compile(r"[|»«›‹→←▲▼•·>\[\]()\t:]|\s\s")
+BETWEEN_ITEMS = re.compile(r"\s*[|»«›‹→←▲▼•·>]+\s*|\]\s*\[|\s{2,}|\t")
+MARK_BETWEEN_ITEMS = re.compile(r"[|»«›‹→←▲▼•·>\]\t:]|\s\s")
 LABELLED = re.compile(r"\b(?:next|previous|prev|up)\s*:\s*[^,|]{1,80}", re.IGNORECASE)
 CONTENTS_HINT = re.compile(r"\.{4}|(?:\. ){3}|…{2}|·{4}|・{4}|_{6}")
 
@@ -188,7 +188,7 @@ def _is_numbers(line: str) -> bool:
 def _is_navigation(line: str) -> bool:
     if not MARK_BETWEEN_ITEMS.search(line):
         return line.lower() in NAVIGATION_WORDS
-    items = [item.lower() for item in BETWEEN_ITEMS.split(line) if item]
+    items = _items(line)
     known = sum(item in NAVIGATION_WORDS for item in items)
     if items and (known == len(items) or (len(items) > 2 and known >= 0.6 * len(items))):
         return True
@@ -197,11 +197,12 @@ def _is_navigation(line: str) -> bool:
 
 def _is_a_bar(lines: Sequence[str]) -> bool:
     """Three names of pages at least, or the way to the next and to the last page."""
-    return (
-        len(lines) > 2
-        or sum(len([i for i in BETWEEN_ITEMS.split(line) if i]) for line in lines) > 2
-        or any(len(LABELLED.findall(line)) >= 2 for line in lines)
-    )
+    names = sum(len(_items(line)) for line in lines)
+    return names > 2 or any(len(LABELLED.findall(line)) >= 2 for line in lines)
+
+
+def _items(line: str) -> list[str]:
+    return [item.lower() for item in BETWEEN_ITEMS.split(line.strip("[]")) if item]
 
 
 ANY = re.compile("")

@@ -95,7 +95,7 @@ GOOD = {
     "prose": prose(5, 200),
     "Chinese": prose(6, 200, "zh"),
     "code": "\n\n".join(
-        f'def {name}(count: int) -> int:\n    """Give {name} back."""\n    if count > {n}:\n        return {n}\n    return 0'
+        f'def {name}(count: int) -> int:\n    """Give {name} back."""\n    return {n} if count > {n} else 0'
         for n, name in enumerate(drawn_words(7, 60))
     ),
     "LaTeX": "\n".join(

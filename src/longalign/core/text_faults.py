@@ -36,6 +36,7 @@ WRONG_MARKS = ("Ã", "Â", "â€", "ï»¿", "ï¿½", "Ð", "Ñ")
 LONG_TOKEN = 56
 MISREAD = re.compile(r"[^\W\d_]*[a-zß-ÿа-я](?:[\^~¬§£°•»«;!|]+|[01568](?=[a-zа-я]))[a-zß-ÿа-я]\w*")
 """A word as text recognition leaves it: a sign or digit between small letters."""
+SUSPECT = re.compile(r"[\^~¬§£°•»«;!|](?=[a-zß-ÿа-я])|[01568](?=[a-zа-я])")
 MISREAD_TOKENS = 5000
 LONGEST_MISREAD = 20
 FEWEST_MISREAD = 8
@@ -158,6 +159,8 @@ def _list(text: str) -> Fault | None:
 def _misread(tokens: list[str]) -> Fault | None:
     """Text recognition that failed. Names and commands return; misread words hardly do."""
     tokens = tokens[:MISREAD_TOKENS]
+    if len(SUSPECT.findall(" ".join(tokens))) < FEWEST_MISREAD:
+        return None
     often = Counter(token.strip(".,;:()\"'!?-") for token in tokens)
     wrong = sum(
         count <= 2 and len(token) <= LONGEST_MISREAD and MISREAD.fullmatch(token) is not None

@@ -30,7 +30,7 @@ from longalign.data.left_out import LeftOut
 from longalign.data.sketches import Sketches
 from longalign.data.source import read_documents
 
-BATCH_CHARS = 4_000_000
+BATCH_CHARS = 1_000_000
 INSIDE_OTHERS = "repeated inside others"
 TABLES = """
 CREATE TABLE documents (id TEXT PRIMARY KEY, text BLOB, meta TEXT, language TEXT, length_tokens INTEGER, dropped TEXT);

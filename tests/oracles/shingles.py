@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 WORD = re.compile(r"[㐀-䶿一-鿿]|[^\W_㐀-䶿一-鿿]+")
 
@@ -31,3 +31,14 @@ def contamination(document: str, evaluations: Sequence[str], size: int) -> float
         if own and other:
             shares.append(len(own & other) / min(len(own), len(other)))
     return max(shares)
+
+
+def repeated_documents(documents: Mapping[str, tuple[int, set[int]]], share: float) -> list[str]:
+    """Ids of those of whose hashes at least a share is in longer ones; of equal length, the later id is the repeat."""
+    seen: set[int] = set()
+    found = []
+    for id, (_, hashes) in sorted(documents.items(), key=lambda item: (-item[1][0], item[0])):
+        if hashes and len(hashes & seen) / len(hashes) >= share:
+            found.append(id)
+        seen |= hashes
+    return found

@@ -23,6 +23,11 @@ class DocumentSettings(Settings):
     languages: tuple[str, ...] = Field(
         (), description="languages of documents that are wanted, as ISO 639-1 codes such as `en`; default: all"
     )
+    quality: Literal["check", "off"] = Field(
+        "check",
+        description="cut contents pages, link lists and navigation out of documents, and leave out documents that are "
+        "no text (paper: off)",
+    )
     file_timeout_s: float = Field(
         60.0, gt=0, description="longest time that reading one file may take", json_schema_extra=EXECUTION
     )

@@ -26,6 +26,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "follow_up_questions": False,
         "unanswerable_share": 0.0,
         "question_overlap": 1.0,
+        "quality": "off",
     },
 }
 """What a preset has instead of the default of a field."""
@@ -159,8 +160,8 @@ class QuestionSettings(Settings):
 
     @classmethod
     def as_written(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Settings of an earlier build: before there were presets, every build was the paper's."""
-        return values if "preset" in values else {"preset": "paper", **values}
+        """Settings of an earlier build: without a preset it was the paper's, and no text was checked."""
+        return {"preset": "paper", "quality": "off", **values}
 
     @property
     def ingredients(self) -> tuple[str, ...]:

@@ -22,7 +22,11 @@ _BASE, _MIX_1, _MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1C
 
 def shingles(text: str, size: int = SHINGLE_WORDS) -> Hashes:
     """Sorted distinct 64-bit hashes of every `size` neighbouring words (or Han characters), case ignored."""
-    word_W = _word_hashes(text.lower())
+    return shingles_of(word_hashes(text), size)
+
+
+def shingles_of(word_W: Hashes, size: int = SHINGLE_WORDS) -> Hashes:
+    """The same of a text given by `word_hashes`."""
     if len(word_W) < size:
         return np.empty(0, dtype=np.uint64)
     total_S = np.zeros(len(word_W) - size + 1, dtype=np.uint64)
@@ -88,9 +92,9 @@ class Contamination:
         return float((shared / np.minimum(self.counts, len(document))).max())
 
 
-def _word_hashes(text: str) -> Hashes:
-    """One 64-bit hash a word: a polynomial over its UTF-8 bytes, computed for all words at once."""
-    found = [match[0].encode() for match in _WORD.finditer(text)]
+def word_hashes(text: str) -> Hashes:
+    """One 64-bit hash a word or Han character, case ignored: a polynomial over its UTF-8 bytes, for all at once."""
+    found = [word.encode() for word in _WORD.findall(text.lower())]
     if not found:
         return np.empty(0, dtype=np.uint64)
     length_W = np.array([len(word) for word in found])

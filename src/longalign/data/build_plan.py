@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from longalign.config import DataSettings
-from longalign.data.corpus import CorpusReport
+from longalign.data.corpus_report import CorpusReport
 from longalign.data.document_draw import SHORTEST_TOKENS, DocumentSummary, histogram, language_quotas
 from longalign.data.ingredients import ExpectedCall, calls_per_row
 from longalign.llm.open import expected_cost_usd, is_endpoint

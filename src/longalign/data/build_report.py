@@ -12,7 +12,8 @@ from longalign.config import DataSettings
 from longalign.data.balance import imbalance
 from longalign.data.build_plan import BuildPlan, shortage
 from longalign.data.build_tally import Tally
-from longalign.data.corpus import Corpus, CorpusReport
+from longalign.data.corpus import Corpus
+from longalign.data.corpus_report import CorpusReport
 from longalign.data.document_draw import DEFAULT_MIN_TOKENS, histogram
 from longalign.data.ingredients import ingredient_lines, ingredient_report
 from longalign.data.verify import position_balance

@@ -1,84 +1,28 @@
 """The documents of one build, read once and kept on disk: counted, cut, without duplicates and contaminated texts.
 
 One SQLite file beside the rows holds each usable text once (compressed) with its metadata; rows are made from it in
-any order without keeping texts in memory. It is a cache: it is rebuilt when documents or settings change.
+any order without keeping texts in memory. It is a cache: it is rebuilt when documents or settings change
+(corpus_build.py).
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import time
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from longalign.base.files import atomic_path, fingerprint
-from longalign.base.progress import SECONDS_BETWEEN_LINES, say
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
-from longalign.core.shingles import Contamination, Hashes, repeated_share, sample, shingles
-from longalign.data.document_draw import DEFAULT_MIN_TOKENS, DocumentLengths, DocumentSummary, cut, histogram
+from longalign.data.corpus_build import build_corpus
+from longalign.data.corpus_report import CorpusReport
+from longalign.data.document_draw import DEFAULT_MIN_TOKENS, DocumentLengths, DocumentSummary
 from longalign.data.document_table import DocumentTable
-from longalign.data.documents import Document, Reading, make_document
-from longalign.data.left_out import LeftOut, left_out_file
-from longalign.data.readers import parsed_lines
-from longalign.data.source import read_documents
-from longalign.errors import DataError
+from longalign.data.documents import Document
+from longalign.data.left_out import left_out_file
 
-VERSION = 2
-BATCH_CHARS = 4_000_000
-SHINGLES_KEPT = 20_000_000
-TABLES = """
-CREATE TABLE documents (id TEXT PRIMARY KEY, text BLOB, meta TEXT, language TEXT, length_tokens INTEGER, dropped TEXT);
-CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT);
-"""
-
-
-class Sketches:
-    """Shingles of the usable documents; beyond a bound on memory, all of them keep the same sample of hashes."""
-
-    def __init__(self) -> None:
-        self.share = 1.0
-        self.by_document: dict[str, Hashes] = {}
-        self.kept = 0
-
-    def add(self, id: str, hashes: Hashes) -> None:
-        """Remember one document."""
-        self.by_document[id] = sample(hashes, self.share)
-        self.kept += len(self.by_document[id])
-        while self.kept > SHINGLES_KEPT:
-            self.share /= 2
-            self.by_document = {id: sample(hashes, self.share) for id, hashes in self.by_document.items()}
-            self.kept = sum(map(len, self.by_document.values()))
-
-    def repeated(self, lengths: dict[str, int], share: float) -> list[str]:
-        """Documents of which at least `share` stands in longer ones."""
-        order = sorted(self.by_document, key=lambda id: (-lengths[id], id))
-        shares = repeated_share([self.by_document[id] for id in order])
-        return [id for id, value in zip(order, shares, strict=True) if value >= share]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusReport:
-    """Every file and document accounted for: read, skipped with reason, cut, dropped with reason, usable."""
-
-    read: int
-    files_or_rows_skipped: int
-    skipped_by_reason: dict[str, int]
-    cut_into_parts: int
-    parts: int
-    dropped_by_reason: dict[str, int]
-    usable: int
-    usable_tokens: int
-    usable_by_language: dict[str, int]
-    longest_tokens: int
-    length_histogram: dict[str, int]
-    evaluation_texts: int
-    evaluation_texts_too_short: int
+VERSION = 3
 
 
 class Corpus:
@@ -116,40 +60,13 @@ def open_corpus(
     """The corpus of these documents and settings, built when it is not there yet. `listing`: what is left out of it."""
     lengths = DocumentLengths.of(settings)
     fields = "min_length_tokens max_length_tokens longer_documents duplicate_share contaminated_share seed"
-    fields += " text_field repositories languages"
+    fields += " text_field repositories languages quality"
     chosen = {name: getattr(settings, name) for name in fields.split()} | {"limit": lengths.max}
     key = fingerprint(documents_hash, counter.fingerprint, chosen, VERSION)
     if not (path.exists() and listing.exists() and _key_of(path) == key):
         with atomic_path(path) as temporary, left_out_file(listing) as left_out:
-            _build(temporary, settings, lengths, counter, key, left_out)
+            build_corpus(temporary, settings, lengths, counter, key, left_out)
     return Corpus(path)
-
-
-def evaluation_texts(paths: Sequence[str]) -> list[str]:
-    """Every text in evaluation files: all string values of JSON files, paragraphs of others."""
-    texts: list[str] = []
-    for name in paths:
-        path = Path(name)
-        if not path.is_file():
-            raise DataError(f"{name}: no such evaluation file; correct --decontaminate")
-        content = path.read_text(encoding="utf-8", errors="replace")
-        if path.suffix in (".json", ".jsonl"):
-            try:
-                values = [json.loads(content)]
-            except ValueError:
-                values = [value for _, value in parsed_lines(content.split("\n"), path)]
-            texts.extend(text for value in values for text in _strings(value))
-        else:
-            texts.extend(content.split("\n\n"))
-    return texts
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _strings(inner)
 
 
 def _key_of(path: Path) -> str | None:
@@ -160,121 +77,3 @@ def _key_of(path: Path) -> str | None:
     except sqlite3.DatabaseError:
         return None
     return row[0] if row else None
-
-
-def _build(
-    path: Path, settings: DataSettings, wanted: DocumentLengths, counter: TokenCounter, key: str, left_out: LeftOut
-) -> None:
-    db = sqlite3.connect(path)
-    db.executescript(
-        "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + TABLES
-    )  # a temporary file, renamed when whole
-    forbidden = Contamination.of(evaluation_texts(settings.decontaminate))
-    counts = Counter({"read": 0, "cut": 0, "parts": 0})
-    sketches = Sketches()
-    lengths: dict[str, int] = {}
-    said_s = time.monotonic()
-    for batch in _batches(read_documents(settings.documents, skipped=left_out, how=Reading.of(settings)), counts):
-        for document, length in _pieces(batch, settings, wanted, counter, counts):
-            if document.id in lengths:
-                left_out.add(document.origin, "repeated exactly", document.text, length_tokens=length)
-                continue
-            reason = _dropped(length, wanted)
-            if settings.languages and document.language not in settings.languages:
-                reason = f"language {document.language} not wanted"
-            hashes = shingles(document.text)
-            if reason is None and forbidden.share(hashes) >= settings.contaminated_share:
-                reason = "holds text of an evaluation"
-            lengths[document.id] = length
-            if reason is None:
-                sketches.add(document.id, hashes)
-            else:
-                left_out.add(document.origin, reason, document.text, length_tokens=length)
-            _insert(db, document, length, reason)
-        if time.monotonic() - said_s > SECONDS_BETWEEN_LINES:
-            said_s = time.monotonic()
-            say(f"documents: {counts['read']:,} read, {sum(lengths.values()):,} tokens")
-    for id in sketches.repeated(lengths, settings.duplicate_share):
-        text, meta = db.execute("SELECT text, meta FROM documents WHERE id = ?", (id,)).fetchone()
-        origin, text = json.loads(meta)["origin"], zlib.decompress(text).decode("utf-8")
-        left_out.add(origin, "repeated inside others", text, length_tokens=lengths[id])
-        db.execute("UPDATE documents SET dropped = 'repeated inside others', text = NULL WHERE id = ?", (id,))
-    usable = [n for (n,) in db.execute("SELECT length_tokens FROM documents WHERE dropped IS NULL")]
-    report = CorpusReport(
-        read=counts.pop("read"),
-        files_or_rows_skipped=left_out.skipped.total(),
-        skipped_by_reason=dict(left_out.skipped.most_common()),
-        cut_into_parts=counts.pop("cut"),
-        parts=counts.pop("parts"),
-        dropped_by_reason=dict(sorted(left_out.dropped.items())),
-        usable=len(usable),
-        usable_tokens=sum(usable),
-        usable_by_language=dict(
-            db.execute("SELECT language, COUNT(*) FROM documents WHERE dropped IS NULL GROUP BY language").fetchall()
-        ),
-        longest_tokens=max(lengths.values(), default=0),
-        length_histogram=histogram(usable),
-        evaluation_texts=len(forbidden.counts),
-        evaluation_texts_too_short=forbidden.too_short,
-    )
-    db.executemany("INSERT INTO about VALUES (?, ?)", [("key", key), ("report", json.dumps(asdict(report)))])
-    db.commit()
-    db.close()
-
-
-def _batches(documents: Iterator[Document], counts: Counter[str]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        counts["read"] += 1
-        batch.append(document)
-        size += len(document.text)
-        if size >= BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _pieces(
-    batch: list[Document],
-    settings: DataSettings,
-    wanted: DocumentLengths,
-    counter: TokenCounter,
-    counts: Counter[str],
-) -> Iterator[tuple[Document, int]]:
-    for document, length in zip(batch, counter.counts([document.text for document in batch]), strict=True):
-        if length <= wanted.max or settings.longer_documents == "skip":
-            yield document, length
-            continue
-        counts["cut"] += 1
-        ends_T = counter.ends(document.text)
-        parts = cut(
-            document.text, ends_T, shortest=wanted.min_part, limit=wanted.max, seed=settings.seed, key=document.id
-        )
-        for number, part in enumerate(parts, 1):
-            counts["parts"] += 1
-            made = make_document(
-                document.text[part.start : part.end],
-                origin=f"{document.origin}#{part.start}",
-                language=document.language,
-            )
-            title = f"{document.title} ({number}/{len(parts)})"
-            yield replace(made, source=document.source, title=title), part.length_tokens
-
-
-def _dropped(length: int, wanted: DocumentLengths) -> str | None:
-    if length > wanted.max:
-        return "too long"
-    if length < wanted.min:
-        return "too short"
-    return None
-
-
-def _insert(db: sqlite3.Connection, document: Document, length: int, reason: str | None) -> None:
-    meta = {key: value for key, value in asdict(document).items() if key not in ("id", "text")}
-    text = None if reason else zlib.compress(document.text.encode("utf-8"), 1)
-    db.execute(
-        "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)",
-        (document.id, text, json.dumps(meta, ensure_ascii=False), document.language, length, reason),
-    )

@@ -23,6 +23,7 @@ from longalign.data.row_files import is_saved_folder, name_of, raw_rows
 from longalign.data.worker_pool import FileLimits, read_files
 from longalign.errors import DataError, UnreadableError
 
+FILE_MARK = "==> "
 MODULE_CHARACTERS = 8_000_000
 """Code of one folder beyond this begins another document: only one is in memory."""
 
@@ -68,13 +69,27 @@ def make_document(text: str, *, origin: str, source: str = "", title: str = "", 
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     clean = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").strip()
     return Document(
-        id=hashlib.sha256(clean.encode()).hexdigest(),
+        id=_id_of(clean),
         text=clean,
         source=source_kind(source, origin),
         title=" ".join(title.split())[:200] or _first_line(clean),
         language=language or document_language(clean, code=is_code(Path(origin))),
         origin=origin,
     )
+
+
+def is_source_code(document: Document) -> bool:
+    """Whether it is a file of source code, or several of a repository's folder."""
+    return is_code(Path(document.origin)) or document.text.startswith(FILE_MARK)
+
+
+def with_text(document: Document, text: str) -> Document:
+    """The same document with a part of its text left out."""
+    return replace(document, id=_id_of(text), text=text)
+
+
+def _id_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -165,7 +180,9 @@ class Module:
         if len(files) == 1:
             yield replace(files[0], title=paths[0])
             return
-        text = "\n\n".join(f"==> {path} <==\n\n{document.text}" for path, document in zip(paths, files, strict=True))
+        text = "\n\n".join(
+            f"{FILE_MARK}{path} <==\n\n{document.text}" for path, document in zip(paths, files, strict=True)
+        )
         made = make_document(
             text,
             origin=str(plan.module),

@@ -17,13 +17,14 @@ EXCERPT_CHARACTERS = 200
 class LeftOut:
     """A file of JSON lines, written as things are left out, and how many there are of each reason.
 
-    `skipped` counts files and rows that gave no document, `dropped` documents and parts.
+    `skipped` counts files and rows that gave no document, `dropped` documents and parts, `cut` stretches of documents.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.skipped: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
+        self.cut: Counter[str] = Counter()
 
     def append(self, left: Skipped) -> None:
         """A file or row that gave no document. The reason is what stands before ` (`, the detail what is in it."""
@@ -35,6 +36,11 @@ class LeftOut:
         """A document or part. `excerpt`: its text, of which the first 200 characters are kept."""
         self.dropped[reason] += 1
         self._write(origin, reason, detail, excerpt, length_tokens)
+
+    def add_stretch(self, origin: str, start: int, reason: str, text: str) -> None:
+        """A stretch of a document that is used without it. `start`: its place in characters."""
+        self.cut[reason] += 1
+        self._write(f"{origin}#{start}", reason, f"{len(text):,} characters cut out of the document", text, None)
 
     def _write(self, origin: str, reason: str, detail: str, excerpt: str, length_tokens: int | None) -> None:
         row = {"origin": origin, "reason": reason, "detail": detail, "length_tokens": length_tokens}

@@ -1,0 +1,193 @@
+"""Documents become a corpus file: documents and megabytes a second on one core by kind, and memory by their number.
+
+    python -m benchmarks.ingest             # writes benchmarks/results/ingest.json; about 15 minutes
+    python -m benchmarks.ingest --quick     # fewer documents
+
+Kinds: real files of Debian packages (tests/makers/real_files.py), and their texts again as rows. Everything that
+`data build` does before its first call is timed: reading, the quality check, counting of tokens, shingles, writing.
+Seconds are processor time of the process and its workers, all on one core. Memory: invented documents of 200 bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from tests.makers.real_files import package
+
+from benchmarks.measure import RESULTS, Measured, in_process, timed_with_peak, write_result
+from longalign.base.tokenizers import TokenCounter
+from longalign.config import DataSettings
+from longalign.core.shingles import shingles
+from longalign.core.text_quality import checked
+from longalign.data.corpus import open_corpus
+from longalign.data.documents import Document, Reading, documents_at
+from longalign.data.source import read_documents
+
+ROW_CHARACTERS = 8000
+NUMBERS = (10_000, 100_000, 1_000_000)
+DOCUMENT_CHARACTERS = 70
+"""About 200 bytes."""
+FILES = {
+    "text": (".txt", ".txt.gz", ".rst", ".md"),
+    "HTML": (".html",),
+    "PDF": (".pdf", ".pdf.gz"),
+}
+PACKAGES = ("debian-faq", "debian-history", "debian-policy", "developers-reference")
+
+
+def files_of(kind: str) -> list[str]:
+    """Files of a kind, in a fixed order."""
+    found = [path for name in PACKAGES for path in sorted(package("debian", name).rglob("*")) if path.is_file()]
+    return [str(path) for path in found if path.name.endswith(FILES[kind]) and "dedication" not in path.name]
+
+
+def rows_of(kind: str, folder: Path) -> list[str]:
+    """The texts of the text files as rows of about 8,000 characters."""
+    texts = [document.text for name in files_of("text") for document in documents_at(name, [])]
+    rows = [text[n : n + ROW_CHARACTERS] for text in texts for n in range(0, len(text), ROW_CHARACTERS)]
+    if kind == "JSONL":
+        path = folder / "rows.jsonl"
+        path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
+    else:
+        import pyarrow
+        import pyarrow.parquet
+
+        path = folder / "rows.parquet"
+        pyarrow.parquet.write_table(pyarrow.table({"text": rows}), path)
+    return [str(path)]
+
+
+def settings_for(documents: list[str]) -> DataSettings:
+    """A build's, with one worker."""
+    return DataSettings(documents=tuple(documents), file_workers=1, max_length_tokens=65536, min_length_tokens=24)
+
+
+def ingest(settings: DataSettings, folder: Path) -> dict[str, object]:
+    """The corpus file's report."""
+    counter = TokenCounter(settings.tokenizer)
+    corpus = open_corpus(folder / "c.sqlite", folder / "left_out.jsonl", settings, counter, "benchmark")
+    report = corpus.report
+    corpus.close()
+    return {"read": report.read, "usable": report.usable, "tokens": report.usable_tokens}
+
+
+def by_kind(kind: str) -> Measured:
+    """The whole, then each step over the same documents."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with TemporaryDirectory() as place:
+        settings = settings_for(files_of(kind) if kind in FILES else rows_of(kind, Path(place)))
+        list(read_documents(settings.documents[:1]))  # what is loaded once
+        whole_s, report = processor_s(lambda: ingest(settings, Path(place)))
+        counter = TokenCounter(settings.tokenizer)
+        read_s, documents = processor_s(lambda: list(read_documents(settings.documents, how=Reading.of(settings))))
+        steps = {"read": read_s}
+        for name, step in STEPS.items():
+            steps[name] = processor_s(lambda step=step: [step(document, counter) for document in documents])[0]
+    megabytes = sum(len(document.text.encode()) for document in documents) / 1e6
+    return {
+        "kind": kind,
+        "files": len(settings.documents),
+        "documents": report["read"],
+        "megabytes_of_text": round(megabytes, 2),
+        "seconds": round(whole_s, 2),
+        "documents_per_s": round(len(documents) / whole_s, 1),
+        "megabytes_per_s": round(megabytes / whole_s, 2),
+        "megabytes_per_s_by_step": {name: round(megabytes / seconds, 1) for name, seconds in steps.items()},
+    }
+
+
+STEPS: dict[str, Callable[[Document, TokenCounter], object]] = {
+    "quality": lambda document, counter: checked(document.text),
+    "tokens": lambda document, counter: counter.counts([document.text]),
+    "shingles": lambda document, counter: shingles(document.text),
+}
+
+
+def processor_s(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Processor time of a call, that of its processes included, and what it gave."""
+    before = _used_s()
+    result = call()
+    return max(_used_s() - before, 1e-9), result
+
+
+def _used_s() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def by_number(number: int, characters: int) -> Measured:
+    """Peak memory of making the corpus of so many invented documents, and of drawing from it."""
+    with TemporaryDirectory() as place:
+        path = Path(place) / "rows.jsonl"
+        with path.open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps({"text": text}) + "\n" for text in invented(number, characters))
+        megabytes = path.stat().st_size / 1e6
+        settings = settings_for([str(path)])
+        report, measured = timed_with_peak(lambda: ingest(settings, Path(place)))
+        corpus_megabytes = (Path(place) / "c.sqlite").stat().st_size / 1e6
+    return {
+        "documents": number,
+        "megabytes_of_text": round(megabytes),
+        "usable": report["usable"],
+        "peak_mib": round(measured["peak_mib"]),
+        "seconds": round(measured["cpu_s"]),
+        "corpus_megabytes": round(corpus_megabytes),
+    }
+
+
+def invented(number: int, characters: int) -> Iterator[str]:
+    """Texts of drawn Chinese characters, some much more frequent; one in fifty is a piece of the text before it.
+
+    Chinese, because its language is told by script: the model for others takes most of the time and no memory.
+    """
+    rng = np.random.default_rng(0)
+    before = ""
+    for n in range(number):
+        if n % 50 == 49:
+            yield before[: len(before) // 2]
+            continue
+        drawn = np.minimum(rng.zipf(1.2, characters), 5000)
+        before = "".join(map(chr, 0x4E00 + drawn))
+        yield before
+
+
+def main() -> None:
+    """Measure each case in a process of its own, and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="10,000 documents at most")
+    parser.add_argument("--numbers", type=int, nargs="+", default=NUMBERS, help="numbers of documents for the peak")
+    parser.add_argument("--characters", type=int, default=DOCUMENT_CHARACTERS, help="of an invented document")
+    parser.add_argument("--note", default="", help="kept with the results, such as what else ran")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        case = json.loads(asked.one)
+        print(json.dumps(by_kind(case) if isinstance(case, str) else by_number(*case)))
+        sys.exit()
+    start = time.monotonic()
+    environment = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    rows, memory = [], []
+    for kind in (*FILES, "JSONL", "Parquet"):
+        rows.append(in_process("benchmarks.ingest", kind, environment=environment))
+        print(json.dumps(rows[-1]), flush=True)
+    for number in asked.numbers[:1] if asked.quick else asked.numbers:
+        memory.append(in_process("benchmarks.ingest", [number, asked.characters], environment=environment))
+        print(json.dumps(memory[-1]), flush=True)
+    claim = (__doc__ or "").split("\n")[0]
+    wall_s = round(time.monotonic() - start)
+    write_result("ingest", claim, rows, folder=asked.results, memory=memory, note=asked.note, wall_s=wall_s)
+
+
+if __name__ == "__main__":
+    main()

@@ -37,6 +37,7 @@ from longalign.llm.prompt import (
     questions_request,
     wording_for,
 )
+from longalign.llm.question_list import questions_in
 
 __all__ = ["Attempt", "Rejection", "Turn", "conversation", "draw_task", "make_row", "row_id", "row_of"]
 
@@ -130,10 +131,11 @@ def _ask_questions(
         ),
     )
     attempt.model = outcome.model
-    if isinstance(outcome, Failure):
+    items = questions_in(outcome, count=settings.questions_per_call)
+    if isinstance(outcome, Failure) and not items:
         fail(attempt, Rejection(f"questions: {outcome.kind}", outcome.message, answer=outcome.text))
         return []
-    questions = _usable_questions(numbered_items(outcome.text, limit=settings.questions_per_call), attempt)
+    questions = _usable_questions(items, attempt)
     if not questions:
         reason = "questions: none usable" if attempt.rejected_turns else "questions: no numbered list"
         fail(attempt, Rejection(reason, answer=outcome.text))

@@ -29,6 +29,7 @@ from longalign.base.files import json_line, random_for, read_jsonl
 from longalign.base.machine import describe_machine
 from longalign.bundled.corpora import corpus
 from longalign.core.stats import wilson_interval
+from longalign.llm.prompt import GAP
 
 PROMPTS = Path(__file__).parents[1] / "recipes" / "prompts" / "small"
 SHORTEST_CHARACTERS, LONGEST_CHARACTERS = 500, 1100
@@ -127,7 +128,8 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
                 "id": row["id"],
                 "title": row["title"],
                 "task": row["task"],
-                "document": row["messages"][0]["content"],
+                "document": row["messages"][0]["content"].rpartition(GAP)[0],
+                "question": row["messages"][0]["content"].rpartition(GAP)[2],
                 "answer": row["messages"][1]["content"],
                 "support": row["support"][0],
                 "evidence": [found["text"] for found in row["evidence"]],

@@ -66,6 +66,8 @@ def test_what_stands_behind_the_list_changes_nothing(behind: str) -> None:
         '"What is a slice?"',
         "**What is a slice?**\n",
         "Here is a question that the text answers:\n\nWhat is a slice?",
+        "The answer to this question is: What is a slice?",
+        "**Question:** What is a slice?",
         "What is a slice?\n\nA slice is a part of a sequence.",
     ],
 )

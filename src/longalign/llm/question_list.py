@@ -14,6 +14,7 @@ from longalign.llm.numbered import numbered_items
 
 BLANK_LINE = re.compile(r"\n\s*\n")
 ASKS = re.compile(r"[?？؟]\W*$")
+ANNOUNCED = re.compile(r"^[^:：?？؟]*\b(?:question|answers?)\b[^:：?？؟]*[:：]\W*(?=\w)", re.IGNORECASE)
 
 
 def questions_in(outcome: Outcome, *, count: int) -> list[str]:
@@ -36,4 +37,6 @@ def _lone_question(text: str, count: int) -> list[str]:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     while lines and lines[0].endswith((":", "：")):
         lines.pop(0)
-    return numbered_items(f"1. {lines[0]}", limit=1) if count == 1 and lines and ASKS.search(lines[0]) else []
+    if count > 1 or not lines or not ASKS.search(lines[0]):
+        return []
+    return numbered_items(f"1. {ANNOUNCED.sub('', lines[0])}", limit=1)

@@ -1,0 +1,156 @@
+"""The page `docs/results/real-rows.md`, from `real_rows.json` and what a person wrote down on reading its rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from longalign.base.files import fingerprint
+
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "real-rows.md"
+SHOWN_ACCEPTED, SHOWN_REFUSED = 3, 5
+SHOWN_CHARACTERS = 300
+
+Found = Mapping[str, Any]
+
+
+def page(results: Path) -> str:
+    """The page, as Markdown."""
+    measured = json.loads((results / "real_rows.json").read_text(encoding="utf-8"))
+    read = json.loads((results / "real_rows_read.json").read_text(encoding="utf-8"))
+    return "\n".join(_lines(measured, read)) + "\n"
+
+
+def reading_key(candidate: Found) -> str:
+    """Names a candidate in the notes of a reader: its question and answer."""
+    return fingerprint(candidate["question"], candidate["answer"])[:12]
+
+
+def _lines(measured: Found, read: Found) -> Iterator[str]:
+    cases = {case["what"]: case for case in measured["rows"]}
+    main = cases["short prompts"]
+    machine = main["measured_on"]
+    good = [row for row in main["rows"] if read.get(reading_key(row), {}).get("right")]
+    share, (low, high) = main["accepted_share"], main["accepted_share_95"]
+    yield "# A model of 135 million parameters as the writer of rows"
+    yield ""
+    yield "Written by `python -m benchmarks.real_rows` from [its result](../../benchmarks/results/real_rows.json)."
+    yield ""
+    yield f"SmolLM2-135M-Instruct (Apache-2.0, PyPI package `{measured['model']}`) wrote questions and answers about"
+    yield f"{main['documents']} pieces of Python's documentation, 500 to 1,100 characters each, tried once each. It gave"
+    yield f"**{main['accepted']} rows of {main['tried']} documents ({share:.0%}, 95% interval {low:.0%} to {high:.0%})**."
+    yield f"A person read these rows: **{len(good)} of {main['accepted']} are right**. So nobody should train on rows of"
+    yield "this model. It serves to try the whole path with a real model, without a GPU or a key."
+    yield ""
+    yield f"Machine: one thread of {machine['processor']}, commit {machine['commit']}. Other work shared the cores, so"
+    yield "seconds of processor time say more than those of the clock. Settings beyond the defaults:"
+    yield ""
+    yield "```"
+    yield " ".join(f"--{name} {_option(value)}" for name, value in main["settings"].items())
+    yield "```"
+    yield ""
+    yield from _table(cases)
+    yield ""
+    yield "## What was refused, and why"
+    yield ""
+    yield from _reasons(cases)
+    yield ""
+    yield "## Rows that were accepted"
+    yield ""
+    for row in _spread(main["rows"], SHOWN_ACCEPTED, lambda row: str(read.get(reading_key(row), {}).get("right"))):
+        yield from _candidate(row, read, f"support {row['support']:.2f}")
+    yield "## Candidates that were refused"
+    yield ""
+    asked = [row for row in main["refused"] if row["question"]]
+    for row in _spread(asked, SHOWN_REFUSED, lambda row: str(row["reason"])):
+        yield from _candidate(row, read, f"{row['reason']}{_behind(row['detail'])}")
+    yield from _words(main, read)
+
+
+def _table(cases: Mapping[str, Found]) -> Iterator[str]:
+    """Counts, tokens and seconds by case."""
+    yield "| | " + " | ".join(cases) + " |"
+    yield "|---|" + "---|" * len(cases)
+    for name, cell in {
+        "documents tried": lambda c: c["tried"],
+        "with a question": lambda c: c["with_questions"],
+        "rows": lambda c: c["accepted"],
+        "accepted (95% interval)": lambda c: (
+            f"{c['accepted_share']:.0%} ({c['accepted_share_95'][0]:.0%} to {c['accepted_share_95'][1]:.0%})"
+        ),
+        "calls": lambda c: c["calls"],
+        "prompt tokens": lambda c: f"{c['prompt_tokens']:,}",
+        "new tokens": lambda c: f"{c['new_tokens']:,}",
+        "seconds by the clock": lambda c: f"{c['wall_s']:,.0f}",
+        "of processor time, without a server's": lambda c: f"{c['cpu_s']:,.0f}",
+        "new tokens a second (clock)": lambda c: f"{c['new_tokens_per_s']:.1f}",
+    }.items():
+        yield f"| {name} | " + " | ".join(str(cell(case)) for case in cases.values()) + " |"
+
+
+def _reasons(cases: Mapping[str, Found]) -> Iterator[str]:
+    """How often each reason came, by case."""
+    total = sum((Counter(case["reasons"]) for case in cases.values()), Counter[str]())
+    yield "| reason | " + " | ".join(cases) + " |"
+    yield "|---|" + "---|" * len(cases)
+    for reason, _ in total.most_common():
+        yield f"| {reason} | " + " | ".join(str(case["reasons"].get(reason, 0)) for case in cases.values()) + " |"
+
+
+def _candidate(row: Found, read: Found, heading: str) -> Iterator[str]:
+    """One candidate: what it is about, its question and answer, and what a reader said."""
+    note = read.get(reading_key(row), {})
+    yield f"**{row['title']}, {row['task']}** ({heading})"
+    yield ""
+    yield f"> Q: {_shown(row['question'])}"
+    yield ">"
+    yield f"> A: {_shown(row['answer'])}"
+    yield ""
+    for evidence in row.get("evidence", ())[:2]:
+        yield f"Evidence: \"{_shown(evidence)}\""
+        yield ""
+    if note:
+        yield f"Reader: {'right' if note['right'] else 'wrong'}. {note['why']}"
+        yield ""
+
+
+def _words(main: Found, read: Found) -> Iterator[str]:
+    """What follows."""
+    refused = [read[key] for row in main["refused"] if (key := reading_key(row)) in read]
+    rightly = sum(note["right"] for note in refused)
+    yield "## What follows"
+    yield ""
+    yield f"- Of {len(refused)} refused candidates that a person read, {rightly} were refused rightly."
+    yield "- The checks compare words. They keep out what has no support, but cannot tell a wrong reading in the document's own"
+    yield "  words from a right one. A checker (`--checker`, of another family and far larger) is what can; a model of this"
+    yield "  size cannot check itself."
+    yield "- Ask such a model for one question a call, in one short sentence. It follows long requests and lists badly."
+    yield "- For rows to train on take an instruction model of 7 billion parameters or more behind an endpoint, the preset"
+    yield "  `best` and the built-in prompts, and read 30 rows before you pay for thousands."
+
+
+def _spread(rows: list[Any], count: int, kind: Any) -> list[Any]:
+    """The first of every kind, then the second ones, ...: at most `count`, in the order of the file."""
+    seen: Counter[str] = Counter()
+    ranks = []
+    for place, row in enumerate(rows):
+        ranks.append((seen[kind(row)], place))
+        seen[kind(row)] += 1
+    return [rows[place] for place in sorted(place for _, place in sorted(ranks)[:count])]
+
+
+def _shown(text: str) -> str:
+    """One line of a text, its beginning where it is long."""
+    line = " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return line if len(line) <= SHOWN_CHARACTERS else line[:SHOWN_CHARACTERS].rsplit(" ", 1)[0] + " ..."
+
+
+def _behind(detail: str) -> str:
+    return f": {_shown(detail)}" if detail else ""
+
+
+def _option(value: object) -> str:
+    return f"'{value}'" if " " in str(value) else str(value)

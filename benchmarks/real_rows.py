@@ -34,8 +34,9 @@ from longalign.llm.prompt import GAP
 PROMPTS = Path(__file__).parents[1] / "recipes" / "prompts" / "small"
 SHORTEST_CHARACTERS, LONGEST_CHARACTERS = 500, 1100
 SETTINGS: dict[str, object] = {
-    "preset": "paper", "tasks": "[general, extraction]", "questions_per_call": 1, "question_temperature": 0,
-    "max_question_tokens": 48, "max_new_tokens": 96, "max_length_tokens": 512, "min_length_tokens": 50, "longer_documents": "skip",
+    "preset": "paper", "tasks": "[general]", "questions_per_call": 1, "question_temperature": 0,
+    "max_question_tokens": 48, "max_new_tokens": 96, "max_length_tokens": 512, "min_length_tokens": 50,
+    "longer_documents": "skip",
     "max_rows_per_document": 1, "give_up_after": 0, "seed": 0,
 }  # fmt: skip
 
@@ -50,9 +51,9 @@ class Case:
 
 
 CASES = {
-    "short prompts": Case(48),
+    "short prompts": Case(32),
     "short prompts, served": Case(8, served=True),
-    "built-in prompts": Case(24, short_prompts=False),
+    "built-in prompts": Case(12, short_prompts=False),
 }
 
 

@@ -110,7 +110,7 @@ def _candidate(row: Found, read: Found, heading: str) -> Iterator[str]:
     yield f"> A: {_shown(row['answer'])}"
     yield ""
     for evidence in row.get("evidence", ())[:2]:
-        yield f"Evidence: \"{_shown(evidence)}\""
+        yield f'Evidence: "{_shown(evidence)}"'
         yield ""
     if note:
         yield f"Reader: {'right' if note['right'] else 'wrong'}. {note['why']}"

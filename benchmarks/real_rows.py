@@ -66,7 +66,7 @@ def pieces() -> list[tuple[str, str]]:
             if len(piece) + len(paragraph) <= LONGEST_CHARACTERS:
                 piece = f"{piece}\n\n{paragraph}".strip("\n")
                 continue
-            if SHORTEST_CHARACTERS <= len(piece):
+            if len(piece) >= SHORTEST_CHARACTERS:
                 found.append((title, piece))
             piece = paragraph if len(paragraph) <= LONGEST_CHARACTERS else ""
     return found

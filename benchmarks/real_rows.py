@@ -162,6 +162,7 @@ def main() -> None:
             rows = [found[known] for known in CASES if known in found]
             claim = (__doc__ or "").split("\n")[0]
             write_result("real_rows", claim, rows, folder=asked.results, model="==".join(SMOLLM2))
+    PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(asked.results), encoding="utf-8")
 
 

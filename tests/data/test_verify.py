@@ -15,6 +15,7 @@ from longalign.data.verify import (
     answer_fault,
     position_balance,
     question_fault,
+    unknown_name,
     unsupported_number,
     wrong_language,
 )
@@ -103,6 +104,22 @@ def test_answers_are_turned_away_for_the_right_reason(answer: str, language: str
 )
 def test_questions_are_turned_away_for_the_right_reason(question: str, language: str, fault: str | None) -> None:
     assert question_fault(question, language) == fault
+
+
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("What does `__cxa_get_offset_by_line` return?", "__cxa_get_offset_by_line"),
+        ("What is sort() for?", "sort"),
+        ("What does `read_all` wait for, and listen()?", None),
+        ("How large is alpha_max?", None),  # another way to write it
+        ("How large is x_1?", None),
+        ("Does it return `None`, or the _old harbour_?", None),
+    ],
+)
+def test_a_question_about_code_that_the_document_lacks_is_found(question: str, name: str | None) -> None:
+    document = r"Telnet.read_all() waits for the end; see Listen. It is at most $\alpha_{\max}$."
+    assert unknown_name(question, document) == name
 
 
 def test_a_number_that_nobody_gave_is_found() -> None:

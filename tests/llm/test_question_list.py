@@ -77,7 +77,15 @@ def test_the_only_question_needs_no_number(reply: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["The text describes slices.", "A slice is a part.\nIs that clear?", "", "Questions:", "I am:\na model"]
+    "reply",
+    [
+        "The text describes slices.",
+        "A slice is a part.\nIs that clear?",
+        "I am here to help. What is on your mind?",
+        "",
+        "Questions:",
+        "I am:\na model",
+    ],
 )
 def test_talk_is_no_question(reply: str) -> None:
     assert questions_in(Reply(text=reply), count=1) == []

@@ -68,6 +68,8 @@ REPEATS, REPEATED_WORDS = 5, 4
 """A sentence of so many words that comes so often. Cells of a table are shorter."""
 HYPHEN = re.compile(r"(?<=[^\W\d_])[-\u2010\u00ad]\s*(?=[^\W\d_])")
 """A hyphen inside a word or at the end of a line; no reader can tell which one it was."""
+CODE_NAME = re.compile(r"\b\w*[^\W\d_]{2,}_+[^\W\d_]{2,}\w*|\b[^\W\d_]\w*(?=\(\))")
+"""`read_all`, `listen()`: nobody writes one of these who has not read it somewhere."""
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])")
 
 
@@ -163,6 +165,17 @@ def question_fault(question: str, language: str) -> str | None:
     if POINTING.search(question):
         return "question points at a place"
     return None
+
+
+def unknown_name(question: str, document: str) -> str | None:
+    """A name of code in the question that the document lacks, however it writes it; None if none."""
+    names = CODE_NAME.findall(question)
+    known = _letters(document) if names else ""
+    return next((str(name) for name in names if _letters(name) not in known), None)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text).casefold()
 
 
 def answer_fault(answer: str, question: str, language: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from longalign.core.text import sentences
 from longalign.llm.base import Outcome, Reply
 from longalign.llm.numbered import numbered_items
 
@@ -33,10 +34,13 @@ def _whole_list(cut_reply: str, count: int) -> list[str]:
 
 
 def _lone_question(text: str, count: int) -> list[str]:
-    """The only question that was asked for, written without a number: first in the reply, or below an announcement."""
+    """The only question that was asked for, written without a number: first in the reply, or below an announcement.
+
+    It is one sentence: `I am ready to help. What is on your mind?` is talk.
+    """
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     while lines and lines[0].endswith((":", "：")):
         lines.pop(0)
-    if count > 1 or not lines or not ASKS.search(lines[0]):
+    if count > 1 or not lines or not ASKS.search(lines[0]) or len(sentences(lines[0])) > 1:
         return []
     return numbered_items(f"1. {ANNOUNCED.sub('', lines[0])}", limit=1)

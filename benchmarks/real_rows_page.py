@@ -41,9 +41,9 @@ def _lines(measured: Found, read: Found) -> Iterator[str]:
     yield ""
     yield f"SmolLM2-135M-Instruct (Apache-2.0, PyPI package `{measured['model']}`) wrote questions and answers"
     yield f"about {main['documents']} pieces of Python's documentation, 500 to 1,100 characters each, tried once."
-    yield f"It gave **{main['accepted']} rows of {main['tried']} documents**, {share:.0%} (95% interval {low:.0%} to {high:.0%})."
-    yield f"A person read these rows: **{len(good)} of {main['accepted']} are good**. So train nothing on rows of this model. It"
-    yield "serves to try the whole path with a real model, without a GPU or a key."
+    yield f"It gave **{main['accepted']} rows of {main['tried']} documents**, {share:.0%} (95% interval"
+    yield f"{low:.0%} to {high:.0%}). Somebody read them: **{len(good)} of {main['accepted']} are good**. So train"
+    yield "nothing on rows of this model. It serves to try the whole path with a real model, without a GPU or a key."
     yield ""
     yield f"Machine: one thread of {machine['processor']}, commit {machine['commit']}. Other work shared the cores,"
     yield "so processor time says more than the clock. Settings beyond the defaults:"
@@ -85,8 +85,8 @@ def _table(cases: Mapping[str, Found]) -> Iterator[str]:
         "prompt tokens": lambda c: f"{c['prompt_tokens']:,}",
         "new tokens": lambda c: f"{c['new_tokens']:,}",
         "seconds by the clock": lambda c: f"{c['wall_s']:,.0f}",
-        "of processor time, without a server's": lambda c: f"{c['cpu_s']:,.0f}",
-        "new tokens a second (clock)": lambda c: f"{c['new_tokens_per_s']:.1f}",
+        "seconds of processor time, a server's too": lambda c: f"{c['cpu_s']:,.0f}",
+        "new tokens a second of it": lambda c: f"{c['new_tokens_per_cpu_s']:.1f}",
     }.items():
         yield f"| {name} | " + " | ".join(str(cell(case)) for case in cases.values()) + " |"
 
@@ -123,7 +123,7 @@ def _words(main: Found, read: Found) -> Iterator[str]:
     rightly = sum(note["right"] for note in refused)
     yield "## What follows"
     yield ""
-    yield f"- Of {len(refused)} refused candidates that a person read, {rightly} were refused rightly."
+    yield f"- Of {len(refused)} refused candidates that were read, {rightly} were refused rightly."
     yield "- The checks compare words. They keep out what has no support, but cannot tell a wrong reading in the"
     yield "  document's own words from a right one, or a question that does not name its subject. A checker"
     yield "  (`--checker`, of another family and far larger) can; a model of this size cannot check itself."

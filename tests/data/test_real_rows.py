@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,21 @@ CASE = Case(documents=5)
 def here(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """The report and folder of a build with the model in this process."""
     folder = tmp_path_factory.mktemp("here")
-    return build(CASE, folder)[0], folder
+    build(CASE, folder)
+    return report_in(folder), folder
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """The same through `transformers serve`, over HTTP."""
     folder = tmp_path_factory.mktemp("served")
-    return build(dataclasses.replace(CASE, served=True), folder)[0], folder
+    build(dataclasses.replace(CASE, served=True), folder)
+    return report_in(folder), folder
+
+
+def report_in(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "rows.report.json").read_text(encoding="utf-8"))
+    return found
 
 
 def outcomes(folder: Path) -> dict[str, tuple[str, str, str]]:

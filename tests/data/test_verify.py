@@ -175,8 +175,8 @@ def test_token_f1_is_symmetric_and_counts_repeats() -> None:
         ("Le phare est-il blanc ?", "Le phare est blanc."),
         (  # as SmolLM2-135M wrote it
             'What is the type of the object in the text that meets the value restriction "0 <= x <= 255"?',
-            'The type of the object in the text that meets the value restriction "0 <= x <= 255" is an arbitrary object '
-            'that meets the value restriction "0 <= x <= 255".',
+            'The type of the object in the text that meets the value restriction "0 <= x <= 255" is an arbitrary '
+            'object that meets the value restriction "0 <= x <= 255".',
         ),
     ],
 )

@@ -124,6 +124,8 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     new_tokens = sum(call["completion_tokens"] for call in calls)
     tried = len(rows) + len(refused)
     interval = wilson_interval(len(rows), tried)
+    assert interval.low is not None
+    assert interval.high is not None
     return {
         "what": name,
         "documents": case.documents,

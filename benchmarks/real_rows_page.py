@@ -1,4 +1,4 @@
-"""The page `docs/results/real-rows.md`, from `real_rows.json` and what a person wrote down on reading its rows."""
+"""The page `docs/results/real-rows.md`, from `real_rows.json` and what a reader wrote down about its rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from longalign.base.files import fingerprint
@@ -13,6 +14,15 @@ from longalign.base.files import fingerprint
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "real-rows.md"
 SHOWN_ACCEPTED, SHOWN_REFUSED = 3, 5
 SHOWN_CHARACTERS = 300
+WIDTH = 120
+POINTS = (
+    "The checks compare words. They keep out what has no support, but cannot tell a wrong reading in the document's "
+    "own words from a right one. A checker (`--checker`, of another family and far larger) is there for that; a model "
+    "of this size cannot check itself.",
+    "Ask such a model for one question a call, in one short sentence: it follows nothing longer.",
+    "For rows to train on (nothing of that was measured here), take an instruction model of several billion parameters or more, the "
+    "preset `best` and the built-in prompts, and read 30 rows before you ask for thousands.",
+)
 
 Found = Mapping[str, Any]
 
@@ -39,14 +49,20 @@ def _lines(measured: Found, read: Found) -> Iterator[str]:
     yield ""
     yield "Written by `python -m benchmarks.real_rows` from [its result](../../benchmarks/results/real_rows.json)."
     yield ""
-    yield f"SmolLM2-135M-Instruct (Apache-2.0, PyPI package `{measured['model']}`) wrote questions and answers"
-    yield f"about {main['documents']} pieces of Python's documentation, 500 to 1,100 characters each, tried once."
-    yield f"It gave **{main['accepted']} rows of {main['tried']} documents**, {share:.0%} (95% interval"
-    yield f"{low:.0%} to {high:.0%}). Somebody read them: **{len(good)} of {main['accepted']} are good**. So train"
-    yield "nothing on rows of this model. It serves to try the whole path with a real model, without a GPU or a key."
+    yield fill(
+        f"SmolLM2-135M-Instruct (Apache-2.0, PyPI package `{measured['model']}`) wrote questions and answers about "
+        f"{main['documents']} pieces of Python's documentation, 500 to 1,100 characters each, tried once. It gave "
+        f"**{main['accepted']} rows of {main['tried']} documents**, {share:.0%} (95% interval {low:.0%} to "
+        f"{high:.0%}). Read one by one, **{len(good)} of these {main['accepted']} are good**. So train nothing on rows "
+        "of this model. It serves to try the whole path with a real model, without a GPU or a key.",
+        WIDTH,
+    )
     yield ""
-    yield f"Machine: one thread of {machine['processor']}, commit {machine['commit']}. Other work shared the cores,"
-    yield "so processor time says more than the clock. Settings beyond the defaults:"
+    yield fill(
+        f"Machine: one thread of {machine['processor']}, commit {machine['commit']}. Other work shared the cores, so "
+        "processor time says more than the clock. Settings beyond the defaults:",
+        WIDTH,
+    )
     yield ""
     yield "```"
     yield " ".join(f"--{name} {_option(value)}" for name, value in main["settings"].items())
@@ -64,9 +80,8 @@ def _lines(measured: Found, read: Found) -> Iterator[str]:
         yield from _candidate(row, read, f"support {row['support']:.2f}")
     yield "## Candidates that were refused"
     yield ""
-    asked = [row for row in main["refused"] if row["question"]]
-    for row in _spread(asked, SHOWN_REFUSED, lambda row: str(row["reason"])):
-        yield from _candidate(row, read, f"{row['reason']}{_behind(row['detail'])}")
+    for row in _spread(main["refused"], SHOWN_REFUSED, lambda row: str(row["reason"])):
+        yield from _candidate(row, read, ": ".join([row["reason"], *[row["detail"]] * ("support" in row["detail"])]))
     yield from _words(main, read)
 
 
@@ -106,15 +121,17 @@ def _candidate(row: Found, read: Found, heading: str) -> Iterator[str]:
     note = read.get(reading_key(row), {})
     yield f"**{row['title']}, {row['task']}** ({heading})"
     yield ""
-    yield f"> Q: {_shown(row['question'])}"
-    yield ">"
-    yield f"> A: {_shown(row['answer'])}"
+    if row["question"]:
+        yield f"> Q: {_shown(row['question'])}"
+        yield ">"
+    yield f"> {'A' if row['question'] else 'Reply to the call for a question'}: {_shown(row['answer'])}"
     yield ""
     for evidence in row.get("evidence", ())[:2]:
         yield f'Evidence: "{_shown(evidence)}"'
         yield ""
     if note:
-        yield f"Reader: {'right' if note['right'] else 'wrong'}. {note['why']}"
+        verdict = f"{'rightly' if note['right'] else 'wrongly'} {'accepted' if 'support' in row else 'refused'}"
+        yield f"Reader: {verdict}. {note['why']}"
         yield ""
 
 
@@ -125,12 +142,8 @@ def _words(main: Found, read: Found) -> Iterator[str]:
     yield "## What follows"
     yield ""
     yield f"- Of {len(refused)} refused candidates that were read, {rightly} were refused rightly."
-    yield "- The checks compare words. They keep out what has no support, but cannot tell a wrong reading in the"
-    yield "  document's own words from a right one, or a question that does not name its subject. A checker"
-    yield "  (`--checker`, of another family and far larger) can; a model of this size cannot check itself."
-    yield "- Ask such a model for one question a call, in one short sentence: it follows nothing longer."
-    yield "- For rows to train on, take an instruction model of several billion parameters or more, the preset `best`"
-    yield "  and the built-in prompts, and read 30 rows before you ask for thousands."
+    for point in POINTS:
+        yield fill(f"- {point}", WIDTH, subsequent_indent="  ")
 
 
 def _spread(rows: list[Any], count: int, kind: Callable[[Any], str]) -> list[Any]:
@@ -149,9 +162,5 @@ def _shown(text: str) -> str:
     return line if len(line) <= SHOWN_CHARACTERS else line[:SHOWN_CHARACTERS].rsplit(" ", 1)[0] + " ..."
 
 
-def _behind(detail: str) -> str:
-    return f": {_shown(detail)}" if detail else ""
-
-
 def _option(value: object) -> str:
-    return f"'{value}'" if " " in str(value) else str(value)
+    return f"'{value}'" if set(" []") & set(str(value)) else str(value)

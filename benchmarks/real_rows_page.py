@@ -20,8 +20,8 @@ POINTS = (
     "own words from a right one. A checker (`--checker`, of another family and far larger) is there for that; a model "
     "of this size cannot check itself.",
     "Ask such a model for one question a call, in one short sentence: it follows nothing longer.",
-    "For rows to train on (nothing of that was measured here), take an instruction model of several billion parameters or more, the "
-    "preset `best` and the built-in prompts, and read 30 rows before you ask for thousands.",
+    "For rows to train on (nothing of that was measured here), take an instruction model of several billion parameters "
+    "or more, the preset `best` and the built-in prompts, and read 30 rows before you ask for thousands.",
 )
 
 Found = Mapping[str, Any]

@@ -16,7 +16,7 @@ from longalign.data.verify import Passages, answer_fault, question_fault
 
 pytestmark = pytest.mark.slow
 
-CASE = Case(documents=5)
+CASE = Case(documents=3)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from longalign.data.verify import (
     answer_fault,
     position_balance,
     question_fault,
+    unknown_name,
     unsupported_number,
     wrong_language,
 )
@@ -94,6 +95,8 @@ def test_answers_are_turned_away_for_the_right_reason(answer: str, language: str
     [
         ("Why?", "en", "question too short"),
         ("What does this section describe?", "en", "question points at a place"),
+        ("What is the output of the following code?", "en", "question points at a place"),
+        ("What follows from the following codes of conduct?", "en", None),
         ("谁建造了灯塔，为什么？", "en", "question in another language"),
         ("Who built the lighthouse?", "en", None),
         ("谁建造了灯塔？", "zh", None),
@@ -101,6 +104,22 @@ def test_answers_are_turned_away_for_the_right_reason(answer: str, language: str
 )
 def test_questions_are_turned_away_for_the_right_reason(question: str, language: str, fault: str | None) -> None:
     assert question_fault(question, language) == fault
+
+
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("What does `__cxa_get_offset_by_line` return?", "__cxa_get_offset_by_line"),
+        ("What is sort() for?", "sort"),
+        ("What does `read_all` wait for, and listen()?", None),
+        ("How large is alpha_max?", None),  # another way to write it
+        ("How large is x_1?", None),
+        ("Does it return `None`, or the _old harbour_?", None),
+    ],
+)
+def test_a_question_about_code_that_the_document_lacks_is_found(question: str, name: str | None) -> None:
+    document = r"Telnet.read_all() waits for the end; see Listen. It is at most $\alpha_{\max}$."
+    assert unknown_name(question, document) == name
 
 
 def test_a_number_that_nobody_gave_is_found() -> None:
@@ -154,6 +173,11 @@ def test_token_f1_is_symmetric_and_counts_repeats() -> None:
         ("港口的规则有哪些？", "港口的规则。"),
         ("灯塔是白色的吗？", "是的。"),
         ("Le phare est-il blanc ?", "Le phare est blanc."),
+        (  # as SmolLM2-135M wrote it
+            'What is the type of the object in the text that meets the value restriction "0 <= x <= 255"?',
+            'The type of the object in the text that meets the value restriction "0 <= x <= 255" is an arbitrary '
+            'object that meets the value restriction "0 <= x <= 255".',
+        ),
     ],
 )
 def test_the_question_restated_is_no_answer(question: str, answer: str) -> None:
@@ -165,6 +189,11 @@ def test_the_question_restated_is_no_answer(question: str, answer: str) -> None:
     ("question", "answer"),
     [
         ("Is the gate red or blue?", "Blue."),
+        ("Who keeps the keys of the old harbour gate?", "The keys of the old harbour gate are kept by Maria."),
+        (
+            "How do the dues of a boat in spring and the dues of a boat in autumn differ?",
+            "The dues of a boat in spring are higher than the dues of a boat in autumn.",
+        ),
         ("Does Debian ship it?", "Yes, since release 4 every installer has it."),
         ("Who painted the cliff?", "Maria Lund."),
         ("Which number is larger: 9.9, 9.11?", "9.9"),

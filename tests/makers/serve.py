@@ -15,12 +15,12 @@ START_S = 120
 
 
 @contextmanager
-def served_by_transformers(model: Path) -> Iterator[str]:
-    """The name by which `longalign` asks the served model."""
+def served_by_transformers(model: Path, *options: str) -> Iterator[str]:
+    """The name by which `longalign` asks the served model; `options` go to the server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model), "--device", "cpu"]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model), "--device", "cpu", *options]
     server = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)],
         stdout=subprocess.DEVNULL,

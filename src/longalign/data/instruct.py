@@ -26,7 +26,7 @@ from longalign.data.documents import Document
 from longalign.data.question_wishes import with_wishes
 from longalign.data.several_documents import about_all, join
 from longalign.data.unanswerable import is_unanswerable, refusal_row
-from longalign.data.verify import Passages, answer_fault, question_fault, unsupported_number
+from longalign.data.verify import Passages, answer_fault, question_fault, unknown_name, unsupported_number
 from longalign.llm.base import Failure, Outcome, Request
 from longalign.llm.check_prompts import write
 from longalign.llm.numbered import numbered_items
@@ -37,6 +37,7 @@ from longalign.llm.prompt import (
     questions_request,
     wording_for,
 )
+from longalign.llm.question_list import questions_in
 
 __all__ = ["Attempt", "Rejection", "Turn", "conversation", "draw_task", "make_row", "row_id", "row_of"]
 
@@ -130,24 +131,26 @@ def _ask_questions(
         ),
     )
     attempt.model = outcome.model
-    if isinstance(outcome, Failure):
+    items = questions_in(outcome, count=settings.questions_per_call)
+    if isinstance(outcome, Failure) and not items:
         fail(attempt, Rejection(f"questions: {outcome.kind}", outcome.message, answer=outcome.text))
         return []
-    questions = _usable_questions(numbered_items(outcome.text, limit=settings.questions_per_call), attempt)
+    questions = _usable_questions(items, about.text, attempt)
     if not questions:
         reason = "questions: none usable" if attempt.rejected_turns else "questions: no numbered list"
         fail(attempt, Rejection(reason, answer=outcome.text))
     return questions
 
 
-def _usable_questions(items: list[str], attempt: Attempt) -> list[str]:
+def _usable_questions(items: list[str], document: str, attempt: Attempt) -> list[str]:
     usable = []
     for item in items:
-        fault = question_fault(item, attempt.document.language)
-        if fault is None:
-            usable.append(item)
-        else:
+        if fault := question_fault(item, attempt.document.language):
             attempt.rejected_turns.append(Rejection(fault, question=item))
+        elif name := unknown_name(item, document):
+            attempt.rejected_turns.append(Rejection("question names what the document lacks", name, item))
+        else:
+            usable.append(item)
     return usable
 
 
@@ -212,7 +215,8 @@ def _follow_ups(attempt: Attempt, settings: DataSettings) -> Step[list[str]]:
     if isinstance(outcome, Failure):
         return []
     asked = {turn.question for turn in attempt.turns}
-    found = _usable_questions(numbered_items(outcome.text, limit=settings.questions_per_call), attempt)
+    items = numbered_items(outcome.text, limit=settings.questions_per_call)
+    found = _usable_questions(items, attempt.document.text, attempt)
     fresh = [question for question in found if question not in asked]
     order = random_for(settings.seed, "follow up drawn", row_id(attempt)).permutation(len(fresh))
     return [fresh[int(place)] for place in order[:1]]

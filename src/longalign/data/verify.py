@@ -39,6 +39,7 @@ UNANSWERABLE = re.compile(
 UNANSWERABLE_WORDS = 60
 POINTING = re.compile(
     r"\b(?:this|the above|the following|the previous|the next) (?:section|passage|paragraph|example|excerpt|snippet)\b"
+    r"|\b(?:output|result|meaning|purpose) of (?:this|the above|the following) (?:code|function|program|command)\b"
     r"|(?:本节|本段|这一段|上述例子|上文中的例子|这段话)",
     re.IGNORECASE,
 )
@@ -60,10 +61,15 @@ FUNCTION_WORDS = frozenset(FUNCTION_TEXT.split())
 """Words that say nothing by themselves, of the languages that have prompts."""
 ROLE = re.compile(r"\n\s*\n[^\w\n]*(?:user|human|assistant)\s*[:：]\s*\S", re.IGNORECASE)
 """A further turn of a conversation; `User: www-data` among other lines is none."""
+CIRCLE_WORDS, CIRCLE_ADDS = 4, 3
+"""An answer goes in a circle (`The value of x in a list is a value of x in a list`) where so many words of the question
+in a row come twice in one of its sentences, and all of it adds no more words than that."""
 REPEATS, REPEATED_WORDS = 5, 4
 """A sentence of so many words that comes so often. Cells of a table are shorter."""
 HYPHEN = re.compile(r"(?<=[^\W\d_])[-\u2010\u00ad]\s*(?=[^\W\d_])")
 """A hyphen inside a word or at the end of a line; no reader can tell which one it was."""
+CODE_NAME = re.compile(r"\b\w*[^\W\d_]{2,}_+[^\W\d_]{2,}\w*|\b[^\W\d_]\w*(?=\(\))")
+"""`read_all`, `listen()`: nobody writes one of these who has not read it somewhere."""
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])")
 
 
@@ -161,6 +167,17 @@ def question_fault(question: str, language: str) -> str | None:
     return None
 
 
+def unknown_name(question: str, document: str) -> str | None:
+    """A name of code in the question that the document lacks, however it writes it; None if none."""
+    names = CODE_NAME.findall(question)
+    known = _letters(document) if names else ""
+    return next((str(name) for name in names if _letters(name) not in known), None)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text).casefold()
+
+
 def answer_fault(answer: str, question: str, language: str) -> str | None:
     """Why an answer is no data whatever its document says, or None."""
     given, asked = words(answer), words(question)
@@ -172,7 +189,8 @@ def answer_fault(answer: str, question: str, language: str) -> str | None:
         return "not in the document, says the model"
     if token_f1(given, asked) >= COPY_F1:
         return "copy of the question"
-    if not (set(given) - set(asked) - FUNCTION_WORDS) and not CHOICE.search(question):
+    added = set(given) - set(asked) - FUNCTION_WORDS
+    if not CHOICE.search(question) and (not added or (len(added) <= CIRCLE_ADDS and _in_a_circle(answer, asked))):
         return "nothing beyond the question"
     if ROLE.search(answer):
         return "speaks for the user"
@@ -182,6 +200,21 @@ def answer_fault(answer: str, question: str, language: str) -> str | None:
     if wrong_language(answer, language):
         return "answer in another language"
     return None
+
+
+def _in_a_circle(answer: str, asked: Sequence[str]) -> bool:
+    """Whether a sentence repeats words of the question that the question itself has once."""
+    in_question = _runs(asked)
+    return any(
+        count > 1 == in_question[run]
+        for sentence in sentences(answer)
+        for run, count in _runs(words(sentence.text)).items()
+    )
+
+
+def _runs(said: Sequence[str]) -> Counter[tuple[str, ...]]:
+    """Every `CIRCLE_WORDS` words in a row, with how often they come."""
+    return Counter(tuple(said[start : start + CIRCLE_WORDS]) for start in range(len(said) - CIRCLE_WORDS + 1))
 
 
 def unsupported_number(answer: str, document: str, question: str) -> str | None:

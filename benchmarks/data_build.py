@@ -24,7 +24,7 @@ import threading
 import time
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +34,7 @@ from tests.makers.text import prose
 
 from benchmarks.measure import RESULTS, Measured, in_process, write_result
 from longalign.base.files import fingerprint
+from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.data.build import build
 
@@ -70,14 +71,26 @@ def stats(url: str) -> Measured:
     return found
 
 
-def documents(folder: Path, count: int) -> Path:
-    """A JSON-lines file of documents of about 8k tokens."""
+def texts(count: int) -> Iterator[str]:
+    """Documents of about 8k tokens."""
     base = "\n\n".join(prose(seed, 60) for seed in range(40))
-    starts = (number * 911 % len(base) for number in range(count))
-    texts = ((prose(number, 12) + "\n\n" + base[start:] + base)[:CHARACTERS] for number, start in enumerate(starts))
-    path = folder / "documents.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return path
+    for number in range(count):
+        start = number * 911 % len(base)
+        yield (prose(number, 12) + "\n\n" + base[start:] + base)[:CHARACTERS]
+
+
+def fill(settings: DataSettings, out: Path, documents: Iterable[tuple[str, int]]) -> None:
+    """A corpus of (text, length in tokens) for a build, without the time that reading and comparing takes."""
+    build(settings.model_copy(update={"rows": 1}), out, plan_only=True)
+    db = sqlite3.connect(out / "rows.work" / "documents.sqlite")
+    db.execute("PRAGMA synchronous=OFF")
+    meta = json.dumps({"source": "books", "title": "t", "language": "en", "origin": "o"})
+    db.executemany(
+        "INSERT INTO documents VALUES (?, ?, ?, 'en', ?, NULL)",
+        ((fingerprint(n), zlib.compress(text.encode(), 1), meta, length) for n, (text, length) in enumerate(documents)),
+    )
+    db.commit()
+    db.close()
 
 
 def build_case(preset: str, slots: int, shortest_s: float, longest_s: float, rows: int) -> Measured:
@@ -86,13 +99,18 @@ def build_case(preset: str, slots: int, shortest_s: float, longest_s: float, row
 
     with tempfile.TemporaryDirectory() as name, endpoint(slots, shortest_s, longest_s) as url:
         folder = Path(name)
+        long = next(texts(1))
+        (folder / "one.txt").write_text(long)
         settings = DataSettings(
-            preset=preset, documents=(str(documents(folder, rows)),), llm=f"openai:m@{url}", rows=rows,
-            min_length_tokens=1000, concurrency=slots, duplicate_share=1.0,
+            preset=preset, documents=(str(folder / "one.txt"),), llm=f"openai:m@{url}", rows=rows,
+            min_length_tokens=1000, concurrency=slots,
         )  # fmt: skip
-        build(settings, folder / "out", plan_only=True)
+        length = TokenCounter(settings.tokenizer).counts([long])[0]
+        fill(settings, folder / "out", ((text, length) for text in texts(rows + rows // 10)))
         with endpoint(slots, 0, 0) as other:  # what is loaded once is not part of a row
-            build(settings.model_copy(update={"rows": 8, "llm": f"openai:m@{other}"}), folder / "first")
+            first = settings.model_copy(update={"rows": 8, "llm": f"openai:m@{other}"})
+            fill(first, folder / "first", ((text, length) for text in texts(10)))
+            build(first, folder / "first")
         wall, cpu = time.perf_counter(), time.process_time()
         report = build(settings, folder / "out")
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -100,13 +118,12 @@ def build_case(preset: str, slots: int, shortest_s: float, longest_s: float, row
         measured = {
             "preset": preset, "slots": slots, "rows": report["rows"], "tried": report["tried"],
             "rows_sha256": report["rows_sha256"], "wall_s": round(wall, 2),
-            "rows_per_s": round(report["rows"] / wall, 2), "tokens_a_document": report["tokens"] // report["rows"],
+            "rows_per_s": round(report["rows"] / wall, 2), "tokens_a_document": length,
             "cpu_ms": round(1000 * cpu / report["tried"], 2), "slots_busy_share_in_report": report["slots_busy_share"],
             **seen,
         }  # fmt: skip
     if longest_s == 0:
-        with tempfile.TemporaryDirectory() as name, endpoint(slots, 0, 0) as url:
-            texts = [json.loads(line)["text"] for line in documents(Path(name), rows).open(encoding="utf-8")]
+        with endpoint(slots, 0, 0) as url:
             client = openai.OpenAI(api_key="none", base_url=url, max_retries=0)
             local = threading.local()
 
@@ -118,7 +135,7 @@ def build_case(preset: str, slots: int, shortest_s: float, longest_s: float, row
 
             cpu = time.process_time()
             with ThreadPoolExecutor(slots) as pool:
-                list(pool.map(ask, texts))
+                list(pool.map(ask, texts(rows)))
             sdk = 1000 * (time.process_time() - cpu) / rows
         measured |= {"sdk_ms": round(sdk, 2), "own_ms": round(measured["cpu_ms"] - sdk, 2)}
     return measured
@@ -130,18 +147,8 @@ def million_case(count: int, rows: int) -> Measured:
         folder = Path(name)
         (folder / "one.txt").write_text(prose(0, 4))
         settings = DataSettings(documents=(str(folder / "one.txt"),), rows=rows, min_length_tokens=30)
-        build(settings.model_copy(update={"rows": 1}), folder / "out", plan_only=True)
-        corpus = folder / "out" / "rows.work" / "documents.sqlite"
-        texts = [zlib.compress(prose(number, 4).encode(), 1) for number in range(500)]
-        meta = json.dumps({"source": "books", "title": "t", "language": "en", "origin": "o"})
-        db = sqlite3.connect(corpus)
-        db.execute("PRAGMA synchronous=OFF")
-        db.executemany(
-            "INSERT INTO documents VALUES (?, ?, ?, 'en', ?, NULL)",
-            ((fingerprint(n), texts[n % 500], meta, 200 + n % 100) for n in range(count)),
-        )
-        db.commit()
-        db.close()
+        short = [prose(number, 4) for number in range(500)]
+        fill(settings, folder / "out", ((short[n % 500], 200 + n % 100) for n in range(count)))
         before = peak_mib()
         wall, cpu = time.perf_counter(), time.process_time()
         report = build(settings, folder / "out")
@@ -161,7 +168,8 @@ def distilabel(python: str, slots: int, rows: int) -> Measured:
     """The same two calls a document as a distilabel pipeline, and then ours, against the same endpoint."""
     script = Path(__file__).with_name("distilabel_pipeline.py")
     with tempfile.TemporaryDirectory() as name, endpoint(slots, 0.05, 5.0) as url:
-        file = documents(Path(name), rows)
+        file = Path(name) / "documents.jsonl"
+        file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(rows)), encoding="utf-8")
         started = time.perf_counter()
         environment = os.environ | {"OPENAI_API_KEY": "none"}
         command = [python, str(script), str(file), url, str(slots)]

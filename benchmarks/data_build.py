@@ -84,6 +84,7 @@ def fill(settings: DataSettings, out: Path, documents: Iterable[tuple[str, int]]
     build(settings.model_copy(update={"rows": 1}), out, plan_only=True)
     db = sqlite3.connect(out / "rows.work" / "documents.sqlite")
     db.execute("PRAGMA synchronous=OFF")
+    db.execute("DELETE FROM documents")
     meta = json.dumps({"source": "books", "title": "t", "language": "en", "origin": "o"})
     db.executemany(
         "INSERT INTO documents VALUES (?, ?, ?, 'en', ?, NULL)",

@@ -204,7 +204,7 @@ def _write_rows(path: Path, settings: DataSettings, corpus: Corpus, tally: Tally
         for kept in tally.in_row_order():
             attempt = attempts.get(kept)
             own = plant(corpus.load(attempt.document.id), settings)
-            full = with_texts(attempt, lambda document: corpus.load(document.id))
-            yield row_of(replace(full, document=own), settings)
+            full = with_texts(attempt, lambda document: own if document.id == own.id else corpus.load(document.id))
+            yield row_of(full, settings)
 
     write_jsonl(path, rows())

@@ -118,7 +118,8 @@ async def serve(slots: int, shortest: float, longest: float, failing: float) -> 
 def answer(body: bytes) -> bytes:
     """The body of a completion."""
     asked = json.loads(body)
-    text = reply(asked["messages"][-1]["content"])
+    content = asked["messages"][-1]["content"]
+    text = reply(content if isinstance(content, str) else "".join(part["text"] for part in content))
     message = {"role": "assistant", "content": text}
     return json.dumps(
         {

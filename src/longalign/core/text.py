@@ -61,7 +61,10 @@ def bags_of_words(texts: Sequence[str]) -> list[frozenset[str]]:
 
 def _spaced(text: str) -> str:
     """The words of a plain ASCII text with white space between; NUL stays."""
-    return LOOSE_MARK.sub(" ", text.lower()).translate(NO_WORD)
+    text = text.lower()
+    for end in (". ", ".\n", ".\0"):  # most loose marks, found faster than by the pattern
+        text = text.replace(end, " " + end[1])
+    return LOOSE_MARK.sub(" ", text).translate(NO_WORD)
 
 
 def sentences(text: str) -> list[Sentence]:

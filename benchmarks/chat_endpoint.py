@@ -2,9 +2,11 @@
 
     python -m benchmarks.chat_endpoint --slots 64 --shortest 0.05 --longest 5
 
-Prints its port. A call for numbered questions gets five; any other gets sentences of the document in its prompt. Every
-reply waits a time drawn evenly between the bounds, keyed by the prompt. GET /stats: calls, and the share of slots
-with a call, from first to last and until two calls a slot before the last (then slots run out of work).
+Prints its port. It knows the requests of `data build`, over documents of `tests.makers.text.prose`: questions name two
+things of the document each, answers are the sentences about them, nothing is known without the document, verdicts are
+good. Every reply waits a time drawn evenly between the bounds, keyed by the prompt; `--failing 0.1` answers that share
+of requests with HTTP 500 instead. GET /stats: calls, and the share of slots with a call, from first to last and until
+two calls a slot before the last (then slots run out of work).
 """
 
 from __future__ import annotations
@@ -16,20 +18,36 @@ import re
 import time
 import zlib
 
-QUESTIONS = "\n".join(
-    f"{number}. What does the text say about the {word} and its parts?"
-    for number, word in enumerate(("history", "harbour", "machine", "council", "garden"), 1)
-)
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-SENTENCES = re.compile(r"[A-Z][^.!?\n]{60,300}[.!?]")
+HEAD = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+NAMED = re.compile(r"The (\w+ with number \d+) was [^.]*\.")
+GOOD = "supported: yes\ncomplete: yes\ncorrect: yes\n"
+SCORES = "helpfulness: 8\nlogicality: 9\nfaithfulness: 10\ncompleteness: 7"
+TAIL_CHARACTERS = 1500
+FOUND = 10
+"""Things of a document that questions name."""
 
 
 def reply(content: str) -> str:
     """What a call gets."""
-    if "1: " in content[-700:]:
-        return QUESTIONS
-    found = SENTENCES.findall(content[len(content) // 3 : len(content) // 3 + 4000])
-    return " ".join(found[1:3]) or content[:200]
+    tail = content[-TAIL_CHARACTERS:]
+    if "UNKNOWN" in tail:
+        return "UNKNOWN"
+    if "\nsupported: " in tail:
+        return GOOD + SCORES
+    if tail.endswith("answerable:"):
+        return "answerable: no"
+    if "1: " in tail:
+        step = len(content) // FOUND
+        found = [NAMED.search(content, place * step) for place in range(FOUND)]
+        names = [match[1] for match in found if match]
+        pairs = zip(names[::2], names[1::2], strict=False)
+        lines = (f"What happened to the {one}, and what to the {other}?" for one, other in pairs)
+        return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+    names = re.findall(r"\w+ with number \d+", tail.partition("What happened to ")[2])
+    starts = [content.find(f"The {name} was ") for name in names]
+    if "does not answer this question" in tail or -1 in starts:
+        return f"The document says nothing about the {names[0] if names else 'question'}."
+    return " ".join(content[start : content.index(".", start) + 1] for start in starts)
 
 
 class Slots:
@@ -66,7 +84,7 @@ class Slots:
         }
 
 
-async def serve(slots: int, shortest: float, longest: float) -> None:
+async def serve(slots: int, shortest: float, longest: float, failing: float) -> None:
     """Until the process is ended."""
     watched = Slots(slots)
 
@@ -74,6 +92,7 @@ async def serve(slots: int, shortest: float, longest: float) -> None:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                status = b"200 OK"
                 if head.startswith(b"GET"):
                     data = json.dumps(watched.stats()).encode()
                 else:
@@ -83,8 +102,10 @@ async def serve(slots: int, shortest: float, longest: float) -> None:
                     data = answer(body)
                     if longest:
                         await asyncio.sleep(shortest + (longest - shortest) * (zlib.crc32(body) / 2**32))
+                    if zlib.adler32(body) % 1000 < 1000 * failing:
+                        status, data = b"500 Internal Server Error", b'{"error": {"message": "out of luck"}}'
                     watched.change(-1)
-                writer.write(HEAD % len(data) + data)
+                writer.write(HEAD % (status, len(data)) + data)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -97,7 +118,8 @@ async def serve(slots: int, shortest: float, longest: float) -> None:
 def answer(body: bytes) -> bytes:
     """The body of a completion."""
     asked = json.loads(body)
-    text = reply(asked["messages"][-1]["content"])
+    content = asked["messages"][-1]["content"]
+    text = reply(content if isinstance(content, str) else "".join(part["text"] for part in content))
     message = {"role": "assistant", "content": text}
     return json.dumps(
         {
@@ -116,5 +138,6 @@ if __name__ == "__main__":
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--shortest", type=float, default=0.0)
     parser.add_argument("--longest", type=float, default=0.0)
+    parser.add_argument("--failing", type=float, default=0.0)
     asked = parser.parse_args()
-    asyncio.run(serve(asked.slots, asked.shortest, asked.longest))
+    asyncio.run(serve(asked.slots, asked.shortest, asked.longest, asked.failing))

@@ -1,7 +1,8 @@
 """Claim: `data build` keeps an endpoint's slots at least 95% busy, takes little time of its own, and little memory.
 
     python -m benchmarks.data_build                              every case below
-    python -m benchmarks.data_build --distilabel PYTHON          also distilabel, of the environment of that interpreter
+    python -m benchmarks.data_build --distilabel PYTHON --data-designer PYTHON
+                                                                 also these, of the environments of these interpreters
 
 The endpoint is `benchmarks.chat_endpoint`, a process of its own behind real HTTP. `own_ms` is the processor time of the
 building process for one row of two calls (questions, answer) over a document of 33,000 characters, modules loaded;
@@ -24,7 +25,7 @@ import threading
 import time
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,17 +35,23 @@ from tests.makers.text import prose
 
 from benchmarks.measure import RESULTS, Measured, in_process, write_result
 from longalign.base.files import fingerprint
+from longalign.base.machine import describe_machine
+from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.data.build import build
 
 CHARACTERS = 33_000  # about 8k tokens of Qwen's tokenizer, 11k of the bundled one
 CASES: dict[str, tuple[Any, ...]] = {
-    "instant endpoint, 64 slots": ("build", 64, 0.0, 0.0, 300),
-    "0.05-5 s a call, 16 slots": ("build", 16, 0.05, 5.0, 240),
-    "0.05-5 s a call, 64 slots": ("build", 64, 0.05, 5.0, 960),
+    "instant endpoint, 64 slots, paper": ("build", "paper", 64, 0.0, 0.0, 600),
+    "instant endpoint, 64 slots, best": ("build", "best", 64, 0.0, 0.0, 600),
+    "0.05-5 s a call, 16 slots, paper": ("build", "paper", 16, 0.05, 5.0, 600),
+    "0.05-5 s a call, 64 slots, paper": ("build", "paper", 64, 0.05, 5.0, 2400),
+    "0.05-5 s a call, 64 slots, best": ("build", "best", 64, 0.05, 5.0, 1200),
     "a million documents, 2,000 rows": ("million", 1_000_000, 2_000),
     "ten thousand documents, 2,000 rows": ("million", 10_000, 2_000),
 }
+BESIDE = ((64, 300, 0.0), (64, 600, 5.0))
+"""Slots, rows, longest call of the runs beside other tools."""
 
 
 @contextmanager
@@ -68,54 +75,73 @@ def stats(url: str) -> Measured:
     return found
 
 
-def documents(folder: Path, count: int) -> Path:
-    """A JSON-lines file of documents of about 8k tokens."""
+def texts(count: int) -> Iterator[str]:
+    """Documents of about 8k tokens."""
     base = "\n\n".join(prose(seed, 60) for seed in range(40))
-    starts = (number * 911 % len(base) for number in range(count))
-    texts = ((prose(number, 12) + "\n\n" + base[start:] + base)[:CHARACTERS] for number, start in enumerate(starts))
-    path = folder / "documents.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return path
+    for number in range(count):
+        start = number * 911 % len(base)
+        yield (prose(number, 12) + "\n\n" + base[start:] + base)[:CHARACTERS]
 
 
-def build_case(slots: int, shortest_s: float, longest_s: float, rows: int) -> Measured:
+def fill(settings: DataSettings, out: Path, documents: Iterable[tuple[str, int]]) -> None:
+    """A corpus of (text, length in tokens) for a build, without the time that reading and comparing takes."""
+    build(settings.model_copy(update={"rows": 1}), out, plan_only=True)
+    db = sqlite3.connect(out / "rows.work" / "documents.sqlite")
+    db.execute("PRAGMA synchronous=OFF")
+    db.execute("DELETE FROM documents")
+    meta = json.dumps({"source": "books", "title": "t", "language": "en", "origin": "o"})
+    db.executemany(
+        "INSERT INTO documents VALUES (?, ?, ?, 'en', ?, NULL)",
+        ((fingerprint(n), zlib.compress(text.encode(), 1), meta, length) for n, (text, length) in enumerate(documents)),
+    )
+    db.commit()
+    db.close()
+
+
+def build_case(preset: str, slots: int, shortest_s: float, longest_s: float, rows: int) -> Measured:
     """A build against the endpoint."""
     import openai
 
     with tempfile.TemporaryDirectory() as name, endpoint(slots, shortest_s, longest_s) as url:
         folder = Path(name)
+        long = next(texts(1))
+        (folder / "one.txt").write_text(long)
         settings = DataSettings(
-            documents=(str(documents(folder, rows)),), llm=f"openai:m@{url}", rows=rows, min_length_tokens=1000,
-            concurrency=slots, duplicate_share=1.0,
+            preset=preset, documents=(str(folder / "one.txt"),), llm=f"openai:m@{url}", rows=rows,
+            min_length_tokens=1000, concurrency=slots,
         )  # fmt: skip
-        build(settings, folder / "out", plan_only=True)
+        length = TokenCounter(settings.tokenizer).counts([long])[0]
+        fill(settings, folder / "out", ((text, length) for text in texts(rows + rows // 10)))
         with endpoint(slots, 0, 0) as other:  # what is loaded once is not part of a row
-            build(settings.model_copy(update={"rows": 8, "llm": f"openai:m@{other}"}), folder / "first")
+            first = settings.model_copy(update={"rows": 8, "llm": f"openai:m@{other}"})
+            fill(first, folder / "first", ((text, length) for text in texts(10)))
+            build(first, folder / "first")
         wall, cpu = time.perf_counter(), time.process_time()
         report = build(settings, folder / "out")
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         seen = stats(url)
         measured = {
-            "slots": slots, "rows": report["rows"], "tried": report["tried"], "wall_s": round(wall, 2),
-            "rows_per_s": round(report["rows"] / wall, 2), "tokens_a_document": report["tokens"] // report["rows"],
+            "preset": preset, "slots": slots, "rows": report["rows"], "tried": report["tried"],
+            "rows_sha256": report["rows_sha256"], "wall_s": round(wall, 2),
+            "rows_per_s": round(report["rows"] / wall, 2), "tokens_a_document": length,
             "cpu_ms": round(1000 * cpu / report["tried"], 2), "slots_busy_share_in_report": report["slots_busy_share"],
             **seen,
         }  # fmt: skip
     if longest_s == 0:
-        with tempfile.TemporaryDirectory() as name, endpoint(slots, 0, 0) as url:
-            texts = [json.loads(line)["text"] for line in documents(Path(name), rows).open(encoding="utf-8")]
+        with endpoint(slots, 0, 0) as url:
             client = openai.OpenAI(api_key="none", base_url=url, max_retries=0)
+            completions = client.chat.completions  # loads modules
             local = threading.local()
 
             def ask(text: str) -> None:
                 for more in ("1: ", "What?"):
-                    local.last = client.chat.completions.create(
+                    local.last = completions.create(
                         model="m", messages=[{"role": "user", "content": f"{text}\n\n{more}"}], max_tokens=640, seed=1
                     )
 
             cpu = time.process_time()
             with ThreadPoolExecutor(slots) as pool:
-                list(pool.map(ask, texts))
+                list(pool.map(ask, texts(rows)))
             sdk = 1000 * (time.process_time() - cpu) / rows
         measured |= {"sdk_ms": round(sdk, 2), "own_ms": round(measured["cpu_ms"] - sdk, 2)}
     return measured
@@ -127,18 +153,8 @@ def million_case(count: int, rows: int) -> Measured:
         folder = Path(name)
         (folder / "one.txt").write_text(prose(0, 4))
         settings = DataSettings(documents=(str(folder / "one.txt"),), rows=rows, min_length_tokens=30)
-        build(settings.model_copy(update={"rows": 1}), folder / "out", plan_only=True)
-        corpus = folder / "out" / "rows.work" / "documents.sqlite"
-        texts = [zlib.compress(prose(number, 4).encode(), 1) for number in range(500)]
-        meta = json.dumps({"source": "books", "title": "t", "language": "en", "origin": "o"})
-        db = sqlite3.connect(corpus)
-        db.execute("PRAGMA synchronous=OFF")
-        db.executemany(
-            "INSERT INTO documents VALUES (?, ?, ?, 'en', ?, NULL)",
-            ((fingerprint(n), texts[n % 500], meta, 200 + n % 100) for n in range(count)),
-        )
-        db.commit()
-        db.close()
+        short = [prose(number, 4) for number in range(500)]
+        fill(settings, folder / "out", ((short[n % 500], 200 + n % 100) for n in range(count)))
         before = peak_mib()
         wall, cpu = time.perf_counter(), time.process_time()
         report = build(settings, folder / "out")
@@ -154,30 +170,37 @@ def peak_mib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
-def distilabel(python: str, slots: int, rows: int) -> Measured:
-    """The same two calls a document as a distilabel pipeline, and then ours, against the same endpoint."""
-    script = Path(__file__).with_name("distilabel_pipeline.py")
-    with tempfile.TemporaryDirectory() as name, endpoint(slots, 0.05, 5.0) as url:
-        file = documents(Path(name), rows)
-        started = time.perf_counter()
-        environment = os.environ | {"OPENAI_API_KEY": "none"}
+def beside(tool: str, python: str, slots: int, rows: int, longest_s: float) -> Measured:
+    """The same two calls a document by another tool, and then by us, against the same endpoint at equal concurrency."""
+    script = Path(__file__).with_name(f"{tool}_pipeline.py")
+    shortest_s = 0.05 if longest_s else 0.0
+    with tempfile.TemporaryDirectory() as name, endpoint(slots, shortest_s, longest_s) as url:
+        file = Path(name) / "documents.jsonl"
+        file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(rows)), encoding="utf-8")
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         command = [python, str(script), str(file), url, str(slots)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=400)
-        wall = time.perf_counter() - started
-        found = re.findall(r"ROWS (\d+) VERSION (\S+)", done.stdout)
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
+        wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        found = re.findall(r"DONE (.*)", done.stdout)
         if not found:
             raise RuntimeError(done.stderr[-2000:])
-        seen = stats(url)
-    ours = build_case(slots, 0.05, 5.0, rows)
-    theirs = {"rows": int(found[0][0]), "version": found[0][1], "wall_with_start_s": round(wall, 2), **seen}
-    ratio = round(seen["seconds"] / ours["seconds"], 2)
-    return {"slots": slots, "distilabel": theirs, "longalign": ours, "distilabel_time_over_ours": ratio}
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        theirs = json.loads(found[0]) | {"wall_with_start_s": round(wall, 2), "cpu_with_start_s": round(cpu, 2)}
+        theirs |= stats(url)
+    ours = build_case("paper", slots, shortest_s, longest_s, rows)
+    return {
+        "slots": slots, "longest_s": longest_s, tool: theirs, "longalign": ours,
+        "time_over_ours": round(theirs["run_wall_s"] / ours["wall_s"], 2),
+        "cpu_over_ours": round(1000 * theirs["run_cpu_s"] / (ours["cpu_ms"] * ours["tried"]), 2),
+    }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="cases whose name has this")
+    parser.add_argument("--only", default="", help="cases whose name has this; the result file keeps the others")
     parser.add_argument("--distilabel", default="", help="Python of an environment with distilabel")
+    parser.add_argument("--data-designer", default="", help="Python of an environment with data-designer")
     parser.add_argument("--note", default="")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -187,22 +210,28 @@ def main() -> None:
         kind, *case = json.loads(asked.one)
         print(json.dumps(build_case(*case) if kind == "build" else million_case(*case)))
         return
-    rows: list[Measured] = []
-    beside: list[Measured] = []
+    file = asked.results / "data_build.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    rows: dict[str, Measured] = {row["what"]: row for row in known.get("rows", []) if row["what"] in CASES}
+    others: dict[str, Measured] = {row["what"]: row for row in known.get("beside", []) if "what" in row}
+    commit = describe_machine()["commit"]
 
     def write() -> None:  # after each case: some take minutes
+        order = [rows[name] for name in CASES if name in rows]
         claim = (__doc__ or "").split("\n")[0]
-        write_result("data_build", claim, rows, folder=asked.results, beside=beside, note=asked.note)
+        write_result("data_build", claim, order, folder=asked.results, beside=[*others.values()], note=asked.note)
 
     for name, case in CASES.items():
         if asked.only in name:
-            rows.append({"what": name, **in_process("benchmarks.data_build", case)})
-            print(json.dumps(rows[-1]), flush=True)
+            rows[name] = {"what": name, **in_process("benchmarks.data_build", case), "commit": commit}
+            print(json.dumps(rows[name]), flush=True)
             write()
-    if asked.distilabel:
-        beside.append(distilabel(asked.distilabel, 16, 96))
-        print(json.dumps(beside), flush=True)
-        write()
+    for tool, python in (("distilabel", asked.distilabel), ("data_designer", asked.data_designer)):
+        for slots, count, longest_s in BESIDE if python else ():
+            name = f"{tool}, {slots} slots, calls of up to {longest_s:g} s"
+            others[name] = {"what": name, **beside(tool, python, slots, count, longest_s), "commit": commit}
+            print(json.dumps(others[name]), flush=True)
+            write()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ Run by `benchmarks.data_build --distilabel PYTHON`, in an environment of its own
 """
 
 import json
+import resource
 import sys
+import time
 from pathlib import Path
 
 
@@ -34,9 +36,14 @@ def main() -> None:
             template="{{ text }}\n\n{{ questions }}\n\nAnswer the question. " + "Be complete. " * 60,
         )  # fmt: skip
         load >> ask >> answer
-    found = pipeline.run(use_cache=False)
+    started = time.perf_counter()
+    found = pipeline.run(use_cache=False)  # each step is a process of its own
+    wall = time.perf_counter() - started
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(used.ru_utime + used.ru_stime for used in spent)
     rows = sum(row["generation"] is not None for row in found["default"]["train"])
-    print("ROWS", rows, "VERSION", distilabel.__version__)
+    done = {"rows": rows, "version": distilabel.__version__}
+    print("DONE", json.dumps(done | {"run_wall_s": round(wall, 2), "run_cpu_s": round(cpu, 2)}))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -94,6 +97,64 @@ def test_kill_9_repeats_no_paid_call_and_changes_no_byte(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_ctrl_c_ends_in_seconds_with_one_line_however_slow_the_calls_and_the_same_command_carries_on(
+    corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rows.jsonl"
+    delay_s, numbers = 60.0, count()
+    with ChatServer() as server:
+
+        def slow_after_some(body: Body, times: int) -> Answer:
+            reply = stand_in(body, times)
+            reply.delay_s = delay_s if next(numbers) >= 10 else 0.0
+            return reply
+
+        server.behaviour = slow_after_some
+        arguments = [*command(corpus_dir, tokenizer_dir, server, out), "--concurrency", "64"]
+        process = start(arguments)
+        while server.running < 10 or sum(server.served.values()) < 10:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(1.0)  # the answered ones are in the ledger
+        pressed = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+        assert time.monotonic() - pressed < 10
+        assert process.returncode == 130
+        assert not stdout
+        assert "Traceback" not in stderr
+        assert stderr.splitlines()[-1] == "interrupted; the same command carries on"
+
+        with sqlite3.connect(tmp_path / "rows.ledger.sqlite") as ledger:
+            (paid,) = ledger.execute("SELECT COUNT(*) FROM replies").fetchone()
+        assert paid == 10
+
+        delay_s, asked = 0.0, sum(server.times.values())
+        again = start(arguments)
+        stdout, stderr = again.communicate(timeout=120)
+        assert again.returncode == 0, stderr
+        report = json.loads(stdout)
+        assert report["rows"] == ROWS
+        assert sum(server.times.values()) - asked == report["spend"]["calls"] - paid
+
+
+def test_one_of_ten_requests_failing_with_http_500_costs_no_row_and_every_candidate_is_accounted_for(
+    corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    def sometimes(body: Body, times: int) -> Answer:
+        number = zlib.crc32(json.dumps(body, sort_keys=True).encode()) + times
+        return Answer(status=500) if number % 10 == 0 else stand_in(body, times)
+
+    with ChatServer(sometimes) as server:
+        done = start([*command(corpus_dir, tokenizer_dir, server, tmp_path / "rows.jsonl"), "--concurrency", "64"])
+        stdout, stderr = done.communicate(timeout=120)
+        assert done.returncode == 0, stderr
+        report = json.loads(stdout)
+    assert report["rows"] == ROWS == len((tmp_path / "rows.jsonl").read_text().splitlines())
+    assert report["tried"] == report["rows"] + sum(report["rejected_by_reason"].values())
+
+
 def test_two_builds_of_one_file_do_not_mix(corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
     def wait_a_moment(body: Body, times: int) -> Answer:
         reply = stand_in(body, times)

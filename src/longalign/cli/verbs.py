@@ -7,7 +7,9 @@ form below. With `--json` stdout carries one JSON object and nothing else; peopl
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -248,5 +250,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except typer.TyperException as error:
         fail(error.format_message())  # empty where the help was shown for want of a verb
     except (typer.Abort, KeyboardInterrupt):
-        print("interrupted; the same command carries on", file=sys.stderr)
+        print("interrupted; the same command carries on", file=sys.stderr, flush=True)
+        from longalign.llm.dialogue import CALLING
+
+        if any(thread.name.startswith(CALLING) for thread in threading.enumerate()):
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)  # Python would wait for calls under way, perhaps for minutes
         sys.exit(INTERRUPTED)

@@ -43,7 +43,7 @@ def likely_position(question: str, passages: Passages) -> float:
     """Where the sentence lies that shares most with a question, 0 start to 1 end; the middle if none does."""
     gains: dict[int, float] = {}
     for word in dict.fromkeys(words(question)):  # in order: sums of floats must not depend on a set's order
-        for index in passages.places(word):
+        for index in passages.places(word).tolist():
             gains[index] = gains.get(index, 0.0) + passages.weight(word)
     if not gains:
         return 0.5

@@ -29,7 +29,7 @@ from longalign.base.progress import say
 from longalign.base.stage import StageRun, lock, open_stage, set_aside
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
-from longalign.data.attempt import with_texts
+from longalign.data.attempt import Attempt, with_texts
 from longalign.data.build_ask import ask_for_rows
 from longalign.data.build_files import STAGE, Inputs, Paths, claim, earlier_build, intact
 from longalign.data.build_plan import BuildPlan, no_usable_document, plan_build
@@ -203,11 +203,9 @@ def _check_window(settings: DataSettings, model: LanguageModel, documents: Docum
 def _write_rows(path: Path, settings: DataSettings, corpus: Corpus, tally: Tally, attempts: AttemptFile) -> None:
     """All rows, one in memory at a time, each with its documents' texts again."""
 
-    def rows() -> Iterator[dict[str, Any]]:
-        for kept in tally.in_row_order():
-            attempt = attempts.get(kept)
-            own = plant(corpus.load(attempt.document.id), settings)
-            full = with_texts(attempt, lambda document: corpus.load(document.id))
-            yield row_of(replace(full, document=own), settings)
+    def row(attempt: Attempt) -> dict[str, Any]:
+        own = plant(corpus.load(attempt.document.id), settings)
+        full = with_texts(attempt, lambda document: own if document.id == own.id else corpus.load(document.id))
+        return row_of(full, settings)
 
-    write_jsonl(path, rows())
+    write_jsonl(path, (row(attempts.get(kept)) for kept in tally.in_row_order()))

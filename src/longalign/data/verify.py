@@ -14,7 +14,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from longalign.core.text import HAN, LETTER, Sentence, sentences, token_f1, words
+import numpy as np
+from numpy.typing import NDArray
+
+from longalign.core.text import HAN, LETTER, Sentence, bags_of_words, sentences, token_f1, words
 from longalign.data.language import UNKNOWN, plainly_another
 
 COPY_F1 = 0.9
@@ -70,7 +73,7 @@ HYPHEN = re.compile(r"(?<=[^\W\d_])[-\u2010\u00ad]\s*(?=[^\W\d_])")
 """A hyphen inside a word or at the end of a line; no reader can tell which one it was."""
 CODE_NAME = re.compile(r"\b\w*[^\W\d_]{2,}_+[^\W\d_]{2,}\w*|\b[^\W\d_]\w*(?=\(\))")
 """`read_all`, `listen()`: nobody writes one of these who has not read it somewhere."""
-NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])")
+NUMBER = re.compile(r"\d(?<![\w.]\d)[\d,]*(?:\.\d+)?(?![\w])")
 
 
 @dataclass(frozen=True)
@@ -89,18 +92,21 @@ class Passages:
     def __init__(self, document: str) -> None:
         self.length = max(len(document), 1)
         self.sentences: list[Sentence] = sentences(document)
-        self.bags = [frozenset(words(even(sentence.text))) for sentence in self.sentences]
-        self._places: dict[str, list[int]] = {}
+        self.bags = bags_of_words([even(sentence.text) for sentence in self.sentences])
+        self._places: dict[str, NDArray[np.intp]] = {}
+        self._weights: dict[str, float] = {}
 
-    def places(self, word: str) -> list[int]:
+    def places(self, word: str) -> NDArray[np.intp]:
         """Sentences that have a word. Few words are ever asked for, so they are looked up and not all indexed."""
         if word not in self._places:
-            self._places[word] = [index for index, bag in enumerate(self.bags) if word in bag]
+            self._places[word] = np.flatnonzero([word in bag for bag in self.bags])
         return self._places[word]
 
     def weight(self, word: str) -> float:
         """How telling a word is: rare ones weigh more; a word that the document lacks weighs most."""
-        return math.log((len(self.bags) + 1) / (len(self.places(word)) + 0.5)) + 0.1
+        if word not in self._weights:
+            self._weights[word] = math.log((len(self.bags) + 1) / (len(self.places(word)) + 0.5)) + 0.1
+        return self._weights[word]
 
     def support(self, answer: str, known: frozenset[str] = frozenset()) -> tuple[float, list[Evidence]]:
         """(share of the answer's word weight that its evidence covers, the evidence in document order).
@@ -129,15 +135,13 @@ class Passages:
 
     def _best(self, open_words: set[str], known: set[str]) -> tuple[int, float]:
         """(sentence with most weight of the open words, that weight); words of the question break ties."""
-        ranks: dict[int, float] = {}
+        ranks_S = np.zeros(len(self.bags))
         for word in sorted(open_words | known):  # in one order: the last bits of a sum decide between near ties
             weight = self.weight(word) * (1.0 if word in open_words else TIE_SHARE)
-            for index in self.places(word):
-                ranks[index] = ranks.get(index, 0.0) + weight
-        if not ranks:
+            ranks_S[self.places(word)] += weight
+        best = int(ranks_S.argmax()) if len(ranks_S) else 0  # the first of several
+        if not len(ranks_S) or ranks_S[best] == 0:
             return 0, -1.0
-        most = max(ranks.values())
-        best = min(index for index, rank in ranks.items() if rank == most)
         return best, sum((self.weight(word) for word in sorted(open_words) if word in self.bags[best]), 0.0)
 
     def evidence(self, index: int) -> Evidence:

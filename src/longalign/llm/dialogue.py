@@ -7,7 +7,7 @@ as if there were one document and one model, while concurrency (endpoints) or ba
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from threading import Event
 from typing import Generic, TypeVar
@@ -15,6 +15,10 @@ from typing import Generic, TypeVar
 from longalign.errors import RunError
 from longalign.llm.base import LanguageModel, Outcome, Request
 
+CALLING = "longalign-llm"
+"""Names of threads that wait for an endpoint begin so."""
+PATIENCE_S = 2.0
+"""How long Ctrl-C waits for calls under way."""
 T = TypeVar("T")
 Dialogue = Generator[Request, Outcome, T]
 
@@ -64,25 +68,30 @@ def _finish(model: LanguageModel, dialogue: Dialogue[T], stopped: Event) -> T:
 
 
 def _in_threads(model: LanguageModel, source: _Source[T], in_flight: int) -> Iterator[tuple[int, T]]:
-    stopped = (
-        Event()
-    )  # after an error or Ctrl-C, calls under way finish (they are paid and go to the ledger), no new ones
+    """After an error, calls under way finish (they are paid and go to the ledger) and no new ones are made. After
+    Ctrl-C they have a moment to do so; what is not answered by then counts as lost."""
+    stopped = Event()
     finished: SimpleQueue[Future[T]] = SimpleQueue()
-    with ThreadPoolExecutor(in_flight, thread_name_prefix="longalign-llm") as pool:
-        running: dict[Future[T], int] = {}
-        try:
-            while True:
-                for index, dialogue in source.take(in_flight - len(running)):
-                    future = pool.submit(_finish, model, dialogue, stopped)
-                    running[future] = index
-                    future.add_done_callback(finished.put)
-                if not running:
-                    return
-                done = finished.get()
-                yield running.pop(done), done.result()
-        finally:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ThreadPoolExecutor(in_flight, thread_name_prefix=CALLING)
+    running: dict[Future[T], int] = {}
+    patience_s: float | None = None
+    try:
+        while True:
+            for index, dialogue in source.take(in_flight - len(running)):
+                future = pool.submit(_finish, model, dialogue, stopped)
+                running[future] = index
+                future.add_done_callback(finished.put)
+            if not running:
+                return
+            done = finished.get()
+            yield running.pop(done), done.result()
+    except KeyboardInterrupt:
+        patience_s = PATIENCE_S
+        raise
+    finally:
+        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        wait(running, timeout=patience_s)
 
 
 def _in_rounds(model: LanguageModel, source: _Source[T], in_flight: int) -> Iterator[tuple[int, T]]:

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -48,7 +48,7 @@ MARKER_BYTES = 32
 
 def request_key(model: str, request: Request) -> str:
     """Content key of one call."""
-    content = asdict(request)
+    content = dict(vars(request))  # plain values, so nothing is copied: documents are long
     del content["shared_prefix_characters"]  # changes what a call costs, not what it says
     for name in ("top_p", "reasoning_effort", "chat_template_kwargs", "extra_body"):
         if not content[name]:  # unset: the key of ledgers from before there were such fields
@@ -202,7 +202,7 @@ class Ledger:
         call, key, request, outcome, cost_usd = ended
         size = prompt_bytes(request)
         kind = "reply" if isinstance(outcome, Reply) else outcome.kind
-        told = json.dumps(asdict(outcome), ensure_ascii=False)
+        told = json.dumps(vars(outcome), ensure_ascii=False)
         writes: list[Statement] = [("DELETE FROM open_calls WHERE id = ?", (call,))]
         if isinstance(outcome, Reply) or remembered(outcome):
             insert = (

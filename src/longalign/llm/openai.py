@@ -1,6 +1,7 @@
 """Any endpoint that speaks OpenAI's chat protocol: OpenAI, vLLM, SGLang, llama.cpp, Ollama, `transformers serve`.
 
-The key comes from OPENAI_API_KEY only.
+The key comes from OPENAI_API_KEY only. The SDK carries a request and names its errors; the reply is read as plain JSON,
+since making the SDK's objects of it takes longer than the rest of the call.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from longalign.base.progress import say
 from longalign.errors import ConfigError
@@ -19,10 +20,6 @@ from longalign.llm.batches import BatchAPI
 from longalign.llm.endpoint import Endpoint
 from longalign.llm.refused_parameters import is_refused, wants_positive, words_of
 from longalign.llm.reply import Given, Habits, read_reply, reported_tokens
-
-if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletion
-
 
 SPEC = re.compile(r"openai:(?P<model>.+)@(?P<url>https?://\S+)")
 REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
@@ -112,9 +109,10 @@ class OpenAICompatibleModel(Endpoint):
                 setattr(self, name, value)
                 say(f"note: {self.name} at {self.base_url} {what} is sent")
 
-    def _send(self, arguments: Mapping[str, Any]) -> ChatCompletion:
-        completion: ChatCompletion = self._client.chat.completions.create(**arguments)
-        return completion
+    def _send(self, arguments: Mapping[str, Any]) -> object:
+        extra = arguments.get("extra_body", {})
+        body = {name: value for name, value in arguments.items() if name != "extra_body"} | extra
+        return self._client.post("/chat/completions", body=body, cast_to=object)
 
     def batch_api(self, sleep: Callable[[float], None]) -> BatchAPI:
         """The same server's batch API."""
@@ -128,9 +126,7 @@ class OpenAICompatibleModel(Endpoint):
 
     def read_body(self, body: Mapping[str, Any], request: Request) -> Outcome:
         """The outcome of a line of a batch that was answered."""
-        from openai.types.chat import ChatCompletion
-
-        return self._read(ChatCompletion.construct(**body), request, 0.0)
+        return self._read(body, request, 0.0)
 
     def adapts(self, line: Line, request: Request) -> bool:
         """Whether a refused line says how this endpoint wants requests; later ones have that form.
@@ -143,32 +139,38 @@ class OpenAICompatibleModel(Endpoint):
         sent = {"max_tokens": request.max_new_tokens, "temperature": request.temperature, "seed": request.seed}
         return self._adapt(refused, sent)
 
-    def _read(self, completion: ChatCompletion, request: Request, wall_s: float) -> Outcome:
-        usage = getattr(completion, "usage", None)
+    def _read(self, answered: object, request: Request, wall_s: float) -> Outcome:
+        usage = _field(answered, "usage")
         prompt_tokens, completion_tokens = reported_tokens(
-            getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+            _field(usage, "prompt_tokens"), _field(usage, "completion_tokens")
         )
-        cached = getattr(getattr(usage, "prompt_tokens_details", None), "cached_tokens", None) or 0
+        cached = _field(_field(usage, "prompt_tokens_details"), "cached_tokens") or 0
         if prompt_tokens is not None and cached > prompt_tokens:  # some count what was not in their cache only
             prompt_tokens += cached
         call = Call(
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            model=getattr(completion, "model", None) or self.name,
+            model=_field(answered, "model") or self.name,
             own_temperature=not self._send_temperature,
             wall_s=wall_s,
         )
-        choices: Any = getattr(completion, "choices", None)
-        message = getattr(choices[0], "message", None) if choices else None
+        choices = _field(answered, "choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = _field(choice, "message")
         if message is None:
             return Failure(
                 kind="malformed", message="the reply holds no choices[0].message", maybe_billed=True, **vars(call)
             )
         given = Given(
-            content=getattr(message, "content", None),
-            finish_reason=getattr(choices[0], "finish_reason", None),
-            reasoning=next((thought for name in REASONING if (thought := getattr(message, name, None))), None),
-            refusal=getattr(message, "refusal", None),
-            called=bool(getattr(message, "tool_calls", None) or getattr(message, "function_call", None)),
+            content=_field(message, "content"),
+            finish_reason=_field(choice, "finish_reason"),
+            reasoning=next((thought for name in REASONING if (thought := _field(message, name))), None),
+            refusal=_field(message, "refusal"),
+            called=bool(_field(message, "tool_calls") or _field(message, "function_call")),
         )
         return read_reply(given, request, call, self._habits)
+
+
+def _field(value: object, name: str) -> Any:
+    """A field of a JSON object; None of what has none."""
+    return value.get(name) if isinstance(value, Mapping) else None

@@ -12,7 +12,7 @@ from typing import Any
 
 RESULT = Path(__file__).parent / "results" / "demo.json"
 README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- claim: python -m benchmarks.demo -->", "<!-- end of claim -->"
+COMMAND, END = "python -m benchmarks.demo", "<!-- end of claim -->"
 
 
 def gather(run: Path) -> dict[str, Any]:
@@ -57,11 +57,12 @@ def claim(found: dict[str, Any]) -> str:
     )
 
 
-def quote(text: str, readme: str) -> str:
-    """`readme` with `text` between the marks."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+def quote(text: str, page: str, command: str = COMMAND) -> str:
+    """`page` with `text` between the marks of what this command measured."""
+    begin = f"<!-- claim: {command} -->"
+    before, rest = page.split(begin)
+    _, after = rest.split(END, 1)
+    return f"{before}{begin}\n{text}\n{END}{after}"
 
 
 def read(path: Path) -> Any:

@@ -1,22 +1,25 @@
 """Documents become a corpus file: documents and megabytes a second on one core by kind, and memory by their number.
 
-    python -m benchmarks.ingest             # writes benchmarks/results/ingest.json; about 15 minutes
-    python -m benchmarks.ingest --quick     # fewer documents
+    python -m benchmarks.ingest             # writes benchmarks/results/ingest.json and the claim in docs/guide/data.md
+    python -m benchmarks.ingest --quick     # fewer documents, about a minute
 
 Kinds: real files of Debian packages (tests/makers/real_files.py), and their texts again as rows. Everything that
 `data build` does before its first call is timed: reading, the quality check, counting of tokens, shingles, writing.
-Seconds are processor time of the process and its workers, all on one core. Memory: invented documents of 200 bytes.
+Seconds are processor time of the process and its workers, all on one core. Memory: invented documents of 200 bytes, and
+the parts that grow with the number of documents alone, for a million documents with the shingles of 2 kB each.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,17 +27,25 @@ from typing import Any
 import numpy as np
 from tests.makers.real_files import package
 
+from benchmarks.demo import quote
 from benchmarks.measure import RESULTS, Measured, in_process, timed_with_peak, write_result
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.core.shingles import shingles
 from longalign.core.text_quality import checked
 from longalign.data.corpus import open_corpus
+from longalign.data.document_draw import DocumentSummary, candidates
+from longalign.data.document_table import DocumentTable
 from longalign.data.documents import Document, Reading, documents_at
+from longalign.data.sketches import Sketches
 from longalign.data.source import read_documents
 
 ROW_CHARACTERS = 8000
-NUMBERS = (10_000, 100_000, 1_000_000)
+NUMBERS = (10_000, 50_000, 200_000)
+MILLION = 1_000_000
+SHINGLES = 350
+GUIDE = Path(__file__).parents[1] / "docs" / "guide" / "data.md"
+COMMAND = "python -m benchmarks.ingest"
 DOCUMENT_CHARACTERS = 70
 """About 200 bytes."""
 FILES = {
@@ -92,7 +103,7 @@ def by_kind(kind: str) -> Measured:
         read_s, documents = processor_s(lambda: list(read_documents(settings.documents, how=Reading.of(settings))))
         steps = {"read": read_s}
         for name, step in STEPS.items():
-            steps[name] = processor_s(lambda step=step: [step(document, counter) for document in documents])[0]
+            steps[name] = processor_s(partial(each, step, documents, counter))[0]
     megabytes = sum(len(document.text.encode()) for document in documents) / 1e6
     return {
         "kind": kind,
@@ -113,6 +124,12 @@ STEPS: dict[str, Callable[[Document, TokenCounter], object]] = {
 }
 
 
+def each(step: Callable[[Document, TokenCounter], object], documents: list[Document], counter: TokenCounter) -> None:
+    """Do a step for every document."""
+    for document in documents:
+        step(document, counter)
+
+
 def processor_s(call: Callable[[], Any]) -> tuple[float, Any]:
     """Processor time of a call, that of its processes included, and what it gave."""
     before = _used_s()
@@ -130,7 +147,9 @@ def by_number(number: int, characters: int) -> Measured:
     with TemporaryDirectory() as place:
         path = Path(place) / "rows.jsonl"
         with path.open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps({"text": text}) + "\n" for text in invented(number, characters))
+            stream.writelines(
+                json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in invented(number, characters)
+            )
         megabytes = path.stat().st_size / 1e6
         settings = settings_for([str(path)])
         report, measured = timed_with_peak(lambda: ingest(settings, Path(place)))
@@ -143,6 +162,31 @@ def by_number(number: int, characters: int) -> Measured:
         "seconds": round(measured["cpu_s"]),
         "corpus_megabytes": round(corpus_megabytes),
     }
+
+
+def of_parts(number: int) -> Measured:
+    """Peak memory of what is kept of each document: shingles while the corpus is made, lengths and ids while drawing."""
+
+    def sketches() -> int:
+        kept, rng = Sketches(), np.random.default_rng(0)
+        for n in range(number):
+            kept.add(id_of(n), 400 + n % 100, np.sort(rng.integers(0, 2**64, SHINGLES, dtype=np.uint64)))
+        return sum(1 for _ in kept.repeated(0.8))
+
+    def draw() -> object:
+        table = DocumentTable(DocumentSummary(id_of(n), "en", 400 + n % 100) for n in range(number))
+        return next(candidates(table, passes=4, exponent=1.0, seed=0))
+
+    found: Measured = {"documents": number, "shingles_each": SHINGLES}
+    for name, part in (("sketches", sketches), ("draw", draw)):
+        _, measured = timed_with_peak(part)
+        found |= {f"{name}_peak_mib": round(measured["peak_mib"]), f"{name}_seconds": round(measured["cpu_s"])}
+    return found
+
+
+def id_of(number: int) -> str:
+    """The id of an invented document."""
+    return hashlib.sha256(str(number).encode()).hexdigest()
 
 
 def invented(number: int, characters: int) -> Iterator[str]:
@@ -161,6 +205,31 @@ def invented(number: int, characters: int) -> Iterator[str]:
         yield before
 
 
+def claim(found: Mapping[str, Any]) -> str:
+    """The guide's measured claim, as Markdown."""
+    machine, parts = found["measured_on"], found["parts"]
+    first, last = found["memory"][0], found["memory"][-1]
+    steps = list(found["rows"][0]["megabytes_per_s_by_step"])
+    return "\n".join(
+        [
+            f"On one core ({machine['processor']}, shared), commit {machine['commit']}; MB of text and processor time:",
+            "",
+            f"| kind | documents | MB | documents/s | MB/s | MB/s of each step: {', '.join(steps)} |",
+            "|---|---|---|---|---|---|",
+            *(
+                f"| {row['kind']} | {row['documents']:,} | {row['megabytes_of_text']} | {row['documents_per_s']:,} | "
+                f"{row['megabytes_per_s']} | {', '.join(str(value) for value in row['megabytes_per_s_by_step'].values())} |"
+                for row in found["rows"]
+            ),
+            "",
+            f"Memory above what the program itself takes: {first['peak_mib']} MiB with {first['documents']:,} documents of",
+            f"200 bytes, {last['peak_mib']} MiB with {last['documents']:,}. What grows with their number takes, for a million",
+            f"documents of 2 kB, {parts['sketches_peak_mib']} MiB while they are compared and {parts['draw_peak_mib']} MiB "
+            "while rows are drawn.",
+        ]
+    )
+
+
 def main() -> None:
     """Measure each case in a process of its own, and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -173,20 +242,31 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.one:
         case = json.loads(asked.one)
-        print(json.dumps(by_kind(case) if isinstance(case, str) else by_number(*case)))
+        print(json.dumps(CASES[case[0]](*case[1:])))
         sys.exit()
     start = time.monotonic()
     environment = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     rows, memory = [], []
     for kind in (*FILES, "JSONL", "Parquet"):
-        rows.append(in_process("benchmarks.ingest", kind, environment=environment))
+        rows.append(in_process("benchmarks.ingest", ["kind", kind], environment=environment))
         print(json.dumps(rows[-1]), flush=True)
     for number in asked.numbers[:1] if asked.quick else asked.numbers:
-        memory.append(in_process("benchmarks.ingest", [number, asked.characters], environment=environment))
+        memory.append(in_process("benchmarks.ingest", ["number", number, asked.characters], environment=environment))
         print(json.dumps(memory[-1]), flush=True)
-    claim = (__doc__ or "").split("\n")[0]
-    wall_s = round(time.monotonic() - start)
-    write_result("ingest", claim, rows, folder=asked.results, memory=memory, note=asked.note, wall_s=wall_s)
+    parts = in_process(
+        "benchmarks.ingest", ["parts", MILLION // 100 if asked.quick else MILLION], environment=environment
+    )
+    print(json.dumps(parts), flush=True)
+    write_result(
+        "ingest", (__doc__ or "").split("\n")[0], rows, folder=asked.results, memory=memory, parts=parts, note=asked.note,
+        wall_s=round(time.monotonic() - start),
+    )  # fmt: skip
+    if asked.results == RESULTS and not asked.quick:
+        found = json.loads((RESULTS / "ingest.json").read_text(encoding="utf-8"))
+        GUIDE.write_text(quote(claim(found), GUIDE.read_text(encoding="utf-8"), COMMAND), encoding="utf-8")
+
+
+CASES: dict[str, Callable[..., Measured]] = {"kind": by_kind, "number": by_number, "parts": of_parts}
 
 
 if __name__ == "__main__":

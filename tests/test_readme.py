@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import ingest
 from benchmarks.demo import README, RESULT, claim, quote, read
 
 from longalign.recipe.run import run
@@ -36,6 +37,11 @@ def tree(lines: list[str]) -> Iterator[Path]:
 
 def test_the_claim_is_the_committed_result() -> None:
     assert quote(claim(read(RESULT)), TEXT) == TEXT
+
+
+def test_the_guides_claim_on_ingest_is_the_committed_result() -> None:
+    guide = ingest.GUIDE.read_text(encoding="utf-8")
+    assert quote(ingest.claim(read(ingest.RESULTS / "ingest.json")), guide, ingest.COMMAND) == guide
 
 
 def test_the_tree_names_every_folder_and_loose_file_of_the_source_and_nothing_else() -> None:

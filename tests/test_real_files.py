@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from longalign.data.documents import Skipped
+from longalign.core.text_quality import checked
+from longalign.data.documents import Skipped, is_source_code
 from longalign.data.source import read_documents
 from tests.makers.real_files import RealFile, real_files
 
@@ -83,6 +84,15 @@ def test_every_file_gives_the_words_that_are_in_it_or_a_reason(files: list[RealF
         joined = "".join(found.get(number, "") for number, file in enumerate(files) if file.kind == kind)
         readable = sum(char.isalnum() or char.isspace() for char in joined)
         assert readable > FEWEST_LETTERS * len(joined) > 0, kind
+
+
+def test_none_of_them_is_taken_for_no_text_and_only_contents_pages_are_cut_out(folder: Path) -> None:
+    checks = [checked(document.text, code=is_source_code(document)) for document in read_documents([folder])]
+    assert [check.fault for check in checks if check.fault] == []
+    cuts = [cut for check in checks for cut in check.cuts]
+    assert {cut.reason for cut in cuts} == {"contents page"}
+    assert sum(bool(check.cuts) for check in checks) == 7
+    assert all(re.search(r"\d", line) for cut in cuts for line in cut.text.split("\n")[:3] if line.strip())
 
 
 def test_a_word_in_a_text_box_or_a_note_comes_once(files: list[RealFile], folder: Path) -> None:

@@ -94,7 +94,7 @@ def without(text: str, stretches: Sequence[Stretch]) -> str:
 def in_order(names: Sequence[str]) -> float:
     """The share of neighbours that stand in alphabetical order, case and signs ignored."""
     keys = ["".join(char for char in name.lower() if char.isalnum()) for name in names]
-    return sum(first <= second for first, second in pairwise(keys)) / max(1, len(keys) - 1)
+    return sum(first < second for first, second in pairwise(keys)) / max(1, len(keys) - 1)
 
 
 def _stretches(filled: Sequence[tuple[int, str]], rule: Rule) -> Iterator[Stretch]:

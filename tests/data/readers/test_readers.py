@@ -133,7 +133,7 @@ def test_rows_without_text_cost_themselves_and_name_the_fields_that_there_are(tm
     (tmp_path / "r.jsonl").write_text('{"raw_content": null}\n{"raw_content": "x", "note": {"en": "y"}}\n')
     bad, good = read_file(tmp_path / "r.jsonl")
     assert (bad.text, good.text) == ("", "x")
-    assert "field `raw_content` is a NoneType" in bad.problem
+    assert "field `raw_content` is null" in bad.problem
     (tmp_path / "r.jsonl").write_text('{"note": {"en": "y"}}\n')
     assert [row.text for row in read_file(tmp_path / "r.jsonl", "note.en")] == ["y"]
 

@@ -52,7 +52,7 @@ def test_json_without_text_costs_a_folder_that_file_only(tmp_path: Path) -> None
     assert [document.text for document in read_documents([tmp_path], skipped=skipped)] == ["a harbour", "first"]
     assert [Path(entry.origin).name for entry in skipped] == ["package.json", "rows.jsonl:2"]
     assert skipped[0].reason.startswith("no text fields (has `name`, `version`)")
-    assert skipped[1].reason.startswith("field `text` is a NoneType")
+    assert skipped[1].reason.startswith("field `text` is null")
     with pytest.raises(DataError, match="no text fields"):
         texts(tmp_path / "package.json")
 

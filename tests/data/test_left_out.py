@@ -1,5 +1,6 @@
 """Everything that was read is used or stands in the list of what was left out, with its reason."""
 
+import io
 import json
 import random
 from collections import Counter
@@ -9,6 +10,8 @@ from longalign.base.files import read_jsonl
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
 from longalign.data.corpus import open_corpus
+from longalign.data.documents import Skipped
+from longalign.data.left_out import LeftOut
 from tests.makers.text import prose
 
 
@@ -54,7 +57,7 @@ def test_what_was_read_is_usable_or_listed_with_its_reason(tmp_path: Path) -> No
     assert by_origin["d.txt"]["excerpt"] == words(2, 400)[:200]
     assert by_origin["g.docx"]["reason"] == "damaged or not a .docx file"
     assert by_origin["g.docx"]["detail"] == "File is not a zip file"
-    assert by_origin["h.jsonl:2"]["reason"] == "field `text` is a NoneType; it must be text"
+    assert by_origin["h.jsonl:2"]["reason"] == "field `text` is null; it must be text"
     assert any(row["reason"] == "repeated exactly" and "b.txt" in row["origin"] for row in listed)
     listing.unlink()
     open_corpus(tmp_path / "c.sqlite", listing, settings, counter, "documents").close()
@@ -98,3 +101,10 @@ def test_the_papers_preset_checks_no_text() -> None:
     assert DataSettings().quality == "check"
     assert DataSettings(preset="paper").quality == "off"
     assert DataSettings(preset="paper", quality="check").quality == "check"
+
+
+def test_a_reason_keeps_what_stands_behind_its_brackets() -> None:
+    stream = io.StringIO()
+    LeftOut(stream).append(Skipped("package.json", "no text fields (has `name`); name the one with --text_field"))
+    row = json.loads(stream.getvalue())
+    assert (row["reason"], row["detail"]) == ("no text fields", "has `name`; name the one with --text_field")

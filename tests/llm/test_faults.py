@@ -172,3 +172,40 @@ def test_the_time_limit_is_for_the_whole_reply() -> None:
     assert 0.19 < taken < 0.6
     assert threading.active_count() <= before + 1, "only the server's own thread"
     assert socket.getdefaulttimeout() is None
+
+
+def test_a_limit_that_no_reply_keeps_ends_the_run_and_names_it() -> None:
+    """Each call may be charged, so a run does not go on for a quarter of an hour."""
+    with ChatServer(lambda body, times: Answer("late", delay_s=0.5)) as server:
+        with pytest.raises(
+            EndpointError, match=r"no whole reply within 0\.1 s.*--timeout_s.*run the same command again"
+        ):
+            complete_all(model_at(server, concurrency=4, timeout_s=0.1), [asked(str(i)) for i in range(60)])
+        assert len(server.bodies) <= 12 + 4
+
+
+def test_a_lone_request_that_waits_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"message": "slow down"}
+    with ChatServer(lambda body, times: Answer(status=429, error=error) if times < 6 else Answer("fine")) as server:
+        assert complete_all(model_at(server, concurrency=1), [asked("x")])[0].text == "fine"
+    assert capsys.readouterr().err.count("not answered yet (HTTP 429: slow down); trying again") == 1
+
+
+@pytest.mark.parametrize("key", ["x", "none", "a-long-secret-key"])
+def test_a_key_is_hidden_and_a_placeholder_leaves_the_words_whole(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    error = {"message": f"index exceeded, nonetheless; key={key}"}
+    with ChatServer(lambda body, times: Answer(status=400, error=error)) as server:
+        (outcome,) = complete_all(model_at(server), [asked("x")])
+    assert isinstance(outcome, Failure)
+    assert outcome.message == "HTTP 400: index exceeded, nonetheless; key=[key]"
+
+
+def test_what_is_refused_for_its_length_names_what_helps() -> None:
+    error = {"message": "the request exceeds the available context size", "code": 400}
+    with ChatServer(lambda body, times: Answer(status=400, error=error)) as server:
+        (outcome,) = complete_all(model_at(server), [asked("x")])
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "too_long"
+    assert "available context size; raise the server's context" in outcome.message
+    assert "--max_length_tokens" in outcome.message

@@ -68,6 +68,29 @@ STYLES: dict[str, Callable[[list[str]], str]] = {
     "quoted": lambda qs: "\n".join(f'{i}. "{q}"' for i, q in enumerate(qs, 1)),
     "typed": lambda qs: "\n".join(f"{i}. **Fact:** {q}" for i, q in enumerate(qs, 1)),
     "kind in brackets": lambda qs: "\n".join(f"{i}. (Reasoning) {q}" for i, q in enumerate(qs, 1)),
+    "answer in one letter": lambda qs: "\n".join(f"{i}. {q} A: It says so." for i, q in enumerate(qs, 1)),
+    "chinese answers": lambda qs: "\n".join(f"{HAN[i]}、{q}\n答：是的。" for i, q in enumerate(qs)),
+    "answer in bold, below": lambda qs: "\n\n".join(f"{i}. **{q}**\n\n   It says so." for i, q in enumerate(qs, 1)),
+    "answer below without a label": lambda qs: "\n".join(f"{i}. {q}\n   It says so." for i, q in enumerate(qs, 1)),
+    "answer behind an arrow": lambda qs: "\n".join(f"{i}. {q} → It says so." for i, q in enumerate(qs, 1)),
+    "answers anew": lambda qs: "\n".join(f"{ROMAN[i]}. {q}" for i, q in enumerate(qs)) + "\nAnswers:\n1: A\n2: B",
+    "hint": lambda qs: "\n".join(f"{i}. {q}\n   (Hint: see section 2)" for i, q in enumerate(qs, 1)),
+    "kind behind": lambda qs: "\n".join(f"{i}. {q} (reasoning)" for i, q in enumerate(qs, 1)),
+    "title above": lambda qs: "\n".join(f"{i}. **The old harbour**\n{q}" for i, q in enumerate(qs, 1)),
+    "title before": lambda qs: "\n".join(f"{i}. **The old harbour** - {q}" for i, q in enumerate(qs, 1)),
+    "label inside": lambda qs: "\n".join(f"{i}. Q: {q}" for i, q in enumerate(qs, 1)),
+    "two marks": lambda qs: "\n".join(f"{i}.) {q}" for i, q in enumerate(qs, 1)),
+    "escaped": lambda qs: "\n".join(f"{i}\\. {q}" for i, q in enumerate(qs, 1)),
+    "keycaps": lambda qs: "\n".join(f"{i}\ufe0f\u20e3 {q}" for i, q in enumerate(qs, 1)),
+    "how many": lambda qs: "\n".join(f"Question {i} of {len(qs)}: {q}" for i, q in enumerate(qs, 1)),
+    "letters": lambda qs: "\n".join(f"{'abcdefghi'[i]}) {q}" for i, q in enumerate(qs)),
+    "small roman": lambda qs: "\n".join(f"({ROMAN[i].lower()}) {q}" for i, q in enumerate(qs)),
+    "a question a line": lambda qs: "\n".join(qs),
+    "tags": lambda qs: "<questions>\n" + "\n".join(f"<question>{q}</question>" for q in qs) + "\n</questions>",
+    "table": lambda qs: "| # | Question |\n|---|---|\n" + "\n".join(f"| {i} | {q} |" for i, q in enumerate(qs, 1)),
+    "json with talk": lambda qs: "Here they are:\n" + json.dumps(qs) + "\nI hope these help!",
+    "json lines": lambda qs: "\n".join(json.dumps({"question": q, "answer": "It says so."}) for q in qs),
+    "chinese ordinal": lambda qs: "\n".join(f"第{HAN[i]}个问题：{q}" for i, q in enumerate(qs)),
     **{
         name: lambda qs, digits=digits: "\n".join(f"{digits[i]}. {q}" for i, q in enumerate(qs, 1))  # type: ignore[misc]
         for name, digits in DIGITS.items()
@@ -85,8 +108,40 @@ def test_every_style_gives_the_questions_and_nothing_else(style: str, questions:
 
 
 @pytest.mark.parametrize(
-    "reply", ["1: " * 20_000, "**Question 1**\n" * 20_000, "[" * 50_000, "- a?\n" * 20_000, "1. " + '"' * 50_000]
-)
+    "talk",
+    [
+        "\nI hope these help!", "\nEnjoy!", "\n---\nThese five questions cover the document.", "\n**End of questions**",
+        "\nNote: all answers are in the document.", "\nAll of these questions can be answered from the text.",
+        "\nDo you want me to answer these?", "\n\nAnswers:\n1: A place.\n2: It says so.", "\n<|im_end|>", "\n```",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mark", ["{i}: {q}", "{roman}. {q}", "- {q}", "**Question {i}**\n{q}"])
+def test_what_is_said_after_a_list_is_no_question(mark: str, talk: str) -> None:
+    asked = ["What is it?", "Explain why it is.", "Who says so?"]
+    reply = "\n".join(mark.format(i=i, roman="I" * i, q=q) for i, q in enumerate(asked, 1)) + talk
+    assert numbered_items(reply, limit=5) == asked
+
+
+def test_what_belongs_to_a_question_stays_with_it() -> None:
+    choice = "Which of these is right?\nA) the first\nB) the second"
+    code = "What does this print?\n```python\nprint(1)\n```"
+    reply = f"1: {choice}\n2: {code}\n3: Who was it? And when?\nWhy?\n4: **Python**: what is new in it?"
+    assert numbered_items(reply, limit=5) == [
+        choice,
+        code,
+        "Who was it? And when?\nWhy?",
+        "**Python**: what is new in it?",
+    ]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "1: " * 20_000, "**Question 1**\n" * 20_000, "[" * 50_000, "- a?\n" * 20_000, "1. " + '"' * 50_000,
+        "a?\n" * 20_000, "1: a?\nb?\n" + "c?\n" * 20_000, "1: a" + " " * 50_000 + "?", "**" * 20_000, "<a" * 20_000,
+        "1: " + "?" * 50_000, '["' * 20_000, "{" * 50_000, "Answers:\n1: a\n" * 10_000,
+    ],
+)  # fmt: skip
 def test_no_reply_takes_long(reply: str) -> None:
     begin = time.process_time()
     numbered_items(reply, limit=5)

@@ -168,8 +168,8 @@ class _Watch:
                 say(f"rejected ({sample.reason}): {_shown(sample)}")
             raise DataError(
                 f"none of the first {limit} documents gave a row: {tally.top_reasons()}; try another model, or see "
-                "what the reasons ask for (docs/guide/data.md#what-is-rejected); replies are remembered, and "
-                "--give_up_after 0 goes on"
+                "what the reasons ask for (docs/guide/data.md#what-is-rejected); replies are "
+                "remembered: --retry failed asks failed calls again, --give_up_after 0 goes on"
             )
         if not self.warned and tally.tried >= FEW_AFTER and tally.rows < FEW_SHARE * tally.tried:
             self.warned = True
@@ -192,5 +192,10 @@ class _Watch:
 
 
 def _shown(rejection: Rejection) -> str:
-    parts = {"question": rejection.question, "reply": rejection.answer, "detail": rejection.detail}
-    return "; ".join(f"{name} {' '.join(text.split())[:SHOWN_CHARS]!r}" for name, text in parts.items() if text)
+    parts = {"question": rejection.question, "reply": rejection.answer}
+    shown = [f"{name} {_short(text)!r}" for name, text in parts.items() if text]
+    return "; ".join([*shown, *filter(None, [_short(rejection.detail)])])
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:SHOWN_CHARS]

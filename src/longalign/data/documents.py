@@ -223,8 +223,13 @@ def _documents(
             skipped.append(Skipped(where, "no text"))
 
 
+NO_TITLE = re.compile(r"\s*(?:\.\. |<!|\\[a-z]+\b|:[\w-]+:|[\W\d_]*$)")
+"""A directive, a comment, a field, or no word."""
+
+
 def _first_line(text: str) -> str:
-    line = text.lstrip("#=*- \n").split("\n", 1)[0]
+    lines = text.lstrip("#=*- \n").split("\n", 20)
+    line = next((line for line in lines[:20] if not NO_TITLE.match(line)), lines[0])
     return " ".join(line.split())[:120]
 
 

@@ -27,10 +27,12 @@ class LeftOut:
         self.cut: Counter[str] = Counter()
 
     def append(self, left: Skipped) -> None:
-        """A file or row that gave no document. The reason is what stands before ` (`, the detail what is in it."""
+        """A file or row that gave no document. The reason is what stands before ` (`, the detail what is in it and
+        behind it."""
         reason, _, detail = left.reason.partition(" (")
+        inside, _, behind = detail.rpartition(")")
         self.skipped[reason] += 1
-        self._write(left.origin, reason, detail.removesuffix(")"), left.excerpt, None)
+        self._write(left.origin, reason, inside + behind, left.excerpt, None)
 
     def add(self, origin: str, reason: str, excerpt: str, *, length_tokens: int, detail: str = "") -> None:
         """A document or part. `excerpt`: its text, of which the first 200 characters are kept."""

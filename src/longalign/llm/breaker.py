@@ -55,7 +55,7 @@ class Breaker:
         self._probing = False
         self._held_until = 0.0
         self._lost_in_a_row = 0
-        self._doubts = 0
+        self._doubts = self._timeouts = 0
         self.answers = 0
 
     @property
@@ -149,6 +149,18 @@ class Breaker:
             in_a_row = self._lost_in_a_row
         if in_a_row >= self.most_in_a_row:
             raise self.stop(f"{reason}; so it went for {in_a_row} requests in a row, with no answer between. {GO_ON}")
+
+    def timed_out(self, url: str, timeout_s: float) -> None:
+        """A call got no whole reply in time; raises where no call ever did: every further one may be charged, too."""
+        with self._lock:
+            self._timeouts += 1
+            calls = self._timeouts
+        if not self.ever_answered and calls >= self.threshold:
+            raise self.stop(
+                f"{url}: no whole reply within {timeout_s:g} s, for all of {calls} calls, and each may be charged; "
+                f"raise --timeout_s or lower --concurrency. {GO_ON}",
+                maybe_billed=True,
+            )
 
     def failure(self, reason: str, request: object = None) -> None:
         """One attempt failed for a reason that is not the request's; raises when the endpoint is given up."""

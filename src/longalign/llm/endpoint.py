@@ -39,6 +39,10 @@ from longalign.llm.refusals import Refusal, body_of, error_inside, fields_of, re
 from longalign.llm.slots import Slots
 
 WORDINGS_SHOWN = 5
+SILENT_FAILURES = 3
+SHORT_KEY = 8
+NO_REPLY = "check the URL after `@`: another protocol, a stream or a proxy answers there"
+RAISE_WINDOW = "raise the server's context, or give it less (data build: --max_length_tokens; ask: --window)"
 
 
 class Endpoint(ABC):
@@ -152,6 +156,7 @@ class Endpoint(ABC):
         except self._sdk.APITimeoutError:
             course.unanswered += 1
             course.last = f"no whole answer within {time.monotonic() - start:.0f} s"
+            self.breaker.timed_out(self.base_url, self.timeout_s)
             return self._without_answer(course)
         except self._sdk.APIConnectionError as error:
             course.last = self.clean(str(error.__cause__ or error))
@@ -171,6 +176,7 @@ class Endpoint(ABC):
         outcome = self._read(answered, request, wall_s)
         if isinstance(outcome, Failure) and outcome.kind == "malformed":
             self.breaker.alive()
+            outcome = replace(outcome, message=f"{outcome.message}; {NO_REPLY}")
             self.breaker.lost(f"{self.base_url}: {outcome.message}")
             return outcome
         self.breaker.success()
@@ -180,10 +186,10 @@ class Endpoint(ABC):
 
     def _malformed(self, text: str) -> Failure:
         """An answer that is none (a proxy's page, half an object), with its first words."""
-        words = self.clean(refusal(200, text).words)[:120]
+        words = f"no reply: {self.clean(refusal(200, text).words)[:120]}; {NO_REPLY}"
         self.breaker.alive()
-        self.breaker.lost(f"{self.base_url}: HTTP 200, but no reply: {words}")
-        return Failure(kind="malformed", message=f"no reply: {words}", maybe_billed=True, model=self.name)
+        self.breaker.lost(f"{self.base_url}: HTTP 200, but {words}")
+        return Failure(kind="malformed", message=words, maybe_billed=True, model=self.name)
 
     def _refused(self, course: Course, meant: Refusal, asked_s: float | None) -> Failure | None:
         """What an error leads to: a failure, another attempt (None), or the end of the run (raised)."""
@@ -195,7 +201,7 @@ class Endpoint(ABC):
                 self._refused_payments += 1
                 enough = meant.clear or self._refused_payments >= ACCOUNT_REFUSALS
             if enough:
-                raise self.breaker.stop(f"{where}, the account's quota is used up ({words}). {GO_ON} then")
+                raise self.breaker.stop(f"{where}, the account's quota is used up ({words}); top it up. {GO_ON}")
             self._again(course, asked_s)
             return None
         if meant.meaning == "permission":
@@ -210,8 +216,10 @@ class Endpoint(ABC):
         if meant.meaning == "server":
             return self._server_failed(course, asked_s)
         self.breaker.alive()
-        if meant.meaning == "too_long" or meant.meaning == "moderated":
-            return Failure(kind=meant.meaning, message=words, model=self.name)
+        if meant.meaning == "too_long":
+            return Failure(kind="too_long", message=f"{words}; {RAISE_WINDOW}", model=self.name)
+        if meant.meaning == "moderated":
+            return Failure(kind="moderated", message=words, model=self.name)
         self._note(f"a request is refused ({course.last}); nothing is remembered of it")
         self.breaker.lost(f"{self.base_url}: {course.last}")
         return Failure(kind="rejected", message=course.last, model=self.name)
@@ -238,6 +246,8 @@ class Endpoint(ABC):
             self._note(f"no request is answered just now ({course.last}); all pause, and try again")
         else:
             course.attempts += 1
+            if not self.breaker.ever_answered and self.breaker.failures_in_a_row >= SILENT_FAILURES:
+                self._note(f"not answered yet ({course.last}); trying again")
         if waits:
             spent = self.breaker.clock() - course.started_s > self.breaker.give_up_s
         else:
@@ -282,7 +292,8 @@ class Endpoint(ABC):
 
     def clean(self, text: str) -> str:
         """One short line without the key."""
-        if self._key:
-            text = text.replace(self._key, "[key]")
+        if self._key:  # a placeholder (`none`, `x`) is hidden only where it stands alone
+            edge = r"\b" if len(self._key) < SHORT_KEY else ""
+            text = re.sub(f"{edge}{re.escape(self._key)}{edge}", "[key]", text)
         text = re.sub(r"\bsk-[\w*-]{6,}", "[key]", text)
         return " ".join(text.split())[:300]

@@ -12,44 +12,29 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 
-LABEL = (
-    r"(?:question|q|problem|问题|問題|质问|質問|问|問|第|질문|문제|pregunta|frage|вопрос|السؤال|سؤال)"
-    r"\s*(?:no\.?|nr\.?|n[°º])?"
-)
+from longalign.llm.one_question import ANSWER_WORDS, ASKS, LABEL, is_beside, question_alone
+
 MARK = r"(?:[:：.．)）、\]】]|[ \t]?[-–—](?=\s))"
 HAN_DIGITS = "零一二三四五六七八九十"
+COUNTER = r"(?:[个個]?[问問][题題]|[题題问問번])"
+OF = r"(?:(?:of|/)\s*\d{1,3}\s*)"
 NUMBERS = r"(?P<number>\d{1,3})|(?P<han>[一二三四五六七八九十]{1,3})|(?P<roman>(?-i:[IVX]{1,5}))"
 ITEM = re.compile(
-    rf"^[\s>*_#-]*(?:(?P<label>{LABEL})?\s*[(（\[【]?\s*(?:{NUMBERS})\s*(?:[题題问問번]\s*)?[*_]*{MARK}(?!\d)[*_]*"
+    rf"^[\s>*_#-]*(?:(?P<label>{LABEL})?\s*[(（\[【]?\s*(?:{NUMBERS})\ufe0f?\u20e3?\s*(?:{COUNTER}\s*)?{OF}?\\?[*_]*{MARK}+(?!\d)[*_]*"
     r"|(?P<circled>[①-⑳]))[ \t]*(?P<text>.*)$",
     re.IGNORECASE,
 )
-HEADING = re.compile(rf"^[\s>*_#-]*{LABEL}\s*(?:{NUMBERS})\s*[题題问問번]?[*_#\s]*$", re.IGNORECASE)
+HEADING = re.compile(rf"^[\s>*_#-]*{LABEL}\s*(?:{NUMBERS})\s*{COUNTER}?{OF}?[*_#\s]*$", re.IGNORECASE)
 BULLET = re.compile(r"^\s*[-*•–‣·▪●]\s+(?P<text>\S.*)$")
-ASKS = re.compile(r"[?？؟]\W*$")
-ANSWER_WORDS = (
-    r"(?:sample |suggested |correct )?answer|solution|答案|回答|解答|答え|답변|정답|답|"
-    r"respuesta|réponse|antwort|ответ|الإجابة|الجواب"
-)
-ANSWER_LINE = re.compile(rf"^[\s>*_#(-]*(?:{ANSWER_WORDS}|ans|a)\s*\d*\s*[*_]*[:：]", re.IGNORECASE)
-ANSWER_BEHIND = re.compile(
-    rf"(?<=[?？؟.。\"”*])\s*[\[(（]?[*_]*(?:{ANSWER_WORDS})[*_]*\s*[:：].*$", re.IGNORECASE | re.DOTALL
-)
-CLOSING = re.compile(
-    r"^\s*#{2,6}\s|^\W*(?:i hope|hope (?:this|these)|let me know|feel free|please (?:let|feel)|these questions|"
-    r"would you like|"
-    r"希望|如果您|如需|以上(?:问题|是)|これらの質問|이 질문|espero que|j['’]espère|ich hoffe|надеюсь|آمل)",
-    re.IGNORECASE,
-)
-KINDS = (
-    r"fact(?:ual)?|general|summary|summari[sz]ation|reasoning|multi-?hop|inference|extraction|detail|analysis|"
-    r"easy|medium|hard"
-)
-TYPED = re.compile(
-    rf"^(?:\*\*[^\W\d][\w /&-]{{2,30}}(?::\*\*|\*\*\s*:)|[(（\[](?:{KINDS})[)）\]]:?|(?:{KINDS}):)\s*", re.IGNORECASE
-)
-QUOTES = {'"': '"', "“": "”", "«": "»", "„": "“", "「": "」", "『": "』"}
 FENCED = re.compile(r"```[\w-]*\n(?P<inside>.*?)(?:\n```|\Z)", re.DOTALL)
+OPENING = re.compile(r"[\[{]\s*[\"{\[]")
+ANSWERS = re.compile(
+    rf"^[\s>*_#]*(?:{ANSWER_WORDS}|answers|answer key|solutions)[*_\s]*[:：]?[*_\s]*$", re.I | re.MULTILINE
+)
+"""A heading of answers below the questions."""
+TAGS = re.compile(r"</?[a-z][\w-]*>", re.IGNORECASE)
+LEAD = re.compile(rf"^[\W_]*(?:{LABEL}\s*)?(?P<number>\d{{1,3}})(?:[^\w\"“]+|(?=[^\W\d]))", re.IGNORECASE)
+LETTER = re.compile(rf"^[\W_]*(?:(?:[a-z]|[ivx]{{1,5}})[.)）]|{LABEL}\s+\w+\s*[:：])\s*", re.IGNORECASE)
 FIELDS = ("question", "q", "query", "prompt", "text", "问题", "質問", "질문")
 
 
@@ -57,16 +42,16 @@ def numbered_items(reply: str, *, limit: int) -> list[str]:
     """The questions of a reply, at most `limit`, in order, without numbers; what comes twice counts once.
 
     Accepts `1: `, `1. `, `1) `, `1 - `, `(1)`, `#1:`, `Q1:`, `**Question 1**` above its question, `问题一：`,
-    `第1题：`, `一、`, Roman and circled numbers and the digits of any script, numbers from 0, bullets, JSON, a fenced
-    list, items over several lines, and a whole list on one line.
+    `第1题：`, `一、`, Roman and circled numbers and the digits of any script, letters, numbers from 0, bullets, JSON, a
+    fenced list, a table, items over several lines, a question a line, and a whole list on one line.
     """
-    text = reply.strip()
+    text = _without_answers(reply.strip())
     fenced = FENCED.search(text)
     if fenced and _any_item(fenced["inside"]) and not _any_item(text[: fenced.start()]):
         text = fenced["inside"].strip()
     seen: dict[str, None] = {}
     for item in _items(text, limit):
-        if clean := _clean(item):
+        if clean := question_alone(item):
             seen.setdefault(clean)
     return list(seen)[:limit]
 
@@ -78,10 +63,20 @@ def _items(text: str, limit: int) -> list[str]:
     items = first if len(first) > 1 else _by_line(text, _number)
     if len(items) >= min(2, limit):
         return items
-    for other in (_in_line(text), _by_line(text, _han), _by_line(text, _roman), _bullets(text)):
-        if len(other) > max(1, len(items)):
-            return other
+    for other in (_in_line, _by_han, _by_roman, _bullets, _asking_lines):
+        if len(found := other(text)) > max(1, len(items)):
+            return found
     return items
+
+
+def _without_answers(text: str) -> str:
+    """Without a list of answers that is numbered anew below the questions."""
+    asked = re.search("[?？؟]", text)
+    for heading in ANSWERS.finditer(text, asked.end()) if asked else ():
+        match = ITEM.match(text[heading.end() : heading.end() + 200].lstrip().partition("\n")[0])
+        if match and 1 in (_number(match), _roman(match), _han(match)):
+            return text[: heading.start()].rstrip()
+    return text
 
 
 def _any_item(text: str) -> bool:
@@ -98,11 +93,19 @@ def _by_line(text: str, number_of: Callable[[re.Match[str]], int | None], *, sta
             inside = True
         elif not line.strip():
             inside = inside and not items[-1]  # a number alone on its line may be followed by a blank one
-        elif inside and items[-1] and (ANSWER_LINE.match(line) or CLOSING.match(line)):
+        elif inside and items[-1] and is_beside(line, items[-1].rpartition("\n")[2]):
             inside = False
         elif inside:
             items[-1] = f"{items[-1]}\n{line.strip()}" if items[-1] else line.strip()
     return items
+
+
+def _by_han(text: str) -> list[str]:
+    return _by_line(text, _han)
+
+
+def _by_roman(text: str) -> list[str]:
+    return _by_line(text, _roman)
 
 
 def _number(match: re.Match[str]) -> int | None:
@@ -134,7 +137,22 @@ def _roman(match: re.Match[str]) -> int | None:
 def _bullets(text: str) -> list[str]:
     """Bulleted questions; a list of anything else is talk."""
     items = [match["text"] for match in map(BULLET.match, text.split("\n")) if match]
-    return items if 2 * sum(bool(ASKS.search(_clean(item))) for item in items) >= len(items) else []
+    return items if 2 * sum(bool(ASKS.search(question_alone(item))) for item in items) >= len(items) else []
+
+
+def _asking_lines(text: str) -> list[str]:
+    """A question a line, however it is marked: tags, a table, letters, a number alone. Mostly other lines are talk."""
+    items: list[str] = []
+    lines = [line for line in text.split("\n") if any(map(str.isalnum, line))]
+    for line in lines:
+        cells = [cell.strip() for cell in TAGS.sub(" ", line).split("|")]
+        asking = [cell for cell in cells if ASKS.search(cell)]
+        if not asking:
+            continue
+        lead = LEAD.match(asking[-1])
+        due = lead and int(lead["number"]) in (len(items), len(items) + 1)
+        items.append((LEAD if due else LETTER).sub("", asking[-1], count=1).lstrip("-*•> "))
+    return items if 2 * len(items) >= len(lines) else []
 
 
 def _in_line(text: str) -> list[str]:
@@ -153,13 +171,11 @@ def _in_line(text: str) -> list[str]:
 
 
 def _json_items(text: str) -> list[str] | None:
-    """The questions of a JSON list, of texts or of objects; None where the text is none."""
-    if not text.startswith(("[", "{")):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    """The questions of a JSON list, of texts or of objects, also an object a line; None where the text is none.
+
+    Within other text only a list that asks counts.
+    """
+    value, whole = _json_in(text)
     if isinstance(value, dict):
         lists = [inner for inner in value.values() if isinstance(inner, list)]
         value = lists[0] if lists else list(value.values())
@@ -173,34 +189,20 @@ def _json_items(text: str) -> list[str] | None:
         if isinstance(entry, str):
             match = ITEM.match(entry)
             texts.append(match["text"] if match and "\n" not in entry else entry)
-    return texts
+    asked = sum(bool(ASKS.search(entry)) for entry in texts)
+    return texts if whole or (asked and 2 * asked >= len(texts)) else None
 
 
-def _clean(item: str) -> str:
-    """A question alone."""
-    text = ANSWER_BEHIND.sub("", item.strip()).strip()
-    if text.count("```") % 2:
-        text = text.rstrip("`").rstrip() if text.endswith("```") else text
-    text = TYPED.sub("", text, count=1)
-    text = _without_bold(text)
-    if _is_quoted(text):
-        text = text[1:-1].strip()
-    return re.sub(r"\n\s*\n+", "\n", text)
-
-
-def _without_bold(text: str) -> str:
-    """Without the stars around the whole, and those whose other half the number took."""
-    while len(text) > 2 and text[0] in "*_" and text[-1] == text[0]:
-        text = text[1:-1].strip()
-    while text.endswith(("**", "__")) and text.count(text[-2:]) % 2:
-        text = text[:-2].rstrip()
-    return text
-
-
-def _is_quoted(text: str) -> bool:
-    """Whether quotation marks stand around the whole; a mark inside that follows a space opens another quotation."""
-    close = QUOTES.get(text[:1])
-    if close is None or len(text) < 3 or not text.endswith(close):
-        return False
-    inner = text.find(close, 1)
-    return inner == len(text) - 1 or text[inner - 1].isspace()
+def _json_in(text: str) -> tuple[object, bool]:
+    """The JSON value of a text, and whether it is the whole text; None where there is none."""
+    opening = OPENING.search(text)
+    if opening is None:
+        return None, False
+    start = opening.start()
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, start)
+        if start == 0 and text[end:].lstrip().startswith("{"):
+            return [json.loads(line) for line in text.split("\n") if line.strip()], True
+    except (ValueError, RecursionError):
+        return None, False
+    return value, start == 0 and end == len(text)

@@ -25,6 +25,17 @@ FILTERED = {
     "sensitive", "guardrail_intervened", "moderation",
 }  # fmt: skip
 CALLED = {"tool_calls", "tool_call", "tool_use", "function_call"}
+BROKEN = {
+    "error",
+    "abort",
+    "aborted",
+    "cancelled",
+    "canceled",
+    "timeout",
+    "failed",
+    "malformed_function_call",
+    "unknown",
+}
 NO_REASON = "none"
 LESS_THINKING = "--reasoning_effort low, or --chat_template_kwargs '{\"enable_thinking\": false}'"
 HIGHER_CAP = "--max_new_tokens (of questions: --max_question_tokens)"
@@ -116,6 +127,8 @@ def _fault(
         return "truncated", f"the reply reached {cap}; raise {HIGHER_CAP}"
     if reason in CALLED or (given.called and silent):
         return "incomplete", "the model called a tool in place of an answer; take tools out of --extra_body"
+    if reason in BROKEN - habits.complete:
+        return "incomplete", f"the server broke the reply off (finish reason `{reason}`); its log says why"
     if reason not in {*COMPLETE, *habits.complete}:
         ended = "no finish reason" if reason == NO_REASON else f"finish reason `{reason}`"
         return "incomplete", f"{ended}, so the reply may be half; if it is always whole: --finish_reasons {reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from longalign.data.readers.pdf_text import joined_pages
 from longalign.data.readers.raw import RawDocument
 from longalign.data.readers.unpack import bytes_of
 from longalign.errors import DataError, UnreadableError
+
+NO_TITLE = re.compile(r"\.(?:docx?|dvi|tex|indd|qxd|pdf)$|^(?:untitled|microsoft word)|^(?=\S*\d)\S+$", re.IGNORECASE)
+"""Names of files and numbers of manuscripts, which programs write where the title belongs."""
 
 
 def pdf(path: Path) -> Iterator[RawDocument]:
@@ -38,4 +42,4 @@ def pdf(path: Path) -> Iterator[RawDocument]:
         file.close()
     if not any(page.strip() for page in pages):
         raise UnreadableError(f"PDF without a text layer ({len(pages) + broken} pages; scanned?)")
-    yield RawDocument(joined_pages(pages), "" if title.lower().endswith((".doc", ".docx", ".dvi", ".tex")) else title)
+    yield RawDocument(joined_pages(pages), "" if NO_TITLE.search(title) else title)

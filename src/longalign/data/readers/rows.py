@@ -137,7 +137,7 @@ def _no_field(names: Iterable[str], text_field: str | None) -> str:
     found += f" and {len(shown) - SHOWN_FIELDS} more" if len(shown) > SHOWN_FIELDS else ""
     if text_field is not None:
         return f"no text field `{text_field}` (has {found})"
-    return f"no text fields (has {found}); name the one that holds the text with --text-field"
+    return f"no text fields (has {found}); name the one that holds the text with --text_field"
 
 
 def _row(row: Any, where: str, number: int, text_field: str | None) -> RawDocument:
@@ -154,7 +154,8 @@ def _row(row: Any, where: str, number: int, text_field: str | None) -> RawDocume
     for part in [field] if field in row else field.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     if not isinstance(value, str):
-        raise DataError(f"{where}: field `{field}` is a {type(value).__name__}; it must be text")
+        kind = "null" if value is None else f"a {type(value).__name__}"
+        raise DataError(f"{where}: field `{field}` is {kind}; it must be text")
     meta = row.get("meta") or row.get("metadata")
     meta = meta if isinstance(meta, Mapping) else {}
     source = row.get("source") or meta.get("pile_set_name") or meta.get("source") or row.get("dataset") or ""

@@ -16,7 +16,10 @@ TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
 
 
 def subtitles(path: Path) -> Iterator[RawDocument]:
-    """What is said, a cue's lines as they stand; a line that repeats the one before (rolling captions) once."""
+    """What is said, a cue's lines as they stand; a line that repeats the one before (rolling captions) once.
+
+    The title is the file's name: the first words are anybody's.
+    """
     said: list[str] = []
     cues = 0
     for block in re.split(r"\n[ \t]*\n", text_of(path).replace("\r\n", "\n").replace("\r", "\n")):
@@ -33,4 +36,4 @@ def subtitles(path: Path) -> Iterator[RawDocument]:
                 said.append(clean)
     if not cues:
         raise UnreadableError("subtitles without times")
-    yield RawDocument("\n".join(said))
+    yield RawDocument("\n".join(said), path.name)

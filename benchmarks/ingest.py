@@ -218,10 +218,10 @@ def claim(found: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|---|",
             *map(_line, found["rows"]),
             "",
-            f"Memory above what the program itself takes: {first['peak_mib']} MiB with {first['documents']:,} documents",
-            f"of 200 bytes, {last['peak_mib']} MiB with {last['documents']:,}. Most of the growth is shingles, of which",
-            f"160 MB are kept at most. For {parts['documents']:,} documents of 2 kB, what grows takes",
-            f"{parts['sketches_peak_mib']} MiB while they are compared, and {parts['draw_peak_mib']} MiB while rows are drawn.",
+            f"Memory above what the program itself takes: {first['peak_mib']} MiB with {first['documents']:,}",
+            f"documents of 200 bytes, {last['peak_mib']} MiB with {last['documents']:,}. Most of the growth is",
+            f"shingles, of which 160 MB are kept at most. For {parts['documents']:,} documents of 2 kB, what grows takes",
+            f"{parts['sketches_peak_mib']} MiB while they are compared, {parts['draw_peak_mib']} MiB while rows are drawn.",
         ]
     )
 

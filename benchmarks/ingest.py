@@ -165,7 +165,7 @@ def by_number(number: int, characters: int) -> Measured:
 
 
 def of_parts(number: int) -> Measured:
-    """Peak memory of what is kept of each document: shingles while the corpus is made, lengths and ids while drawing."""
+    """Peak memory of what is kept of each document: shingles while they are compared, lengths and ids while drawing."""
 
     def sketches() -> int:
         kept, rng = Sketches(), np.random.default_rng(0)
@@ -212,22 +212,26 @@ def claim(found: Mapping[str, Any]) -> str:
     steps = list(found["rows"][0]["megabytes_per_s_by_step"])
     return "\n".join(
         [
-            f"On one core ({machine['processor']}, shared), commit {machine['commit']}; MB of text and processor time:",
+            f"On one core ({machine['processor']}, shared), commit {machine['commit']}; MB of text, processor time:",
             "",
-            f"| kind | documents | MB | documents/s | MB/s | MB/s of each step: {', '.join(steps)} |",
+            f"| kind | documents | MB | documents/s | MB/s | each step alone, MB/s: {', '.join(steps)} |",
             "|---|---|---|---|---|---|",
-            *(
-                f"| {row['kind']} | {row['documents']:,} | {row['megabytes_of_text']} | {row['documents_per_s']:,} | "
-                f"{row['megabytes_per_s']} | {', '.join(str(value) for value in row['megabytes_per_s_by_step'].values())} |"
-                for row in found["rows"]
-            ),
+            *map(_line, found["rows"]),
             "",
-            f"Memory above what the program itself takes: {first['peak_mib']} MiB with {first['documents']:,} documents of",
-            f"200 bytes, {last['peak_mib']} MiB with {last['documents']:,}. What grows with their number takes, for a million",
-            f"documents of 2 kB, {parts['sketches_peak_mib']} MiB while they are compared and {parts['draw_peak_mib']} MiB "
-            "while rows are drawn.",
+            f"Memory above what the program itself takes: {first['peak_mib']} MiB with {first['documents']:,}",
+            f"documents of 200 bytes, {last['peak_mib']} MiB with {last['documents']:,}. Most of the growth is",
+            f"shingles, of which 160 MB are kept at most. For {parts['documents']:,} documents of 2 kB, what grows takes",
+            f"{parts['sketches_peak_mib']} MiB while they are compared, {parts['draw_peak_mib']} MiB while rows are drawn.",
         ]
     )
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    steps = ", ".join(map(str, row["megabytes_per_s_by_step"].values()))
+    values = (
+        f"{row['documents']:,} | {row['megabytes_of_text']} | {row['documents_per_s']:,} | {row['megabytes_per_s']}"
+    )
+    return f"| {row['kind']} | {values} | {steps} |"
 
 
 def main() -> None:
@@ -251,16 +255,14 @@ def main() -> None:
         rows.append(in_process("benchmarks.ingest", ["kind", kind], environment=environment))
         print(json.dumps(rows[-1]), flush=True)
     for number in asked.numbers[:1] if asked.quick else asked.numbers:
-        memory.append(in_process("benchmarks.ingest", ["number", number, asked.characters], environment=environment))
+        case = ["number", number, asked.characters]
+        memory.append(in_process("benchmarks.ingest", case, environment=environment))
         print(json.dumps(memory[-1]), flush=True)
-    parts = in_process(
-        "benchmarks.ingest", ["parts", MILLION // 100 if asked.quick else MILLION], environment=environment
-    )
+    many = MILLION // 100 if asked.quick else MILLION
+    parts = in_process("benchmarks.ingest", ["parts", many], environment=environment)
     print(json.dumps(parts), flush=True)
-    write_result(
-        "ingest", (__doc__ or "").split("\n")[0], rows, folder=asked.results, memory=memory, parts=parts, note=asked.note,
-        wall_s=round(time.monotonic() - start),
-    )  # fmt: skip
+    more = {"memory": memory, "parts": parts, "note": asked.note, "wall_s": round(time.monotonic() - start)}
+    write_result("ingest", (__doc__ or "").split("\n")[0], rows, folder=asked.results, **more)
     if asked.results == RESULTS and not asked.quick:
         found = json.loads((RESULTS / "ingest.json").read_text(encoding="utf-8"))
         GUIDE.write_text(quote(claim(found), GUIDE.read_text(encoding="utf-8"), COMMAND), encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from longalign.errors import DataError
-from longalign.eval.cases import Case, RowReader, read_rows
+from longalign.eval.cases import Case, RowReader, first_given, read_rows
 from longalign.eval.judged import AssumedCases, JudgedTask
 from longalign.eval.token_view import CJK
 
@@ -22,6 +22,7 @@ class MTBench(JudgedTask):
     name = "mt_bench"
     title = "MT-Bench's turns"
     assumed = AssumedCases(160, (50, 1_000))
+    protocols = ("own", "fastchat")
 
     def row_reader(self) -> RowReader:
         references = self.settings.references
@@ -42,7 +43,7 @@ def turn_rows(references: Path | None = None) -> RowReader:
 
 def _turns(where: str, prefix: str, row: Mapping[str, Any], written: Mapping[str, Sequence[str]]) -> list[Case]:
     """The turns of one MT-Bench question, each a case that follows the one before."""
-    turns, name = row["turns"], str(row.get("question_id") or row.get("key") or "")
+    turns, name = row["turns"], str(first_given(row, "question_id", "key", default=""))
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) and turn for turn in turns):
         raise DataError(f"{where}: field `turns` must be a list of texts")
     if not name:

@@ -22,6 +22,7 @@ from longalign.config import EvalSettings, Settings
 from longalign.data.source import documents_fingerprint
 from longalign.errors import ConfigError, DataError, LongAlignError
 from longalign.eval.answers import ANSWERS, Answer, Item, passing_failures, spend
+from longalign.eval.endings import FINISH
 from longalign.eval.results import Compared, Mean, Measured, ModelFacts, Row, Tally, mean_figure, tally
 from longalign.eval.subject import Subject, open_subject
 from longalign.eval.token_view import CharacterView, TokenView
@@ -178,7 +179,10 @@ class ExactTask(Task[S], Generic[S, Q]):
             raise ConfigError(f"task {self.name}: several questions have the key `{again[0]}`; give each its own")
         answers = subject.ask([question.item for question in questions], out / ANSWERS, self.title.lower())
         readings = self.readings(questions, subject, out)
-        rows = [self.row(question, answers[question.key], readings.get(question.key)) for question in questions]
+        rows = []
+        for question in questions:
+            answer = answers[question.key]
+            rows.append(self.row(question, answer, readings.get(question.key)) | {FINISH: answer.ending})
         return Measured(
             rows=rows,
             figures=self.summarise(rows, subject.facts),

@@ -26,6 +26,7 @@ from longalign.errors import EndpointError
 from longalign.llm.attempts import (
     ACCOUNT_REFUSALS,
     ATTEMPTS,
+    DOUBTFUL_ATTEMPTS,
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     OWN_ATTEMPTS,
@@ -39,6 +40,8 @@ from longalign.llm.refusals import Refusal, body_of, error_inside, fields_of, re
 from longalign.llm.slots import Slots
 
 WORDINGS_SHOWN = 5
+SHORTEST_KEY = 8
+"""A shorter one (`x`, `none`, `EMPTY`) is no secret, and may occur in any word of a message."""
 
 
 class Endpoint(ABC):
@@ -115,6 +118,10 @@ class Endpoint(ABC):
                     yield futures[future], future.result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def has_answered(self) -> None:
+        """See `base.has_answered`."""
+        self.breaker.proven = True
 
     def close(self) -> None:
         """Close the connections."""
@@ -213,16 +220,16 @@ class Endpoint(ABC):
         if meant.meaning == "too_long" or meant.meaning == "moderated":
             return Failure(kind=meant.meaning, message=words, model=self.name)
         self._note(f"a request is refused ({course.last}); nothing is remembered of it")
-        self.breaker.lost(f"{self.base_url}: {course.last}")
-        return Failure(kind="rejected", message=course.last, model=self.name)
+        all_are = self.breaker.lost(f"{self.base_url}: {course.last}")
+        return Failure(kind="unavailable" if all_are else "rejected", message=course.last, model=self.name)
 
     def _server_failed(self, course: Course, asked_s: float | None) -> Failure | None:
         """The server failed at this request (HTTP 500): its own affair, unless no request is answered any more."""
-        if self.breaker.in_doubt:
+        if self.breaker.in_doubt and not self.breaker.proven:
             return self._endpoint_failed(course, asked_s)
         self.breaker.alive()
         course.attempts += 1
-        if course.attempts >= min(OWN_ATTEMPTS, self.attempts):
+        if course.attempts >= min(DOUBTFUL_ATTEMPTS if self.breaker.in_doubt else OWN_ATTEMPTS, self.attempts):
             self.breaker.doubt()
             return self._given_up(course)
         self._again(course, asked_s)
@@ -282,7 +289,7 @@ class Endpoint(ABC):
 
     def _clean(self, text: str) -> str:
         """One short line without the key."""
-        if self._key:
+        if len(self._key) >= SHORTEST_KEY:
             text = text.replace(self._key, "[key]")
         text = re.sub(r"\bsk-[\w*-]{6,}", "[key]", text)
         return " ".join(text.split())[:300]

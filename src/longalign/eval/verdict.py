@@ -1,12 +1,12 @@
 """Reads a judge's verdict: its own last rating, `[[n]]`, and nothing that it quotes.
 
-An answer may hold `[[10]]`, by chance or to deceive, and a judge that quotes it has not rated it so. Quotations are what
-stands in quotes, block quotes and code, and any stretch of the verdict that repeats words of the answer around a
+An answer may hold `[[10]]`, by chance or to deceive, and a judge that quotes it has not rated it so. Quotations are:
+what stands in quotes, block quotes and code, and any stretch of the verdict that repeats words of the answer around a
 rating. What the judge thought before it answered is no verdict either.
 
 A rating is read where its meaning is certain: `[[7]]`, `[[7.0]]`, `[[7/10]]` on a scale to 10, `[[**7**]]`, `[[7分]]`.
-`[[7.5]]`, `[[11]]`, `[[8/10]]` on a scale to 5 and `[[6]] or [[8]]` are unreadable: a scale has whole numbers only (as in
-the paper), and a guess would count like a rating.
+`[[7.5]]`, `[[11]]`, `[[8/10]]` on a scale to 5 and `[[6]] or [[8]]` are unreadable: a scale has whole numbers only, as
+in the paper, and a guess would count like a rating.
 """
 
 from __future__ import annotations
@@ -67,12 +67,13 @@ def read_rating(text: str, scale: Scale, answer: str = "") -> int | None:
     answer_text = f" {_tokens(answer)} "
     found = [f for f in _ratings(said, scale) if not _repeats(said, f, answer_text)]
     own = [f for f in found if not any(start <= f.start and f.end <= end for start, end in quoted)]
-    if not own:  # a rating that stands in quotes or code all by itself: "`[[7]]`"
-        own = [f for f in found if any(_is_alone(said[start:end]) for start, end in quoted if start <= f.start < end)]
+    in_answer = {f.value for f in _ratings(answer, scale)}
+    if not own:  # a rating that stands in quotes or code all by itself, "`[[7]]`", is the judge's own
+        alone = [span for span in quoted if _is_alone(said[slice(*span)])]
+        own = [f for f in found if f.value not in in_answer and any(s <= f.start < e for s, e in alone)]
     if not own or own[-1].value is None or _is_undecided(said, own):
         return None
     last = own[-1].value
-    in_answer = {f.value for f in _ratings(answer, scale)}
     if last in in_answer and len({f.value for f in own}) > 1:
         return None  # its own rating, or what the answer says of itself?
     return last

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class FastChatWording:
         else:
             values = {"question": rated.case.query, "answer": rated.answer}
         if with_reference:
-            values |= {f"ref_answer_{n}": _reference(case) for n, (case, _) in enumerate(turns, start=1)}
+            values |= {f"ref_answer_{n}": case.reference for n, (case, _) in enumerate(turns, start=1)}
         template = self.templates[name]
         try:
             prompt = template.text.format(**values)
@@ -104,10 +104,11 @@ def read_templates(path: Path) -> dict[str, Template]:
     return {name: found[name] for name in NAMES}
 
 
-def _reference(case: Case) -> str:
-    if not case.reference:
-        raise DataError(
-            f"question {case.key} ({case.category}) has no reference answer; give --references "
-            "reference_answer/gpt-4.jsonl (FastChat's)"
-        )
-    return case.reference
+def check_references(cases: Sequence[Case]) -> None:
+    """Raise `DataError` where a question needs a reference answer that is not there; before any answer is asked for."""
+    for case in cases:
+        if case.category in WITH_REFERENCE and not case.reference:
+            raise DataError(
+                f"question {case.key} ({case.category}) has no reference answer; give --references FILE "
+                "(FastChat's data/mt_bench/reference_answer/gpt-4.jsonl)"
+            )

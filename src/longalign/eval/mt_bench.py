@@ -2,6 +2,8 @@
 
 a row            question_id, category, turns [list], reference [list] or null
 references       answers of a stronger model, reference_answer/*.jsonl: question_id, choices[0].turns
+
+Protocol `fastchat` takes references from the file only, and only for the categories that FastChat compares with them.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 
 from longalign.errors import DataError
 from longalign.eval.cases import Case, RowReader, first_given, read_rows
+from longalign.eval.fastchat import check_references
 from longalign.eval.judged import AssumedCases, JudgedTask
 from longalign.eval.token_view import CJK
 
@@ -25,18 +28,24 @@ class MTBench(JudgedTask):
     protocols = ("own", "fastchat")
 
     def row_reader(self) -> RowReader:
-        references = self.settings.references
-        return turn_rows(Path(references) if references else None)
+        references = Path(self.settings.references) if self.settings.references else None
+        return turn_rows(references, own=self.settings.protocol == "own")
+
+    def cases(self) -> list[Case]:
+        found = super().cases()
+        if self.settings.protocol == "fastchat":
+            check_references(found)
+        return found
 
 
-def turn_rows(references: Path | None = None) -> RowReader:
-    """Reads conversations, each turn a case that follows the one before."""
+def turn_rows(references: Path | None = None, *, own: bool = True) -> RowReader:
+    """Reads conversations, each turn a case that follows the one before; `own`: with the references in the rows."""
     written = _written_references(references) if references else {}
 
     def read_row(path: Path, prefix: str, number: int, row: Mapping[str, Any]) -> list[Case]:
         if "turns" not in row:
             raise DataError(f"{path}: case {number} has no `turns`; it is none of MT-Bench's")
-        return _turns(f"{path}: case {number}", prefix, row, written)
+        return _turns(f"{path}: case {number}", prefix, row if own else {**row, "reference": None}, written)
 
     return read_row
 

@@ -33,6 +33,7 @@ from longalign.eval.judge import (
     rated_answers,
     verdict_lines,
 )
+from longalign.eval.judge_prompt import Rubric
 from longalign.eval.judged_figures import JudgedFigures, summarize
 from longalign.eval.rating import Rated
 from longalign.eval.results import Compared, Measured, mean_of_known
@@ -123,11 +124,11 @@ class JudgedTask(Task[ChatSettings]):
             rated = rated_answers(judge, cases, answers)
             verdicts = judge.verdicts(rated, out / VERDICTS)
         by_key = {one.case.key: one for one in rated}
-        rows = [
-            score_row(case, answers[case.key], ratings_of(case, by_key.get(case.key), answers, verdicts, judge), judge)
-            | {"cut_tokens": cut_tokens[case.key]}
-            for case in cases
-        ]
+        rows = []
+        for case in cases:
+            answer = answers[case.key]
+            ratings = ratings_of(case, by_key.get(case.key), answer, verdicts, judge)
+            rows.append(score_row(case, answer, ratings, judge.wording.rubrics[case.rubric], cut_tokens[case.key]))
         figures = JudgedResults(
             **vars(summarize(rows, judge.wording.rubrics)),
             cases=", ".join(wanted.cases) or rows[0]["dataset"],
@@ -227,18 +228,19 @@ def fit(
 
 
 def ratings_of(
-    case: Case, rated: Rated | None, answers: Mapping[str, Answer], verdicts: Mapping[str, Answer], judge: Judge
+    case: Case, rated: Rated | None, answer: Answer, verdicts: Mapping[str, Answer], judge: Judge
 ) -> list[float | None]:
     """The ratings of a case's answer, one for each scoring; None for a verdict that cannot be read, or no answer."""
     if rated is not None:
         return [reading.rating for reading in judge.readings(rated, verdicts)]
-    lowest = judge.wording.rubrics[case.rubric].low if answers[case.key].ending in NO_ANSWER else None
+    lowest = judge.wording.rubrics[case.rubric].low if answer.ending in NO_ANSWER else None
     return [lowest] * judge.scorings
 
 
-def score_row(case: Case, answer: Answer, ratings: Sequence[float | None], judge: Judge) -> dict[str, Any]:
+def score_row(
+    case: Case, answer: Answer, ratings: Sequence[float | None], scale: Rubric, cut_tokens: int
+) -> dict[str, Any]:
     """One line of `scores.jsonl`: the ratings of one answer; null for each verdict that cannot be read."""
-    scale = judge.wording.rubrics[case.rubric]
     return {
         "key": case.key,
         "dataset": case.dataset,
@@ -252,6 +254,7 @@ def score_row(case: Case, answer: Answer, ratings: Sequence[float | None], judge
         "failure": answer.failure,
         FINISH: answer.ending,
         "prompt_tokens": answer.prompt_tokens,
+        "cut_tokens": cut_tokens,
         "ratings": list(ratings),
         "score": mean_of_known(ratings),
         "worst": sum(r if r is not None else scale.low for r in ratings) / len(ratings),

@@ -120,13 +120,22 @@ class Task(ABC, Generic[S]):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One question and its right answer. `kind` groups questions in results, comparison and page."""
+    """One question and its right answer. `kind` groups questions in results, comparison and page.
+
+    `also_right`: other answers that are just as right; the best match counts.
+    """
 
     key: str
     messages: tuple[Mapping[str, str], ...]
     expected: str
     kind: str = "all"
     max_new_tokens: int = 32
+    also_right: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every right answer."""
+        return (self.expected, *self.also_right)
 
     @classmethod
     def of(cls, key: str, prompt: str, expected: str, *, kind: str = "all", max_new_tokens: int = 32) -> Question:

@@ -19,7 +19,7 @@ from longalign.core.stats import RankCorrelation, rank_correlation
 from longalign.errors import ConfigError, DataError
 from longalign.eval.answers import VERDICTS, Answer, passing_failures
 from longalign.eval.cases import Case, first_given
-from longalign.eval.judge import Judge, describe_judge, open_judge
+from longalign.eval.judge import Judge, describe_judge, open_judge, verdict_lines
 from longalign.eval.longbench_chat import LongBenchChat
 from longalign.eval.rating import Rated
 from longalign.eval.results import RESULTS, SCHEMA, SCORES, mean_of_known
@@ -47,12 +47,13 @@ def validate_judge(settings: ChatSettings, out: Path) -> dict[str, Any]:
             verdicts = judge.verdicts(rated, out / VERDICTS, label="judging the judge")
         scores = [_score(judge, one, human, verdicts) for one, (_, _, human) in zip(rated, trials, strict=True)]
         found = agreement(scores)
+        facts = asdict(describe_judge(judge, settings.protocol, rated, verdicts))
         results = {
             "schema": SCHEMA,
             "task": "judge",
             **found.to_file(),
-            "judge": asdict(describe_judge(judge, settings.protocol, rated, verdicts)),
-            "text": sentence(found),
+            "judge": facts,
+            "text": "\n".join([sentence(found), *verdict_lines(facts)]),
         }
         write_jsonl(out / SCORES, scores)
         atomic_write_json(out / RESULTS, results)

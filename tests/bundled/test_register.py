@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longalign.bundled.register import Language, Split, draw_facts, find_facts, insert_facts, split_of
+from longalign.errors import ConfigError
 
 LANGUAGES = st.sampled_from(["en", "zh"])
 SPLITS = st.sampled_from(["train", "heldout"])
@@ -44,6 +45,14 @@ def test_a_fact_never_cuts_a_sentence() -> None:
         assert all(sentence in planted for sentence in ("First sentence here.", "Second one is longer than that."))
 
 
-def test_asking_for_more_words_than_there_are_is_an_error() -> None:
-    with pytest.raises(ValueError, match="word pairs"):
-        draw_facts(np.random.default_rng(0), 200, split="heldout")
+@pytest.mark.parametrize(("language", "count"), [("en", 61), ("en", 1000), ("zh", 60)])
+def test_beyond_the_pools_words_facts_share_words_but_no_pair(language: Language, count: int) -> None:
+    facts = draw_facts(np.random.default_rng(0), count, split="heldout", language=language)
+    pairs = [pair for fact in facts for pair in (fact.name, fact.value)]
+    assert len(set(pairs)) == 2 * count
+    assert {split_of(pair) for pair in pairs} == {"heldout"}
+
+
+def test_more_facts_than_there_are_pairs_of_words_is_a_clear_error() -> None:
+    with pytest.raises(ConfigError, match="use fewer distractors"):
+        draw_facts(np.random.default_rng(0), 3000, split="heldout", language="zh")

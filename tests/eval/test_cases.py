@@ -13,6 +13,7 @@ from longalign.eval.builtin_cases import builtin_cases
 from longalign.eval.cases import Case, document_rows, read_cases
 from longalign.eval.judge_prompt import Example
 from longalign.eval.mt_bench import turn_rows
+from longalign.llm.alternatives import read_alternatives
 from tests.makers.text import filler
 
 SHOTS = [[{"answer": f"a{n}{k}", "score": k + 1} for k in range(3)] for n in range(2)]
@@ -82,9 +83,36 @@ def test_longbench(tmp_path: Path) -> None:
         {"input": "", "context": "长文。", "answers": ["要点"], "dataset": "vcsum", "language": "zh", "_id": "y"},
     ]
     question, summary = read([write(tmp_path / "c.jsonl", rows)])
-    assert (question.key, question.rubric, question.reference) == ("x", "qa", "(1) Ann\n(2) A.")
+    assert (question.key, question.rubric, read_alternatives(question.reference)) == ("x", "qa", ["Ann", "A."])
     assert (summary.rubric, summary.query) == ("summary", "请总结上文的内容。")
     assert summary.prompt == "长文。\n\n请总结上文的内容。"
+
+
+def test_zero_is_an_id_like_others(tmp_path: Path) -> None:
+    rows = [{"idx": n, "prompt": f"Doc\nQ{n}?", "query": f"Q{n}?", "answer": "north"} for n in (0, 1)]
+    assert [case.key for case in read([write(tmp_path / "c.json", rows)])] == ["0", "1"]
+    turns = [{"question_id": 0, "category": "writing", "turns": ["Hi", "Bye"]}]
+    assert [case.key for case in read_cases([write(tmp_path / "q.jsonl", turns)], turn_rows())] == ["0.1", "0.2"]
+    with pytest.raises(DataError, match="numbered from 1; none for `idx` 0"):
+        read([tmp_path / "c.json"], write(tmp_path / "f.json", SHOTS))
+
+
+def test_a_line_separator_within_a_text_ends_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    rows = [
+        {"input": f"Where{mark}?", "context": "Text.", "answers": ["A"], "_id": mark} for mark in "\u2028\u2029\x85"
+    ]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    assert [case.query for case in read([path])] == [row["input"] for row in rows]
+
+
+@pytest.mark.parametrize("name", ["trec", "samsum", "passage_retrieval_zh", "lcc", "passage_count_e", "triviaqa"])
+def test_sets_with_a_metric_of_their_own_are_not_judged(name: str, tmp_path: Path) -> None:
+    row = {"input": "Q", "context": "Text.", "answers": ["A"], "dataset": name, "language": "en", "_id": "x"}
+    path = write(tmp_path / "c.jsonl", [row])
+    with pytest.raises(DataError, match=f"`{name}` by a metric of its own; the judged sets are .*hotpotqa"):
+        read([path])
+    assert read_cases([path], document_rows(rubric="qa"))[0].rubric == "qa"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +134,7 @@ def test_mistakes_are_named(rows: Any, complaint: str, tmp_path: Path) -> None:
 
 
 def test_too_few_examples_and_broken_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="1 lists of examples, none for number 2"):
+    with pytest.raises(DataError, match="1 lists of examples, numbered from 1; none for `idx` 2"):
         read([write(tmp_path / "c.json", CHAT)], write(tmp_path / "f.json", SHOTS[:1]))
     (tmp_path / "broken.json").write_text("[{")
     with pytest.raises(DataError, match=r"broken\.json: not valid JSON"):

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longalign.errors import DataError
-from longalign.eval.judge_prompt import SCALES, Example, judge_prompt, read_verdict, rubric, shuffled
+from longalign.eval.judge_prompt import SCALES, Example, judge_prompt, rubric, shuffled
+from longalign.eval.verdict import read_rating
 from longalign.llm.base import Request, complete_all
 from longalign.llm.open import open_model
 
@@ -19,35 +20,6 @@ EXAMPLES = [Example("first answer", 9), Example("second answer", 4), Example("th
 PUBLIC_FORM = (
     "Judge.\n[Question]\n{}\n[Reference]\n{}\n" + "[Answer]\n{}\nRating: [[{}]]\n" * 3 + "[Answer]\n{}\nRating: "
 )
-
-
-@pytest.mark.parametrize(
-    ("text", "rating"),
-    [
-        ("[[7]]", 7),
-        ("Correct but short.\n\nRating: [[10]]", 10),
-        ("[[ 3 ]] and again [[3]]", 3),
-        ("[[7.5]]", None),
-        ("[[11]]", None),
-        ("[[0]]", None),
-        ("[[4]] or [[5]]", None),
-        ("7", None),
-        ("[7]", None),
-        ("[[rating]]", None),
-        ("[[-3]]", None),
-        ("[[seven]]", None),
-        ("[[٣]]", None),
-        ("", None),
-    ],
-)
-def test_only_one_whole_number_on_the_scale_is_a_verdict(text: str, rating: int | None) -> None:
-    assert read_verdict(text, CHAT) == rating
-
-
-@given(st.text(max_size=80))
-def test_no_reply_can_break_the_reader(text: str) -> None:
-    got = read_verdict(text, CHAT)
-    assert got is None or 1 <= got <= 10
 
 
 @pytest.mark.parametrize("name", list(SCALES))
@@ -112,7 +84,7 @@ def test_the_offline_judge_reads_these_prompts_and_keeps_to_their_scale(name: st
         for answer in ("The river runs north.", "No idea at all", "The river is long.")
     ]
     outcomes = complete_all(judge, [Request(messages=({"role": "user", "content": p},)) for p in prompts])
-    right, wrong, partly = (read_verdict(outcome.text, scale) for outcome in outcomes)
+    right, wrong, partly = (read_rating(outcome.text, (scale.low, scale.high)) for outcome in outcomes)
     assert (right, wrong) == (scale.high, scale.low)
     assert partly is not None
     assert scale.low < partly < scale.high

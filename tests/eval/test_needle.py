@@ -24,6 +24,7 @@ from longalign.eval.evaluate import evaluate
 from longalign.eval.forced import token_shares
 from longalign.eval.needle import depth_grid, score_needle
 from longalign.eval.registry import find_task
+from longalign.eval.token_view import TokenizerView
 from tests.eval.endpoint import serve
 
 FACT = Fact("amber crane", "copper tide")
@@ -230,7 +231,7 @@ def test_forced_tokens_agree_with_one_plain_forward_pass(tiny_model: Path, docum
     fact = draw_facts(random_for(0, "needle", "en", "256/0/0"), 4, split="heldout")[0]
     (row,) = [row for row in read_jsonl(tmp_path / "scores.jsonl") if row["key"] == "256/0/0"]
     assert row["expected"] == fact.sentence
-    items = {body: token_shares(model, tokenizer, [{"role": "user", "content": body}], fact) for body in ("", "x y")}
+    items = {body: token_shares(model, tokenizer, rendered(tokenizer, body), fact) for body in ("", "x y")}
     for body, shares in items.items():
         prompt = f"<|user|>{body}<|end|><|assistant|>"
         ids = tokenizer(prompt + fact.sentence, add_special_tokens=False)["input_ids"]
@@ -256,7 +257,12 @@ def test_forced_tokens_of_a_model_that_knows_the_answer_are_all_right(tiny_model
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     for language in ("en", "zh"):
         fact = draw_facts(random_for(1, "x"), 1, split="heldout", language=language)[0]
-        assert token_shares(Knowing(), tokenizer, [{"role": "user", "content": "q"}], fact) == (1.0, 1.0)
+        assert token_shares(Knowing(), tokenizer, rendered(tokenizer, "q"), fact) == (1.0, 1.0)
+
+
+def rendered(tokenizer: Any, question: str) -> str:
+    """The prompt as the model reads it."""
+    return TokenizerView(tokenizer).render([{"role": "user", "content": question}])
 
 
 class Knowing:

@@ -29,7 +29,10 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def as_written_before(folder: Path, name: str) -> None:
-    """Rewrite a finished task as versions without schema, title and a task's own name left it."""
+    """Rewrite a finished task as versions without schema, title and a task's own name left it.
+
+    Judged ones stay at the version of today's scoring: those of an earlier one are scored anew.
+    """
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     older = {key: value for key, value in results.items() if key not in ("schema", "title", "compared")}
     older["task"] = name
@@ -39,7 +42,8 @@ def as_written_before(folder: Path, name: str) -> None:
     if "longbench_chat" in own:
         own["chat"] = own.pop("longbench_chat")
     own.pop("tasks")
-    kept = {key: value for key, value in manifest.items() if key not in ("schema", "version")}
+    left_out = ("schema", "version") if manifest["version"] == 1 else ("schema",)
+    kept = {key: value for key, value in manifest.items() if key not in left_out}
     (folder / "stage.json").write_text(json.dumps(kept | {"stage": name, "summary": older}), encoding="utf-8")
 
 

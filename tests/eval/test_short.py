@@ -128,3 +128,19 @@ def test_rows_without_a_reference_are_refused(tmp_path: Path) -> None:
     rows.write_text("")
     with serve(lambda body: "x") as endpoint, pytest.raises(DataError, match=r"rows\.jsonl"):
         evaluate(EvalSettings(model=endpoint.spec, short=ShortSettings(rows=str(rows))), tmp_path / "out")
+
+
+def test_of_several_right_answers_the_best_match_counts(tmp_path: Path) -> None:
+    said = {"a": "Northwards.", "b": "It runs to the north", "c": "south"}
+    rows = tmp_path / "rows.jsonl"
+    with rows.open("w", encoding="utf-8") as stream:
+        for name in said:
+            messages = [{"role": "user", "content": name}, {"role": "assistant", "content": "north"}]
+            row = {"id": name, "messages": messages, "answers": ["northwards", "to the north"]}
+            stream.write(json.dumps(row) + "\n")
+    with serve(lambda body: said[body["messages"][-1]["content"]]) as endpoint:
+        got = evaluate(EvalSettings(model=endpoint.spec, short=ShortSettings(rows=str(rows))), tmp_path / "out")
+    assert (got["overall"]["right"], got["overall"]["contains_accuracy"]) == (1, pytest.approx(2 / 3, abs=1e-6))
+    rows.write_text(json.dumps({"messages": messages, "answers": "north"}), encoding="utf-8")
+    with pytest.raises(DataError, match="field `answers` must be a list of texts"):
+        evaluate(EvalSettings(model="offline", short=ShortSettings(rows=str(rows))), tmp_path / "other")

@@ -10,7 +10,7 @@ import pytest
 
 from longalign.errors import EndpointError
 from longalign.llm.attempts import OWN_ATTEMPTS
-from longalign.llm.base import Failure, Reply, Request, complete_all
+from longalign.llm.base import Failure, Reply, Request, complete_all, has_answered
 from longalign.llm.breaker import Breaker
 from longalign.llm.openai import OpenAICompatibleModel
 from longalign.llm.slots import Slots
@@ -39,6 +39,38 @@ def test_prompts_that_always_fail_cost_themselves_and_nobody_else_also_at_the_en
     assert not model.breaker.open, "nobody pauses for the failures of a few"
     assert [isinstance(outcome, Reply) for outcome in outcomes] == [True] * 32 + [False] * 8
     assert {outcome.kind for outcome in outcomes if isinstance(outcome, Failure)} == {"unavailable"}
+
+
+def test_of_an_endpoint_that_has_answered_no_number_of_failing_prompts_ends_the_run() -> None:
+    """An evaluation that goes on asks only what failed before: all of it may fail again."""
+    with ChatServer(lambda body, times: Answer(status=500)) as server:
+        model = model_at(server, concurrency=8)
+        has_answered(model)
+        outcomes = complete_all(model, [asked(f"bad {i}") for i in range(60)])
+        assert len(server.bodies) < 60 * OWN_ATTEMPTS, "when all fail, each is tried less often"
+    assert {outcome.kind for outcome in outcomes if isinstance(outcome, Failure)} == {"unavailable"}
+    assert len(outcomes) == 60
+
+
+def test_many_refusals_in_a_row_are_passing_failures_where_the_endpoint_has_answered() -> None:
+    with ChatServer(lambda body, times: Answer(status=400)) as server:
+        model = model_at(server, concurrency=2)
+        has_answered(model)
+        outcomes = complete_all(model, [asked(f"bad {i}") for i in range(40)])
+    kinds = [outcome.kind for outcome in outcomes if isinstance(outcome, Failure)]
+    assert kinds.count("rejected") == model.breaker.most_in_a_row - 1
+    assert kinds.count("unavailable") == 40 - kinds.count("rejected")
+
+
+@pytest.mark.parametrize(("key", "shown"), [("x", "policy xyz"), ("EMPTY", "EMPTY"), ("sk-or-v1-0123", "[key]")])
+def test_a_short_key_is_no_secret_and_mangles_no_text(key: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    words = f"prompt rejected by policy xyz, key {key}"
+    with ChatServer(lambda body, times: Answer(status=400, error={"message": words})) as server:
+        (outcome,) = complete_all(model_at(server), [asked("hi")])
+    assert isinstance(outcome, Failure)
+    assert shown in outcome.message
+    assert ("[key]" in outcome.message) == (shown == "[key]")
 
 
 def test_a_storm_of_429_costs_time_and_no_request() -> None:

@@ -1,8 +1,12 @@
 """The offline judge reads the prompts that real judges get, on their scales."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from longalign.eval.judge_prompt import Example, RubricName, judge_prompt, read_verdict, rubric
+from longalign.eval.judge_prompt import Example, RubricName, judge_prompt, rubric
+from longalign.eval.verdict import read_rating
+from longalign.llm.alternatives import read_alternatives, write_alternatives
 from longalign.llm.base import Failure, Request, complete_all
 from longalign.llm.open import open_model
 
@@ -14,7 +18,7 @@ def rate(name: RubricName, answer: str) -> int:
     chosen = rubric(name)
     prompt = judge_prompt(chosen, "How long is the Oder?", REFERENCE, answer, EXAMPLES)
     (outcome,) = complete_all(open_model("offline-judge"), [Request(messages=({"role": "user", "content": prompt},))])
-    verdict = read_verdict(outcome.text, chosen)
+    verdict = read_rating(outcome.text, (chosen.low, chosen.high))
     assert verdict is not None
     return verdict
 
@@ -44,3 +48,19 @@ def test_a_prompt_in_another_form_is_refused_and_not_rated() -> None:
         open_model("offline-judge"), [Request(messages=({"role": "user", "content": "Rate: good"},))]
     )
     assert isinstance(outcome, Failure)
+
+
+def test_of_several_right_answers_the_best_match_counts() -> None:
+    reference = write_alternatives(["north", "northwards", "to the north"])
+    for answer in ("north", "It runs northwards.", "to the north"):
+        prompt = judge_prompt(rubric("qa"), "Where does it run?", reference, answer)
+        (got,) = complete_all(open_model("offline-judge"), [Request(messages=({"role": "user", "content": prompt},))])
+        assert got.text == "[[3]]"
+    assert "any one of them is enough" in reference
+
+
+@given(
+    st.lists(st.text(alphabet="ab (12)\n", max_size=12).filter(lambda text: "\n(" not in text), min_size=1, max_size=12)
+)
+def test_alternatives_are_read_as_they_were_written(answers: list[str]) -> None:
+    assert read_alternatives(write_alternatives(answers)) == list(dict.fromkeys(answers))

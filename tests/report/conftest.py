@@ -21,10 +21,10 @@ from longalign.eval import needle, short
 from longalign.eval.answers import Answer, spend
 from longalign.eval.cases import Case
 from longalign.eval.judge import Judge, describe_judge
-from longalign.eval.judge_prompt import SCALES, rubric
 from longalign.eval.judged import score_row
 from longalign.eval.judged_figures import summarize
 from longalign.eval.needle_figures import summarize as summarize_needle
+from longalign.eval.rating import OwnWording, Rated
 from longalign.eval.task import kinds
 from longalign.eval.token_view import CharacterView
 from longalign.llm.open import open_model
@@ -95,19 +95,22 @@ def write_short(folder: Path, label: str, rate: float, seed: int | None) -> None
 
 def write_chat(folder: Path, label: str, mean: float) -> None:
     settings = EvalSettings(model=label, label=label, chat=ChatSettings())
-    judge = Judge(open_model("offline-judge"), {name: rubric(name) for name in SCALES}, 2, 64, 0)
-    rows, verdicts = [], {}
+    wording = OwnWording(ChatSettings())
+    judge = Judge(open_model("offline-judge"), wording, 2, 64)
+    rows, verdicts, rated = [], {}, []
     for n in range(20):
         case = Case(f"{n}", "p", f"What of {n}?", f"It is {n}.", "builtin", "en", "chat", f"d{n // 2}")
         for k in range(2):
             value = int(np.clip(round(random_for(0, label, n, k).normal(mean, 2)), 1, 10))
             text = "unreadable" if n == 3 and k == 1 else f"[[{value}]]"
             verdicts[f"{n}#{k}"] = answer(f"{n}#{k}", text)
-        rows.append(score_row(case, answer(f"{n}", f"I think {n}."), verdicts, judge, 0))
+        rated.append(Rated(case, f"I think {n}."))
+        ratings = [reading.rating for reading in judge.readings(rated[-1], verdicts)]
+        rows.append(score_row(case, answer(f"{n}", rated[-1].answer), ratings, wording.rubrics["chat"], 0))
     with open_stage(folder, "chat", settings=settings, inputs={"model": label}, version=1) as stage:
         results = {"task": "chat", "label": label, "model_seed": None, "cases": "builtin (simulated)"}
-        results |= asdict(summarize(rows, judge.rubrics))
-        results |= {"judge": asdict(describe_judge(judge, list(verdicts.values()), rows)), "spend": asdict(spend([]))}
+        results |= asdict(summarize(rows, wording.rubrics))
+        results |= {"judge": asdict(describe_judge(judge, "own", rated, verdicts)), "spend": asdict(spend([]))}
         write_scores(folder, rows)
         atomic_write_json(folder / "results.json", results)
         stage.finish(results)

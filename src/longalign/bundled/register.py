@@ -17,6 +17,8 @@ from typing import Literal
 
 import numpy as np
 
+from longalign.errors import ConfigError
+
 Language = Literal["en", "zh"]
 Split = Literal["train", "heldout"]
 HELDOUT_SHARE = 0.25
@@ -61,7 +63,11 @@ def split_of(text: str) -> Split:
 
 
 def draw_facts(rng: np.random.Generator, count: int, *, split: Split, language: Language = "en") -> list[Fact]:
-    """`count` facts whose names and values belong to `split` and whose words are all different."""
+    """`count` facts whose names and values belong to `split`; no two names or values are the same.
+
+    Their words are all different, as long as the pool has enough; beyond that, entries may share single words.
+    `ConfigError` where there are not even enough pairs of words.
+    """
     pool = word_pool(language)
     for _ in range(100):  # a small pool gives too few pairs of one split in some orders
         order = [pool[i] for i in rng.permutation(len(pool))]
@@ -69,7 +75,14 @@ def draw_facts(rng: np.random.Generator, count: int, *, split: Split, language: 
         usable = [pair for pair in pairs if split_of(pair) == split]
         if 2 * count <= len(usable):
             return [Fact(name, value, language) for name, value in zip(usable[:count], usable[count:], strict=False)]
-    raise ValueError(f"{count} facts at once need {2 * count} {split} word pairs; the pool gives {len(usable)}")
+    usable = [pair for a in pool for b in pool if a != b and split_of(pair := f"{a} {b}") == split]
+    if 2 * count > len(usable):
+        raise ConfigError(
+            f"{count} register entries at once need {2 * count:,} pairs of words and there are {len(usable):,}; "
+            "use fewer distractors"
+        )
+    chosen = [usable[i] for i in rng.permutation(len(usable))[: 2 * count]]
+    return [Fact(name, value, language) for name, value in zip(chosen[:count], chosen[count:], strict=True)]
 
 
 def find_facts(text: str) -> list[Fact]:

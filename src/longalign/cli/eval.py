@@ -141,9 +141,9 @@ def run_eval(
     from longalign.eval.registry import RESERVED, as_settings
 
     typed = parse_overrides(context.args)
-    common = {key: value for key, value in typed.items() if key in RESERVED}
+    common = {key: value for key, value in typed.items() if key.partition(".")[0] in RESERVED}
     inner = {key: value for key, value in typed.items() if key not in common}
-    values = as_settings(name, given(own) | nest(inner)) | common | given({"model": model})
+    values = as_settings(name, given(own) | nest(inner)) | nest(common) | given({"model": model})
     show(evaluate(settings(EvalSettings, None, values), out), as_json)
 
 

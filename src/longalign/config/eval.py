@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from longalign.base.decides import EXECUTION, REPORTING
 from longalign.config.base import Alias, Settings
+from longalign.config.request import RequestSettings
 
 
 class NeedleSettings(Settings):
@@ -54,7 +55,21 @@ class ChatSettings(Settings):
     documents: tuple[str, ...] = Field((), description="held-out documents for built-in cases; default: bundled text")
     judge: str = Field("offline", description="`offline`, `openai:MODEL@BASE_URL`, or `anthropic:MODEL`")
     judge_prompt: str | None = Field(None, description="judge prompt of your own, or LongBench-Chat's prompt_fs.txt")
-    judge_max_new_tokens: int = Field(512, gt=0, description="longest verdict in tokens")
+    protocol: Literal["own", "fastchat"] = Field(
+        "own", description="mt_bench: `fastchat` judges as FastChat does, with its prompts (judge_prompts)"
+    )
+    judge_prompts: str | None = Field(None, description="protocol fastchat: FastChat's data/judge_prompts.jsonl")
+    judge_max_new_tokens: int = Field(
+        512, gt=0, description="longest verdict in tokens, thoughts included; protocol fastchat: at least 2048"
+    )
+    judge_reasoning_effort: str | None = Field(None, description="how much the judge thinks: low, medium, high, ...")
+    judge_chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="given to the judge's chat template: `'{\"enable_thinking\": false}'`"
+    )
+    judge_extra_body: dict[str, Any] = Field({}, description="further fields of the body of the judge's requests")
+    judge_finish_reasons: tuple[str, ...] = Field(
+        (), description="finish reasons that also mean a complete verdict; `none`: for a server that gives none"
+    )
     judge_concurrency: int = Field(8, gt=0, description="verdicts in flight at once", json_schema_extra=EXECUTION)
     judge_price_usd_per_million: tuple[float, float] | None = Field(
         None, description="price of input, output tokens", json_schema_extra=EXECUTION
@@ -114,8 +129,8 @@ class TaskSettings(Settings):
         return self
 
 
-class EvalSettings(TaskSettings):
-    """Stage `eval`: which tasks run on which model."""
+class EvalSettings(TaskSettings, RequestSettings):
+    """Stage `eval`: which tasks run on which model, and what goes to it with every request."""
 
     model: str = Field(
         "builtin:tiny-base", description="model directory, hub id, `openai:MODEL@BASE_URL` or `anthropic:MODEL`"
@@ -135,5 +150,8 @@ class EvalSettings(TaskSettings):
     )
     max_cost_usd: float | None = Field(
         None, ge=0, description="stop asking the model before spending more", json_schema_extra=EXECUTION
+    )
+    thinking_tokens: int = Field(
+        0, ge=0, description="room for a model's thoughts, on top of the `max_new_tokens` of every task"
     )
     trust_remote_code: bool = Field(False, description="run code that ships with the model; only if you trust it")

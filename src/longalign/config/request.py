@@ -11,7 +11,7 @@ from longalign.config.base import Settings
 
 
 class RequestSettings(Settings):
-    """Extras of requests. Part of `DataSettings`; unset ones are not sent, and change no key of the ledger."""
+    """Extras of requests, of `DataSettings` and `EvalSettings`; unset ones are not sent, and change no ledger key."""
 
     system_prompt: str | None = Field(None, description="system message of every request: a text, or a FILE")
     top_p: float | None = Field(None, gt=0, le=1, description="sample from the likeliest tokens that reach this sum")

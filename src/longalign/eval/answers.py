@@ -9,16 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from longalign.base.files import append_jsonl, read_jsonl
 from longalign.base.progress import Progress
 from longalign.errors import ModelError
-from longalign.llm.base import ENDED_BY_MODEL, Failure, LanguageModel, Outcome, Reply, Request
+from longalign.llm.base import ENDED_BY_MODEL, Failure, LanguageModel, Outcome, Reply, Request, has_answered
 
 ANSWERS = "answers.jsonl"
 VERDICTS = "verdicts.jsonl"
 N = TypeVar("N", int, float)
+Ending = Literal[
+    "whole",
+    "cut",  # by the cap on new tokens; what is there is the answer
+    "thinking_cut",  # the cap came before the answer: thoughts only
+    "only_thinking",  # thoughts, and then no answer
+    "empty",
+    "failed",  # no answer, for a reason that is not the model's
+]
+NO_ANSWER: tuple[Ending, ...] = ("thinking_cut", "only_thinking", "empty")
+"""The model's answer is no text at all."""
 GROUPED_CHARACTERS_PER_TOKEN = 3  # cautious, only to group items; a local model divides groups further by its limit
 
 
@@ -56,6 +66,17 @@ class Answer:
     model: str
     own_temperature: bool = False
 
+    @property
+    def ending(self) -> Ending:
+        """How the answer came to its end."""
+        if self.text is None:
+            return "failed"
+        if self.text.strip():
+            return "cut" if self.finish_reason == "length" else "whole"
+        if self.finish_reason == "length":
+            return "thinking_cut"  # a server that hides thoughts gives no text either
+        return "only_thinking" if self.finish_reason == "only_thinking" else "empty"
+
     @classmethod
     def of(cls, key: str, outcome: Outcome) -> Answer:
         text: str | None = outcome.text
@@ -89,6 +110,8 @@ def ask(
     def open_(item: Item) -> bool:
         return item.key not in done or not done[item.key].final
 
+    if any(item.key in done and done[item.key].text is not None for item in items):
+        has_answered(model)
     groups = fixed_batches(items, batch_tokens) if model.batched else [[item for item in items if open_(item)]]
     with Progress(label, total=len(items), unit=unit, done=sum(not open_(item) for item in items)) as bar:
         for group in groups:
@@ -96,6 +119,8 @@ def ask(
                 continue
             for index, outcome in model.complete([item.request for item in group]):
                 item = group[index]
+                if isinstance(outcome, Reply):
+                    has_answered(model)
                 if open_(item):
                     done[item.key] = Answer.of(item.key, outcome)
                     append_jsonl(log, asdict(done[item.key]))

@@ -7,6 +7,8 @@ several turns are read in mt_bench.py):
     LongCite         idx, dataset, query, context, answer [list], few_shot_scores [{answer, score}]
     LongBench        input, context, answers [list], dataset, language, _id
     our own          key, prompt, query, reference, and optionally dataset, language, rubric, document, examples
+
+Several answers (a list) are alternatives: the best match counts, as in LongBench's metrics and in LongCite's scorer.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from longalign.base.files import fingerprint
 from longalign.errors import DataError
 from longalign.eval.judge_prompt import SCALES, Example, RubricName
 from longalign.eval.token_view import CJK
+from longalign.llm.alternatives import write_alternatives
 from longalign.llm.prompt import row_message
 
 LONGBENCH = {
@@ -30,6 +33,11 @@ LONGBENCH = {
     "summary": ("gov_report", "qmsum", "multi_news", "vcsum"),
 }
 """The paper's three groups of LongBench's data sets (`hotpotqa_e` of LongBench-E belongs to `hotpotqa`)."""
+OWN_METRIC = (
+    "trec", "triviaqa", "samsum", "lsht", "passage_retrieval_en", "passage_retrieval_zh", "passage_count", "lcc",
+    "repobench-p",
+)  # fmt: skip
+"""LongBench's other data sets: classes, counts, passages and code, which only its own metrics score."""
 SUMMARY_SETS = (*LONGBENCH["summary"], "summ")
 SUMMARISE = {"en": "Write a summary of the text above.", "zh": "请总结上文的内容。"}
 
@@ -39,8 +47,8 @@ class Case:
     """One question: what the model is given, what a right answer says, and how it is judged.
 
     `document` names the text asked about, so that questions over one text can be told from independent ones.
-    `follows`: key of the turn before in the same conversation. An empty `reference` is none. `category` groups cases
-    beside their data set.
+    `follows`: key of the turn before in the same conversation. An empty `reference` is none; several right answers are
+    written as `alternatives.py` does. `category` groups cases beside their data set.
     """
 
     key: str
@@ -99,9 +107,15 @@ def _case(
 ) -> Case:
     where = f"{path}: case {number}"
     dataset = str(row.get("dataset") or ("longbench-chat" if "idx" in row else path.stem))
+    if rubric == "auto" and dataset.removesuffix("_e") in OWN_METRIC:
+        raise DataError(
+            f"{where}: LongBench scores `{dataset}` by a metric of its own; the judged sets are those of the paper's "
+            f"Table 2 ({', '.join(name for sets in LONGBENCH.values() for name in sets)}). Leave it out, or force a "
+            "scale with --rubric qa"
+        )
     name = _rubric(where, row, dataset, rubric)
     reference = _reference(where, row)
-    query = str(row.get("query") or row.get("input") or "")
+    query = str(first_given(row, "query", "input", default=""))
     language = str(row.get("language") or ("zh" if CJK.search(query or reference) else "en"))
     if not query and name == "summary":
         query = SUMMARISE["zh" if language == "zh" else "en"]
@@ -115,7 +129,7 @@ def _case(
     else:
         raise DataError(f"{where}: neither `prompt` nor `context` is there; the model needs the document")
     return Case(
-        key=prefix + str(row.get("key") or row.get("idx") or row.get("_id") or number),
+        key=prefix + str(first_given(row, "key", "idx", "_id", default=number)),
         prompt=prompt,
         query=query,
         reference=reference,
@@ -149,7 +163,7 @@ def _reference(where: str, row: Mapping[str, Any]) -> str:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise DataError(f"{where}: field `answer` (or `reference`, `answers`) must be a text or a list of texts")
-    return texts[0] if len(texts) == 1 else "\n".join(f"({n}) {text}" for n, text in enumerate(texts, start=1))
+    return write_alternatives(texts)
 
 
 def _examples(
@@ -157,9 +171,10 @@ def _examples(
 ) -> tuple[Example, ...]:
     found = row.get("examples") or row.get("few_shot_scores") or []
     if shots is not None:
-        place = int(row.get("idx") or number) - 1
+        idx = first_given(row, "idx", default=number)
+        place = int(idx) - 1 if str(idx).isdigit() else -1
         if not 0 <= place < len(shots):
-            raise DataError(f"{where}: there are {len(shots)} lists of examples, none for number {place + 1}")
+            raise DataError(f"{where}: there are {len(shots)} lists of examples, numbered from 1; none for `idx` {idx}")
         found = shots[place]
     low, high = SCALES[rubric]
     examples = []
@@ -173,6 +188,11 @@ def _examples(
     return tuple(examples)
 
 
+def first_given(row: Mapping[str, Any], *names: str, default: Any = None) -> Any:
+    """The first of these fields that holds something. 0 is something: ids may count from it."""
+    return next((row[name] for name in names if row.get(name) is not None and row[name] != ""), default)
+
+
 def read_rows(path: Path) -> list[Any]:
     """The entries of a .json (list) or .jsonl file, at least one."""
     try:
@@ -183,7 +203,7 @@ def read_rows(path: Path) -> list[Any]:
         raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     try:
         if path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
             rows = json.loads(text)
     except ValueError as error:

@@ -50,14 +50,20 @@ def ask_in_turns(
     return answers, cut_tokens
 
 
-def transcript(case: Case, by_key: Mapping[str, Case], answers: Mapping[str, Answer]) -> str:
-    """The conversation up to this question as a judge reads it; a lone question stays as it is."""
+def turns_before(case: Case, by_key: Mapping[str, Case], answers: Mapping[str, Answer]) -> tuple[tuple[Case, str], ...]:
+    """The earlier turns of a case's conversation, each with the model's answer."""
     if case.follows is None:
-        return case.query
+        return ()
     previous = by_key[case.follows]
-    earlier = transcript(previous, by_key, answers)
-    opened = earlier if previous.follows else f"Person: {earlier}"
-    return f"{opened}\n\nAssistant: {answers[previous.key].text}\n\nPerson: {case.query}"
+    return (*turns_before(previous, by_key, answers), (previous, str(answers[previous.key].text)))
+
+
+def transcript(case: Case, before: Sequence[tuple[Case, str]]) -> str:
+    """The conversation up to this question as a judge reads it; a lone question stays as it is."""
+    if not before:
+        return case.query
+    earlier = [f"Person: {turn.query}\n\nAssistant: {said}" for turn, said in before]
+    return "\n\n".join([*earlier, f"Person: {case.query}"])
 
 
 def _before(

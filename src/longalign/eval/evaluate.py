@@ -11,6 +11,7 @@ from longalign.base.files import atomic_write_json, write_jsonl
 from longalign.base.stage import StageRun, open_stage, read_manifest
 from longalign.config import EvalSettings
 from longalign.errors import ConfigError
+from longalign.eval.endings import ending_lines
 from longalign.eval.registry import EARLIER_NAMES, TASKS, current_name, tasks_of
 from longalign.eval.results import RESULTS, SCORES, TaskResults
 from longalign.eval.subject import model_fingerprint
@@ -27,10 +28,15 @@ def evaluate(settings: EvalSettings, out: Path) -> dict[str, Any]:
         )
     if len(wanted) == 1:
         results = run_task(wanted[0], settings, out)
-        return results | {"text": "\n".join(wanted[0].lines(results))}
+        return results | {"text": text_of(wanted[0], results)}
     found = {task.name: run_task(task, settings, task_folder(out, task.name)) for task in wanted}
     atomic_write_json(out / RESULTS, found)
-    return found | {"text": "\n\n".join("\n".join(task.lines(found[task.name])) for task in wanted)}
+    return found | {"text": "\n\n".join(text_of(task, found[task.name]) for task in wanted)}
+
+
+def text_of(task: Task[Any], results: dict[str, Any]) -> str:
+    """The results for a person, and how answers ended that did not end well."""
+    return "\n".join([*task.lines(results), *ending_lines(results)])
 
 
 def run_task(task: Task[Any], settings: EvalSettings, out: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import torch
 from longalign.base.files import append_jsonl, read_jsonl
 from longalign.base.progress import Progress
 from longalign.bundled.register import Fact
-from longalign.llm.base import Message
 
 FORCED = "forced.jsonl"
 
@@ -31,18 +30,16 @@ class Forced:
     value: float
 
 
-def forced_accuracy(
-    model: Any, questions: Sequence[tuple[str, Sequence[Message], Fact]], log: Path
-) -> dict[str, Forced]:
-    """By key, for `(key, messages, needle)`; what `log` holds is not computed again.
+def forced_accuracy(model: Any, questions: Sequence[tuple[str, str, Fact]], log: Path) -> dict[str, Forced]:
+    """By key, for `(key, prompt, needle)`; what `log` holds is not computed again.
 
     `model`: a `LocalModel` (its `model` and `tokenizer` are used).
     """
     done = {row["key"]: Forced(**row) for row in read_jsonl(log)}
     pending = [question for question in questions if question[0] not in done]
     with Progress("needle tokens", total=len(questions), unit="prompt", done=len(questions) - len(pending)) as bar:
-        for key, messages, fact in pending:
-            name, value = token_shares(model.model, model.tokenizer, messages, fact)
+        for key, prompt, fact in pending:
+            name, value = token_shares(model.model, model.tokenizer, prompt, fact)
             done[key] = Forced(key, name, value)
             append_jsonl(log, asdict(done[key]))
             bar.advance()
@@ -50,9 +47,11 @@ def forced_accuracy(
 
 
 @torch.inference_mode()
-def token_shares(model: Any, tokenizer: Any, messages: Sequence[Message], fact: Fact) -> tuple[float, float]:
-    """Share of the tokens of `fact`'s name, and of its value, that are first choice after prompt and answer so far."""
-    prompt = tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, add_generation_prompt=True)
+def token_shares(model: Any, tokenizer: Any, prompt: str, fact: Fact) -> tuple[float, float]:
+    """Share of the tokens of `fact`'s name, and of its value, that are first choice after prompt and answer so far.
+
+    `prompt`: the text up to where the answer begins.
+    """
     encoded = tokenizer(prompt + fact.sentence, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids_T = torch.tensor(encoded["input_ids"], device=model.device)
     offsets = encoded["offset_mapping"]

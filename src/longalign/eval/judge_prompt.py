@@ -1,4 +1,4 @@
-"""The judge's prompt: filling in question, reference, examples and answer, and reading the verdict.
+"""The judge's prompt: filling in question, reference, examples and answer. The verdict is read in verdict.py.
 
 A judge is any `LanguageModel`. It sees the question, the reference, answers to that question which people have
 scored (in an order drawn anew for every scoring: in 38 of LongBench-Chat's 50 questions the last example is
@@ -18,7 +18,6 @@ from longalign.base.files import fingerprint, random_for
 from longalign.errors import DataError
 
 RubricName = Literal["chat", "qa", "summary", "dialogue"]
-VERDICT = re.compile(r"\[\[([^\[\]]*)\]\]")
 SLOT = re.compile(r"\{\{(question|reference|reference_section|examples|answer)\}\}")
 NO_REFERENCE = "(There is no reference: judge by what you know.)"
 EXAMPLES_HEADING = "Answers to this question that people have rated:"
@@ -113,17 +112,3 @@ def shuffled(examples: Sequence[Example], seed: int, case: str, scoring: int) ->
     """The case's examples in the order of one scoring; depends on seed, case and scoring only."""
     order = random_for(seed, "judge", case, scoring).permutation(len(examples))
     return [examples[i] for i in order]
-
-
-def read_verdict(text: str, rubric: Rubric) -> int | None:
-    """The rating in a judge's reply, or None: a reply without exactly one rating on the scale is unreadable.
-
-    Strict on purpose: `[[7.5]]`, `[[11]]` or two different ratings are no verdict, and are counted as such.
-    """
-    found = {match.strip() for match in VERDICT.findall(text)}
-    if len(found) != 1:
-        return None
-    (rating,) = found
-    if not re.fullmatch(r"[0-9]{1,2}", rating) or not rubric.low <= int(rating) <= rubric.high:
-        return None
-    return int(rating)

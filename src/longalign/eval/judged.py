@@ -2,7 +2,8 @@
 
 The model gets document and question; what its window cannot hold is cut out of the middle, with room left for the
 answer. The judge scores each answer several times, its examples in another order each time; ratings are averaged.
-An unreadable verdict is missing, not zero: it is counted, and bounds say what it could change.
+An unreadable verdict is missing, not zero: it is counted, and bounds say what it could change. An answer without a text
+(nothing, or only thoughts) is the model's answer all the same: it gets the lowest rating, and the judge is not asked.
 """
 
 from __future__ import annotations
@@ -19,11 +20,22 @@ from longalign.base.files import random_for
 from longalign.config import ChatSettings, EvalSettings
 from longalign.core.text import CHARACTERS_PER_TOKEN
 from longalign.errors import ConfigError
-from longalign.eval.answers import ANSWERS, VERDICTS, Answer, passing_failures, spend
+from longalign.eval.answers import ANSWERS, NO_ANSWER, VERDICTS, Answer, passing_failures, spend
 from longalign.eval.cases import Case, RowReader, document_rows, read_cases
 from longalign.eval.conversation import ask_in_turns
-from longalign.eval.judge import Judge, JudgeFacts, check_judge, describe_judge, judge_answers, open_judge
+from longalign.eval.endings import FINISH
+from longalign.eval.judge import (
+    Judge,
+    JudgeFacts,
+    check_judge,
+    describe_judge,
+    open_judge,
+    rated_answers,
+    verdict_lines,
+)
+from longalign.eval.judge_prompt import Rubric
 from longalign.eval.judged_figures import JudgedFigures, summarize
+from longalign.eval.rating import Rated
 from longalign.eval.results import Compared, Measured, mean_of_known
 from longalign.eval.subject import Subject, open_subject
 from longalign.eval.task import Cost, JudgeCost, Reads, Task, interval_text
@@ -56,15 +68,20 @@ class JudgedTask(Task[ChatSettings]):
     """A task whose answers a judge rates. Subclasses name themselves and say how their files are read."""
 
     settings_class = ChatSettings
+    version = 2  # 2: verdicts are read without what they quote, and asked for again; silence gets the lowest rating
     compared = Compared(group="dataset", cluster="document")
+    protocols: ClassVar[tuple[str, ...]] = ("own",)
     assumed: ClassVar[AssumedCases] = AssumedCases(100, (1_000, 10_000))
 
     def reads(self) -> Reads:
         wanted = self.settings
-        one = {"few_shots": wanted.few_shots, "references": wanted.references, "judge_prompt": wanted.judge_prompt}
+        keys = ("few_shots", "references", "judge_prompt", "judge_prompts")
+        one = {key: getattr(wanted, key) for key in keys}
         return Reads({"cases": wanted.cases, **{key: [path] for key, path in one.items() if path}})
 
     def check(self) -> None:
+        if self.settings.protocol not in self.protocols:
+            raise ConfigError(f"eval.{self.name}.protocol: `{self.settings.protocol}` is for mt_bench only")
         check_judge(self.settings)
 
     def cases(self) -> list[Case]:
@@ -104,12 +121,18 @@ class JudgedTask(Task[ChatSettings]):
     ) -> Measured:
         wanted = self.settings
         with open_judge(wanted, out) as judge:
-            verdicts = judge_answers(judge, cases, answers, out / VERDICTS)
-        rows = [score_row(case, answers[case.key], verdicts, judge, cut_tokens[case.key]) for case in cases]
+            rated = rated_answers(judge, cases, answers)
+            verdicts = judge.verdicts(rated, out / VERDICTS)
+        by_key = {one.case.key: one for one in rated}
+        rows = []
+        for case in cases:
+            answer = answers[case.key]
+            ratings = ratings_of(case, by_key.get(case.key), answer, verdicts, judge)
+            rows.append(score_row(case, answer, ratings, judge.wording.rubrics[case.rubric], cut_tokens[case.key]))
         figures = JudgedResults(
-            **vars(summarize(rows, judge.rubrics)),
+            **vars(summarize(rows, judge.wording.rubrics)),
             cases=", ".join(wanted.cases) or rows[0]["dataset"],
-            judge=describe_judge(judge, list(verdicts.values()), rows),
+            judge=describe_judge(judge, wanted.protocol, rated, verdicts),
         )
         return Measured(
             rows=rows,
@@ -164,7 +187,8 @@ class JudgedTask(Task[ChatSettings]):
             lines.append(f"{name or 'other':>20} {interval_text(*(group[field] for field in mean))}")
         lines.append(f"cases: {results['cases']}; judge: {judge['model']}, {judge['scorings']} scorings each")
         missing = f"{row['failed']} without an answer, {row['unscored']} without a readable verdict"
-        return [*lines, f"{row['scored']} of {row['questions']} questions scored ({missing})"]
+        lines.append(f"{row['scored']} of {row['questions']} questions scored ({missing})")
+        return [*lines, *verdict_lines(judge)]
 
 
 def fit(
@@ -182,13 +206,14 @@ def fit(
 
     if window is None:
         return prompt, 0
-    room = window - settings.max_new_tokens
+    new_tokens = settings.max_new_tokens + subject.thinking_tokens
+    room = window - new_tokens
     if room <= count(""):
         if before:
             return None
         raise ConfigError(
-            f"a window of {window} tokens leaves no room for a question beside {settings.max_new_tokens} new tokens; "
-            "lower --max-new-tokens or raise --window"
+            f"a window of {window} tokens leaves no room for a question beside {new_tokens} new tokens; "
+            "lower --max_new_tokens (or --thinking_tokens), or raise --window"
         )
     whole = count(prompt)
     if whole <= room:
@@ -202,12 +227,20 @@ def fit(
         keep -= excess
 
 
+def ratings_of(
+    case: Case, rated: Rated | None, answer: Answer, verdicts: Mapping[str, Answer], judge: Judge
+) -> list[float | None]:
+    """The ratings of a case's answer, one for each scoring; None for a verdict that cannot be read, or no answer."""
+    if rated is not None:
+        return [reading.rating for reading in judge.readings(rated, verdicts)]
+    lowest = judge.wording.rubrics[case.rubric].low if answer.ending in NO_ANSWER else None
+    return [lowest] * judge.scorings
+
+
 def score_row(
-    case: Case, answer: Answer, verdicts: Mapping[str, Answer], judge: Judge, cut_tokens: int
+    case: Case, answer: Answer, ratings: Sequence[float | None], scale: Rubric, cut_tokens: int
 ) -> dict[str, Any]:
     """One line of `scores.jsonl`: the ratings of one answer; null for each verdict that cannot be read."""
-    scale = judge.rubrics[case.rubric]
-    ratings = judge.ratings(case.rubric, case.key, verdicts)
     return {
         "key": case.key,
         "dataset": case.dataset,
@@ -219,9 +252,10 @@ def score_row(
         "expected": case.reference,
         "answer": answer.text,
         "failure": answer.failure,
+        FINISH: answer.ending,
         "prompt_tokens": answer.prompt_tokens,
         "cut_tokens": cut_tokens,
-        "ratings": ratings,
+        "ratings": list(ratings),
         "score": mean_of_known(ratings),
         "worst": sum(r if r is not None else scale.low for r in ratings) / len(ratings),
         "best": sum(r if r is not None else scale.high for r in ratings) / len(ratings),

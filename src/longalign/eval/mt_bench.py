@@ -2,6 +2,8 @@
 
 a row            question_id, category, turns [list], reference [list] or null
 references       answers of a stronger model, reference_answer/*.jsonl: question_id, choices[0].turns
+
+Protocol `fastchat` takes references from the file only, and only for the categories that FastChat compares with them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from longalign.errors import DataError
-from longalign.eval.cases import Case, RowReader, read_rows
+from longalign.eval.cases import Case, RowReader, first_given, read_rows
+from longalign.eval.fastchat import check_references
 from longalign.eval.judged import AssumedCases, JudgedTask
 from longalign.eval.token_view import CJK
 
@@ -22,27 +25,34 @@ class MTBench(JudgedTask):
     name = "mt_bench"
     title = "MT-Bench's turns"
     assumed = AssumedCases(160, (50, 1_000))
+    protocols = ("own", "fastchat")
 
     def row_reader(self) -> RowReader:
-        references = self.settings.references
-        return turn_rows(Path(references) if references else None)
+        references = Path(self.settings.references) if self.settings.references else None
+        return turn_rows(references, own=self.settings.protocol == "own")
+
+    def cases(self) -> list[Case]:
+        found = super().cases()
+        if self.settings.protocol == "fastchat":
+            check_references(found)
+        return found
 
 
-def turn_rows(references: Path | None = None) -> RowReader:
-    """Reads conversations, each turn a case that follows the one before."""
+def turn_rows(references: Path | None = None, *, own: bool = True) -> RowReader:
+    """Reads conversations, each turn a case that follows the one before; `own`: with the references in the rows."""
     written = _written_references(references) if references else {}
 
     def read_row(path: Path, prefix: str, number: int, row: Mapping[str, Any]) -> list[Case]:
         if "turns" not in row:
             raise DataError(f"{path}: case {number} has no `turns`; it is none of MT-Bench's")
-        return _turns(f"{path}: case {number}", prefix, row, written)
+        return _turns(f"{path}: case {number}", prefix, row if own else {**row, "reference": None}, written)
 
     return read_row
 
 
 def _turns(where: str, prefix: str, row: Mapping[str, Any], written: Mapping[str, Sequence[str]]) -> list[Case]:
     """The turns of one MT-Bench question, each a case that follows the one before."""
-    turns, name = row["turns"], str(row.get("question_id") or row.get("key") or "")
+    turns, name = row["turns"], str(first_given(row, "question_id", "key", default=""))
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) and turn for turn in turns):
         raise DataError(f"{where}: field `turns` must be a list of texts")
     if not name:

@@ -30,6 +30,7 @@ from longalign.eval.results import Compared, ModelFacts, Row
 from longalign.eval.subject import Subject
 from longalign.eval.task import Cost, ExactTask, Question, Reads, shown
 from longalign.eval.token_view import TokenView
+from longalign.llm.base import innermost
 
 DEFAULT_HAYSTACK = {"en": "builtin:python-docs-heldout", "zh": "builtin:chinese-heldout"}
 HAYSTACKS_OF_TEXT = 4  # read documents until they could fill the longest prompt this many times
@@ -178,12 +179,13 @@ def _forced(
     """Token accuracy by key, where it was asked for and logits can be had."""
     if not settings.forced_tokens:
         return {}
-    if not hasattr(subject.model, "tokenizer"):
+    model = innermost(subject.model)
+    if not hasattr(model, "tokenizer"):
         raise ConfigError("needle.forced_tokens needs the logits of a local model; leave it out for endpoints")
     from longalign.eval.forced import FORCED, forced_accuracy
 
-    questions = [(item.key, item.messages, item.needle) for item in items]
-    found = forced_accuracy(subject.model, questions, out / FORCED)
+    questions = [(item.key, subject.view.render(item.messages), item.needle) for item in items]
+    found = forced_accuracy(model, questions, out / FORCED)
     return {key: {"name": row.name, "value": row.value} for key, row in found.items()}
 
 

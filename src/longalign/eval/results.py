@@ -15,6 +15,7 @@ from typing import Any, cast
 from longalign.core.stats import mean_interval, wilson_interval
 from longalign.errors import RunError
 from longalign.eval.answers import Spend
+from longalign.eval.endings import ENDINGS, FAILURES, count_endings, count_failures
 
 SCORES = "scores.jsonl"
 RESULTS = "results.json"
@@ -23,7 +24,8 @@ HEADLINES = ("accuracy", "mean", "share")
 """What a figure that stands for a whole row of results may be called; the first that is there counts."""
 
 Row = dict[str, Any]
-"""One line of `scores.jsonl`: at least `key`, `question`, `expected`, `answer`, `failure` and `score` (or null)."""
+"""One line of `scores.jsonl`: at least `key`, `question`, `expected`, `answer`, `failure` and `score` (or null).
+`finish` says how the answer ended (`answers.Ending`)."""
 
 
 def headline(row: Mapping[str, Any]) -> float | None:
@@ -153,6 +155,7 @@ class TaskResults:
     def to_file(self) -> dict[str, Any]:
         """As the file holds it; the task's own figures stand beside the common ones."""
         spent = self.measured.spend
+        endings, failures = count_endings(self.measured.rows), count_failures(self.measured.rows)
         return {
             "schema": SCHEMA,
             "task": self.task,
@@ -162,6 +165,8 @@ class TaskResults:
             **asdict(self.measured.model),
             **asdict(self.measured.figures),
             "compared": asdict(self.compared),
+            **({ENDINGS: endings} if endings else {}),
+            **({FAILURES: failures} if failures else {}),
             **({"spend": asdict(spent)} if spent else {}),
         }
 

@@ -1,7 +1,8 @@
 """Short skills, scored exactly: did long training damage them? (paper section 4.4, the question behind Table 3)
 
-Questions with one right answer come from the bundled generator's held-out split, or from the user's own rows (the
-last assistant turn is the reference). Same questions for every model, so differences can be tested in pairs.
+Questions with one right answer come from the bundled generator's held-out split, or from the user's own rows: the last
+assistant turn is the reference, and `answers` may hold others that are as right. Same questions for every model, so
+differences can be tested in pairs.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class Short(ExactTask[ShortSettings, Question]):
         return [question_of(row, self.settings.max_new_tokens) for row in held_out_rows(self.settings)]
 
     def score(self, question: Question, answer: str) -> dict[str, bool]:
-        said, wanted = normalise(answer), normalise(question.expected)
-        return {"exact": said == wanted, "contains": wanted in said}
+        said, accepted = normalise(answer), [normalise(text) for text in question.accepted]
+        return {"exact": said in accepted, "contains": any(wanted in said for wanted in accepted)}
 
     def summarise(self, rows: Sequence[Row], model: ModelFacts) -> ShortResults:
         return ShortResults(
@@ -97,14 +98,18 @@ def held_out_rows(settings: ShortSettings) -> list[dict[str, Any]]:
 
 
 def question_of(row: Mapping[str, Any], max_new_tokens: int) -> Question:
-    """The question that a row asks; its last turn is the right answer."""
+    """The question that a row asks; its last turn is the right answer, and so are the texts of `answers`, if any."""
     *asked, last = row["messages"]
+    also = row.get("answers") or []
+    if not isinstance(also, list) or not all(isinstance(text, str) and text.strip() for text in also):
+        raise DataError(f"row {row['id']}: field `answers` must be a list of texts, the right answers")
     return Question(
         key=row["id"],
         messages=tuple(asked),
         expected=last["content"],
         kind=row.get("task") or "all",
         max_new_tokens=max_new_tokens,
+        also_right=tuple(also),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from longalign.base.files import fingerprint, fingerprint_path
@@ -14,21 +14,27 @@ from longalign.config import EvalSettings
 from longalign.eval.answers import Answer, Item, ask
 from longalign.eval.results import ModelFacts
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView
-from longalign.llm.base import LanguageModel, close_model
+from longalign.llm.base import LanguageModel, close_model, innermost
 from longalign.llm.open import is_endpoint, open_model
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that answers, and a view of its tokens. `window`: the context its config promises, if known."""
+    """A model that answers, and a view of its tokens.
+
+    `window`: the context its config promises, if known. `thinking_tokens`: added to the cap of every question.
+    """
 
     model: LanguageModel
     view: TokenView
     window: int | None
     batch_tokens: int
+    thinking_tokens: int = 0
 
     def ask(self, items: Sequence[Item], log: Path, label: str) -> dict[str, Answer]:
         """See `answers.ask`."""
+        if self.thinking_tokens:
+            items = [replace(item, max_new_tokens=item.max_new_tokens + self.thinking_tokens) for item in items]
         return ask(self.model, items, log, label=label, batch_tokens=self.batch_tokens)
 
     @property
@@ -50,22 +56,25 @@ def open_subject(settings: EvalSettings, out: Path) -> Iterator[Subject]:
         max_cost_usd=settings.max_cost_usd,
         trust_remote_code=settings.trust_remote_code,
         chat_template=read_chat_template(settings.chat_template) if settings.chat_template else None,
+        extras=settings,
     )
+    inner = innermost(model)
     view: TokenView
     if settings.tokenizer:
-        view = TokenizerView(open_tokenizer(settings.tokenizer, trust_remote_code=settings.trust_remote_code))
-    elif hasattr(model, "tokenizer"):
+        tokenizer = open_tokenizer(settings.tokenizer, trust_remote_code=settings.trust_remote_code)
+        view = TokenizerView(tokenizer, settings)
+    elif hasattr(inner, "tokenizer"):
         from transformers.utils import logging
 
         from longalign.base.threads import choose_threads
 
         logging.set_verbosity_error()  # prompts beyond the window are meant; results say so
         choose_threads(out)  # kept in the folder: a resumed run rounds as it began
-        view = TokenizerView(model.tokenizer)
+        view = TokenizerView(inner.tokenizer, settings)
     else:
-        view = CharacterView()
+        view = CharacterView(settings)
     try:
-        yield Subject(model, view, getattr(model, "window", None), settings.batch_tokens)
+        yield Subject(model, view, getattr(inner, "window", None), settings.batch_tokens, settings.thinking_tokens)
     finally:
         close_model(model)
 

@@ -22,6 +22,7 @@ from longalign.config import EvalSettings, Settings
 from longalign.data.source import documents_fingerprint
 from longalign.errors import ConfigError, DataError, LongAlignError
 from longalign.eval.answers import ANSWERS, Answer, Item, passing_failures, spend
+from longalign.eval.endings import FINISH
 from longalign.eval.results import Compared, Mean, Measured, ModelFacts, Row, Tally, mean_figure, tally
 from longalign.eval.subject import Subject, open_subject
 from longalign.eval.token_view import CharacterView, TokenView
@@ -119,13 +120,22 @@ class Task(ABC, Generic[S]):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One question and its right answer. `kind` groups questions in results, comparison and page."""
+    """One question and its right answer. `kind` groups questions in results, comparison and page.
+
+    `also_right`: other answers that are just as right; the best match counts.
+    """
 
     key: str
     messages: tuple[Mapping[str, str], ...]
     expected: str
     kind: str = "all"
     max_new_tokens: int = 32
+    also_right: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Every right answer."""
+        return (self.expected, *self.also_right)
 
     @classmethod
     def of(cls, key: str, prompt: str, expected: str, *, kind: str = "all", max_new_tokens: int = 32) -> Question:
@@ -178,7 +188,10 @@ class ExactTask(Task[S], Generic[S, Q]):
             raise ConfigError(f"task {self.name}: several questions have the key `{again[0]}`; give each its own")
         answers = subject.ask([question.item for question in questions], out / ANSWERS, self.title.lower())
         readings = self.readings(questions, subject, out)
-        rows = [self.row(question, answers[question.key], readings.get(question.key)) for question in questions]
+        rows = []
+        for question in questions:
+            answer = answers[question.key]
+            rows.append(self.row(question, answer, readings.get(question.key)) | {FINISH: answer.ending})
         return Measured(
             rows=rows,
             figures=self.summarise(rows, subject.facts),

@@ -16,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longalign.bundled.register import SENTENCE_END
+from longalign.config.request import RequestSettings
 from longalign.core.text import CHARACTERS_PER_TOKEN
+from longalign.llm.base import Request
+from longalign.llm.extras import with_extras
 
 Offsets = NDArray[np.int64]
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
@@ -45,18 +48,21 @@ class TokenizerView:
 
     unit = "tokens"
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, extras: RequestSettings | None = None) -> None:
+        """`extras`: what else goes to the model, a system prompt for instance."""
         self.tokenizer = tokenizer
+        self.extras = extras or RequestSettings()
         self.templated = bool(getattr(tokenizer, "chat_template", None))
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        request = with_extras(Request(messages=tuple(messages)), self.extras)
         if self.templated:
             return str(
                 self.tokenizer.apply_chat_template(
-                    [dict(m) for m in messages], tokenize=False, add_generation_prompt=True
+                    list(request.messages), tokenize=False, add_generation_prompt=True, **request.template_options
                 )
             )
-        return "\n\n".join(m["content"] for m in messages)
+        return "\n\n".join(m["content"] for m in request.messages)
 
     def starts(self, text: str) -> Offsets:
         if not self.tokenizer.is_fast:
@@ -84,8 +90,12 @@ class CharacterView:
 
     unit = "characters / 4 (CJK characters 1 each): an estimate; see the endpoint's own prompt_tokens"
 
+    def __init__(self, extras: RequestSettings | None = None) -> None:
+        self.extras = extras or RequestSettings()
+
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        return "\n\n".join(m["content"] for m in messages)
+        request = with_extras(Request(messages=tuple(messages)), self.extras)
+        return "\n\n".join(m["content"] for m in request.messages)
 
     def starts(self, text: str) -> Offsets:
         share = np.full(len(text), 1 / CHARACTERS_PER_TOKEN)

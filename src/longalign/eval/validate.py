@@ -17,14 +17,15 @@ from longalign.base.stage import open_stage
 from longalign.config import ChatSettings
 from longalign.core.stats import RankCorrelation, rank_correlation
 from longalign.errors import ConfigError, DataError
-from longalign.eval.answers import VERDICTS, Answer, ask, passing_failures
-from longalign.eval.cases import Case
-from longalign.eval.judge import BATCH_TOKENS, Judge, describe_judge, open_judge
+from longalign.eval.answers import VERDICTS, Answer, passing_failures
+from longalign.eval.cases import Case, first_given
+from longalign.eval.judge import Judge, describe_judge, open_judge, verdict_lines
 from longalign.eval.longbench_chat import LongBenchChat
+from longalign.eval.rating import Rated
 from longalign.eval.results import RESULTS, SCHEMA, SCORES, mean_of_known
 from longalign.eval.task import Reads
 
-VERSION = 1
+VERSION = 2  # 2: verdicts are read without what they quote, and asked for again
 
 
 def validate_judge(settings: ChatSettings, out: Path) -> dict[str, Any]:
@@ -41,19 +42,18 @@ def validate_judge(settings: ChatSettings, out: Path) -> dict[str, Any]:
             raise DataError(
                 f"{', '.join(settings.cases)}: no case has human-scored examples; give them with --few-shots FILE"
             )
+        rated = [Rated(case, answer) for case, answer, _ in trials]
         with open_judge(settings, out) as judge:
-            items = [item for case, answer, _ in trials for item in judge.items(case, answer)]
-            verdicts = ask(
-                judge.model, items, out / VERDICTS, label="judging the judge", batch_tokens=BATCH_TOKENS, unit="verdict"
-            )
-        scores = [_score(judge, case, human, verdicts) for case, _, human in trials]
+            verdicts = judge.verdicts(rated, out / VERDICTS, label="judging the judge")
+        scores = [_score(judge, one, human, verdicts) for one, (_, _, human) in zip(rated, trials, strict=True)]
         found = agreement(scores)
+        facts = asdict(describe_judge(judge, settings.protocol, rated, verdicts))
         results = {
             "schema": SCHEMA,
             "task": "judge",
             **found.to_file(),
-            "judge": asdict(describe_judge(judge, list(verdicts.values()), scores)),
-            "text": sentence(found),
+            "judge": facts,
+            "text": "\n".join([sentence(found), *verdict_lines(facts)]),
         }
         write_jsonl(out / SCORES, scores)
         atomic_write_json(out / RESULTS, results)
@@ -70,11 +70,11 @@ def leave_one_out(cases: Sequence[Case]) -> list[tuple[Case, str, int]]:
     return trials
 
 
-def _score(judge: Judge, case: Case, human: int, verdicts: Mapping[str, Answer]) -> dict[str, Any]:
-    ratings = judge.ratings(case.rubric, case.key, verdicts)
+def _score(judge: Judge, rated: Rated, human: int, verdicts: Mapping[str, Answer]) -> dict[str, Any]:
+    ratings = [reading.rating for reading in judge.readings(rated, verdicts)]
     return {
-        "key": case.key,
-        "rubric": case.rubric,
+        "key": rated.case.key,
+        "rubric": rated.case.rubric,
         "answer": "",
         "human": human,
         "ratings": ratings,
@@ -135,7 +135,7 @@ def against_people(folder: Path, human: Path) -> dict[str, Any]:
     """Agreement of a finished judged folder's scores with people's: a .jsonl of `key` (or `idx`) and `score`."""
     given: dict[str, float] = {}
     for number, row in enumerate(read_jsonl(human), start=1):
-        key, score = row.get("key", row.get("idx")), row.get("score")
+        key, score = first_given(row, "key", "idx"), row.get("score")
         if key is None or not isinstance(score, int | float):
             raise DataError(f"{human}:{number}: each row needs `key` (or `idx`) and a number `score`")
         given[str(key)] = float(score)

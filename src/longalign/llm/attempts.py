@@ -9,6 +9,8 @@ from longalign.llm.base import Request
 ATTEMPTS = 8
 OWN_ATTEMPTS = 5
 """Of a request that the server fails at (HTTP 500), and of one that fails while others are answered."""
+DOUBTFUL_ATTEMPTS = 2
+"""Of one that the server fails at, where many before it failed so and none was answered between."""
 UNANSWERED_ATTEMPTS = 3
 """Of a request that gets no answer within the time limit: each may be charged, and takes the whole limit."""
 ACCOUNT_REFUSALS = 3

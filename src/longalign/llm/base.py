@@ -168,6 +168,17 @@ def check_extras(model: LanguageModel, request: Request) -> None:
         check(request)
 
 
+def has_answered(model: LanguageModel) -> None:
+    """Tell an endpoint that it has answered requests like those to come, in this run or an earlier one.
+
+    From then on no number of requests that fail on their own (HTTP 500, refused) ends the run: the others' answers are
+    worth having. An evaluation wants that; a build of rows, which may draw other documents, does not.
+    """
+    told = getattr(innermost(model), "has_answered", None)
+    if told is not None:
+        told()
+
+
 def innermost(model: LanguageModel) -> LanguageModel:
     """The model within ledgers and other wrappers."""
     while (inner := getattr(model, "model", None)) is not None and isinstance(inner, LanguageModel):

@@ -42,6 +42,8 @@ class Breaker:
         self.longest_pause_s = longest_pause_s
         self.give_up_s = give_up_s
         self.ever_answered = False
+        self.proven = False
+        """The endpoint has answered such requests, so that failures of single ones no longer end the run."""
         self.clock = clock
         self._sleep = sleep
         self._stopped = threading.Event()
@@ -142,13 +144,15 @@ class Breaker:
         with self._lock:
             self._doubts += 1
 
-    def lost(self, reason: str) -> None:
-        """A request was refused, or answered with nonsense; raises when too many were in a row."""
+    def lost(self, reason: str) -> bool:
+        """A request was refused, or answered with nonsense. True where so many were in a row that it says nothing of
+        the request itself; raises then, unless the endpoint is `proven`."""
         with self._lock:
             self._lost_in_a_row += 1
             in_a_row = self._lost_in_a_row
-        if in_a_row >= self.most_in_a_row:
+        if in_a_row >= self.most_in_a_row and not self.proven:
             raise self.stop(f"{reason}; so it went for {in_a_row} requests in a row, with no answer between. {GO_ON}")
+        return in_a_row >= self.most_in_a_row
 
     def timed_out(self, url: str, timeout_s: float) -> None:
         """A call got no whole reply in time; raises where no call ever did: every further one may be charged, too."""

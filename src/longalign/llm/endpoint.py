@@ -26,6 +26,7 @@ from longalign.errors import EndpointError
 from longalign.llm.attempts import (
     ACCOUNT_REFUSALS,
     ATTEMPTS,
+    DOUBTFUL_ATTEMPTS,
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     OWN_ATTEMPTS,
@@ -119,6 +120,10 @@ class Endpoint(ABC):
                     yield futures[future], future.result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def has_answered(self) -> None:
+        """See `base.has_answered`."""
+        self.breaker.proven = True
 
     def close(self) -> None:
         """Close the connections."""
@@ -221,16 +226,16 @@ class Endpoint(ABC):
         if meant.meaning == "moderated":
             return Failure(kind="moderated", message=words, model=self.name)
         self._note(f"a request is refused ({course.last}); nothing is remembered of it")
-        self.breaker.lost(f"{self.base_url}: {course.last}")
-        return Failure(kind="rejected", message=course.last, model=self.name)
+        all_are = self.breaker.lost(f"{self.base_url}: {course.last}")
+        return Failure(kind="unavailable" if all_are else "rejected", message=course.last, model=self.name)
 
     def _server_failed(self, course: Course, asked_s: float | None) -> Failure | None:
         """The server failed at this request (HTTP 500): its own affair, unless no request is answered any more."""
-        if self.breaker.in_doubt:
+        if self.breaker.in_doubt and not self.breaker.proven:
             return self._endpoint_failed(course, asked_s)
         self.breaker.alive()
         course.attempts += 1
-        if course.attempts >= min(OWN_ATTEMPTS, self.attempts):
+        if course.attempts >= min(DOUBTFUL_ATTEMPTS if self.breaker.in_doubt else OWN_ATTEMPTS, self.attempts):
             self.breaker.doubt()
             return self._given_up(course)
         self._again(course, asked_s)

@@ -2,7 +2,8 @@
 
 It gets the judge prompt that an endpoint gets (`longalign.eval.judge`) and answers `[[n]]` on the prompt's scale.
 The place on the scale is the token F1 of answer and reference, or the top when the whole reference stands in the
-answer. It measures agreement of wording, not quality: it serves to exercise the path and to compare extractive answers.
+answer; of several references the best match counts. It measures agreement of wording, not quality: it serves to
+exercise the path and to compare extractive answers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from longalign.core.text import token_f1, words
+from longalign.llm.alternatives import read_alternatives
 from longalign.llm.base import Failure, Outcome, Reply, Request
 
 NAME = "offline judge 1 (word overlap with the reference, no language model)"
@@ -41,7 +43,8 @@ def judge(request: Request) -> Outcome:
         message = "the offline judge reads only prompts with <reference> and <answer>; use a real judge with this one"
         return Failure(kind="rejected", message=message, model=NAME)
     low, high = (int(scale[1]), int(scale[2])) if scale else (1, 10)
-    rating = low + round((high - low) * agreement(answer, reference))
+    best = max(agreement(answer, accepted) for accepted in read_alternatives(reference))
+    rating = low + round((high - low) * best)
     return Reply(text=f"[[{rating}]]", model=NAME)
 
 

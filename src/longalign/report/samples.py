@@ -15,6 +15,12 @@ from longalign.report.words import decimal
 WANTED = {"needle": 4, "short": 4, "longbench_chat": 3}
 OTHERS = 2
 LONGEST_TEXT = 600
+ENDED = {
+    "cut": "cut by the cap on new tokens",
+    "thinking_cut": "only thoughts, cut by the cap on new tokens",
+    "only_thinking": "only thoughts",
+}
+"""What is said behind an answer that did not end well."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ def _said(how: Compared, label: str, row: Row) -> Said:
     if row["answer"] is None:
         return Said(label, row["failure"] or "no answer", "no answer", None)
     answer = _clip(row["answer"]) or "(nothing)"
+    if ended := ENDED.get(row.get("finish", "whole")):
+        answer = f"{answer} [{ended}]"
     if row["score"] is None:
         return Said(label, answer, "no readable verdict", None)
     if "ratings" in row:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from longalign.base.files import read_jsonl
-from longalign.core.stats import paired_comparison
+from longalign.core.paired import paired_comparison
 from longalign.errors import RunError
 from longalign.report.collect import collect
 from longalign.report.page import report

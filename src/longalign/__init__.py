@@ -9,7 +9,7 @@ train       `prepare_model` and `pack` in a loop of your own; `PackedDataset`, `
             `attach_loss`, `weighted_nll`, `check_isolation`; `model_dir` of a bundled model
 stages      `build_rows`, `extend_model`, `train_model`, `plan_run`, `evaluate`, `compare`, `write_report` with their
             settings (`TrainSettings`, ...)
-statistics  `mean_interval`, `wilson_interval`, `paired_comparison`, `paired_share_interval`,
+statistics  `mean_interval`, `wilson_interval`, `paired_comparison`, `paired_share_interval`, `paired_share_p`,
             `sign_flip_p`, `mcnemar_p`, `holm`, `rank_correlation`, `minimum_detectable`, `questions_needed`
 errors      `LongAlignError` and its subclasses, drawn as a tree in `longalign.errors`
 

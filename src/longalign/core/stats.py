@@ -58,8 +58,11 @@ def mean_interval(
     return Interval(got.mean, below, above, len(x))
 
 
-def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """Share of successes with Wilson's score interval (Wilson 1927), sound also at 0 and n."""
+def wilson_interval(successes: float, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Share of successes with Wilson's score interval (Wilson 1927), sound also at 0 and n.
+
+    A mean of several counts will do.
+    """
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} successes of {n} is not a share")
     z = float(stats.norm.ppf((1 + confidence) / 2))

@@ -150,12 +150,13 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResults:
-    """All of `results.json`."""
+    """All of `results.json`. `identity` is the same for evaluations of one system (`identity.py`)."""
 
     task: str
     title: str
     label: str
     model_seed: int | None
+    identity: str
     compared: Compared
     measured: Measured = field(repr=False)
 
@@ -168,6 +169,7 @@ class TaskResults:
             "title": self.title,
             "label": self.label,
             "model_seed": self.model_seed,
+            "identity": self.identity,
             **asdict(self.measured.model),
             **asdict(self.measured.figures),
             "compared": asdict(self.compared),

@@ -8,7 +8,7 @@ from typing import Any
 
 from longalign.eval.registry import TASKS, find_task
 from longalign.eval.results import mean_of_known
-from longalign.report.collect import Stage
+from longalign.report.stage import Stage
 from longalign.report.words import MISSING, decimal, interval, thousands
 
 
@@ -85,10 +85,17 @@ def _row(label: str, results: Sequence[dict[str, Any]], categories: Sequence[str
         f"{decimal(low + worst / 100 * (high - low))} to {decimal(low + best / 100 * (high - low))}"
         if best - worst > 1e-6
         else MISSING,
-        f"{sum(row['scored'] for row in overall)} scored, {missing} missing",
+        _counts(overall, missing),
         thousands(sum(row["cut"] for row in overall)),
         tuple(MISSING if value is None else decimal(value) for value in groups),
     )
+
+
+def _counts(overall: Sequence[dict[str, Any]], missing: int) -> str:
+    """Questions of one seed, since those of all seeds are the same."""
+    scored = max(row["scored"] for row in overall)
+    seeds = f" by {len(overall)} seeds" if len(overall) > 1 else ""
+    return f"{scored} scored{seeds}, {missing} missing"
 
 
 def _judge(judge: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longalign.report.collect import Stage
+from longalign.report.stage import Stage
 from longalign.report.words import MISSING, percent, percents, span
 
 

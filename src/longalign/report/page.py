@@ -68,6 +68,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
     return {
         "title": ", ".join(folder.resolve().name for folder in findings.folders),
         "verdict": verdict(needle, short, chat),
+        "notes": findings.systems.notes,
         "needle": needle,
         "short": short,
         "leaderboard": leaderboard_section(findings.evaluated("leaderboard")),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longalign.data.build_report import BuildReport
-from longalign.report.collect import Findings, Stage
+from longalign.report.collect import Findings
+from longalign.report.stage import Stage
 from longalign.report.words import MISSING, duration, percent, thousands
 
 

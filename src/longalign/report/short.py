@@ -9,8 +9,8 @@ from longalign.base.files import random_for
 from longalign.core.paired import PairedComparison, paired_comparison
 from longalign.core.stats import holm
 from longalign.eval.compare import ALPHA, p_text, pair_up, signed
-from longalign.report.collect import Stage
 from longalign.report.needle import Share, share, share_text
+from longalign.report.stage import Stage
 from longalign.report.words import percent, percents
 
 HARMLESS_DROP = 0.05
@@ -60,7 +60,9 @@ def short_section(evaluated: dict[str, list[Stage]], reference: str | None = Non
     compared: dict[str, PairedComparison] = {}
     for label, stages in evaluated.items():
         if reference and label != reference and (pairs := _pairs(evaluated[reference], stages)):
-            compared[label] = paired_comparison(*pairs, random_for(0, "short report", label))
+            before, after, keys = pairs
+            clusters = keys if len(set(keys)) < len(keys) else None
+            compared[label] = paired_comparison(before, after, random_for(0, "short report", label), clusters)
     adjusted = dict(zip(compared, holm([c.p for c in compared.values()]) if compared else [], strict=True))
     rows = []
     later = False  # only what was trained after the reference can have dropped
@@ -93,7 +95,7 @@ def judge_drop(got: PairedComparison, p: float) -> tuple[str, bool | None]:
         return f"cannot tell: the reference has too little to lose ({change})", None
     if got.low > -HARMLESS_DROP:
         return f"not dropped ({change})", False
-    return f"cannot tell: {got.n} questions cannot rule out a drop of {100 * HARMLESS_DROP:.0f} points ({change})", None
+    return f"cannot tell: {got.n} answers cannot rule out a drop of {100 * HARMLESS_DROP:.0f} points ({change})", None
 
 
 def judge_distance(got: PairedComparison, p: float) -> tuple[str, None]:
@@ -110,17 +112,20 @@ def _change(got: PairedComparison, p: float) -> str:
     return f"{points}, {p_text(got.p)}" + (f", after Holm {p_text(p)}" if p > got.p else "")
 
 
-def _pairs(reference: Sequence[Stage], stages: Sequence[Stage]) -> tuple[list[float], list[float]] | None:
-    """Right or wrong of the reference and of the model on the same questions, seed by seed."""
+def _pairs(reference: Sequence[Stage], stages: Sequence[Stage]) -> tuple[list[float], list[float], list[str]] | None:
+    """Right or wrong of the reference and of the model on the same questions, seed by seed, and the questions' keys:
+    answers of several seeds to one question belong together."""
     before: list[float] = []
     after: list[float] = []
+    keys: list[str] = []
     by_seed = {stage.seed: stage for stage in reference}
     for number, stage in enumerate(stages):
         other = by_seed.get(stage.seed) or reference[number % len(reference)]
         pairs, _ = pair_up(other.scores, stage.scores)
         before += [float(a["score"]["exact"]) for a, _ in pairs]
         after += [float(b["score"]["exact"]) for _, b in pairs]
-    return (before, after) if before else None
+        keys += [str(a["key"]) for a, _ in pairs]
+    return (before, after, keys) if before else None
 
 
 def _kind(stages: Sequence[Stage], kind: str) -> Share:

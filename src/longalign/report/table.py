@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from longalign.eval.results import mean_of_known
-from longalign.report.collect import Findings, Stage
+from longalign.report.collect import Findings
 from longalign.report.judged import title_of
+from longalign.report.stage import Stage
 from longalign.report.words import MISSING, decimal, percent, percents, span
 
 OWN_SECTION = ("needle", "short", "leaderboard")

@@ -14,6 +14,7 @@ from longalign.base.files import atomic_write_json, random_for, read_jsonl
 from longalign.core.paired import PairedComparison, paired_comparison
 from longalign.core.stats import holm
 from longalign.errors import DataError, RunError
+from longalign.eval.failed import Failed, as_wrong
 from longalign.eval.judge_prompt import SCALES
 from longalign.eval.registry import TASKS, current_name, find_task, first_name
 from longalign.eval.results import RESULTS, SCORES, Compared, Row, read_results
@@ -21,19 +22,22 @@ from longalign.eval.results import RESULTS, SCORES, Compared, Row, read_results
 ALPHA = 0.05
 
 
-def compare(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
+def compare(a: Path, b: Path, out: Path | None = None, failed: Failed = "left_out") -> dict[str, Any]:
     """Compare the stage folders of one task on two models; `b` is the one that may be better.
 
     Raises `DataError` when they are different tasks or share no question. Questions that one of them has not
-    scored are left out and counted.
+    scored are left out and counted; with `failed="wrong"`, those without an answer count as wrong.
     """
     first, second = _results(a), _results(b)
     if current_name(first["task"]) != current_name(second["task"]):
         raise DataError(f"{a} holds `{first['task']}` and {b} holds `{second['task']}`; compare the same task")
-    pairs, left_out = pair_up(read_jsonl(a / SCORES), read_jsonl(b / SCORES))
+    how = compared_by(second)
+    sides = [read_jsonl(folder / SCORES) for folder in (a, b)]
+    if failed == "wrong":
+        sides = [[as_wrong(row, how) for row in rows] for rows in sides]
+    pairs, left_out = pair_up(*sides)
     if not pairs:
         raise DataError(f"{a} and {b} have no scored question in common; evaluate both with the same settings")
-    how = compared_by(second)
     groups = {"all": pairs} | _groups(how, pairs)
     compared = {name: compare_pairs(how, rows, first["task"], name) for name, rows in groups.items()}
     many = [name for name in compared if name != "all"]
@@ -44,6 +48,7 @@ def compare(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
         "a": first["label"],
         "b": second["label"],
         "left_out": left_out,
+        "counted_wrong": sum(any("counted_wrong" in row for row in pair) for pair in pairs),
         "groups": compared,
         "warnings": _warnings(first, second),
     }
@@ -140,6 +145,8 @@ def sentences(result: dict[str, Any]) -> list[str]:
         lines.append(f"  {name}: {group['statement']}; {wins}{adjusted}")
     if result["left_out"]:
         lines.append(f"  left out: {result['left_out']} questions that only one of them has, or has scored")
+    if result["counted_wrong"]:
+        lines.append(f"  counted as wrong: {result['counted_wrong']} questions that at least one did not answer")
     return lines + [f"  careful: {warning}" for warning in result["warnings"]]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from longalign.base.stage import MANIFEST, read_manifest
 from longalign.errors import RunError
+from longalign.eval.failed import Failed
 from longalign.eval.registry import TASKS
 from longalign.eval.results import read_results
 from longalign.report.stage import Stage
@@ -23,6 +24,7 @@ class Findings:
     folders: tuple[Path, ...]
     stages: tuple[Stage, ...]
     throughput: tuple[tuple[str, dict[str, Any]], ...]
+    failed: Failed = "left_out"
 
     def named(self, name: str) -> list[Stage]:
         return [stage for stage in self.stages if stage.name == name]
@@ -50,7 +52,7 @@ class Findings:
         return any("judge" in (s.results or {}) for stages in self.evaluated(task).values() for s in stages)
 
 
-def collect(folders: Sequence[Path], *, only: Collection[Path] | None = None) -> Findings:
+def collect(folders: Sequence[Path], *, only: Collection[Path] | None = None, failed: Failed = "left_out") -> Findings:
     """Every stage at or below `folders`, apart from superseded ones; with `only`, those folders alone.
 
     `RunError` if there is none at all.
@@ -69,11 +71,11 @@ def collect(folders: Sequence[Path], *, only: Collection[Path] | None = None) ->
             content = read_manifest(manifest.parent)
             if content:
                 name = root.name if str(place) == "." else str(place)
-                stages.setdefault(manifest.parent.resolve(), Stage(manifest.parent, name, content))
+                stages.setdefault(manifest.parent.resolve(), Stage(manifest.parent, name, content, failed))
         for path in sorted(root.rglob("throughput/results.json")):
             if (only is None or path.parent in only) and (found := read_results(path)):
                 throughput.append((str(path.parent.relative_to(root)), found))
     if not stages:
         raise RunError(f"{', '.join(map(str, folders))}: no {MANIFEST} below; nothing has been run there")
     ordered = sorted(stages.values(), key=lambda stage: (stage.started, stage.place))
-    return Findings(tuple(folders), tuple(ordered), tuple(throughput))
+    return Findings(tuple(folders), tuple(ordered), tuple(throughput), failed)

@@ -95,7 +95,8 @@ def _counts(overall: Sequence[dict[str, Any]], missing: int) -> str:
     """Questions of one seed, since those of all seeds are the same."""
     scored = max(row["scored"] for row in overall)
     seeds = f" by {len(overall)} seeds" if len(overall) > 1 else ""
-    return f"{scored} scored{seeds}, {missing} missing"
+    wrong = sum(row.get("counted_wrong", 0) for row in overall)
+    return f"{scored} scored{seeds}, {missing} missing" + (f", {wrong} failed, counted as lowest" if wrong else "")
 
 
 def _judge(judge: dict[str, Any]) -> str:

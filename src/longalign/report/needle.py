@@ -89,6 +89,8 @@ def share_text(share: Share, limits: str) -> tuple[str, str]:
         below.append(f"seeds {span(share.seeds)}")
     if share.failed:
         below.append(f"{share.failed} failed")
+    if share.counted_wrong:
+        below.append(f"{share.counted_wrong} failed, counted wrong")
     return percent(share.value), ", ".join(below)
 
 
@@ -131,6 +133,7 @@ class Share:
     low: float | None
     high: float | None
     seeds: tuple[float, ...]
+    counted_wrong: int = 0
 
     @property
     def value(self) -> float | None:
@@ -185,15 +188,16 @@ def share(cells: Iterable[dict[str, Any]]) -> Share:
     """The cells of several seeds as one."""
     cells = list(cells)
     questions = max((cell["questions"] for cell in cells), default=0)
+    wrong = sum(cell.get("counted_wrong", 0) for cell in cells)
     failed = sum(cell["questions"] - cell["scored"] for cell in cells)
     answered = [cell for cell in cells if cell["scored"]]
     if not answered:
-        return Share(0, 0, questions, failed, None, None, ())
+        return Share(0, 0, questions, failed, None, None, (), wrong)
     seeds = tuple(cell["right"] / cell["scored"] for cell in answered)
     scored = max(cell["scored"] for cell in answered)
     right = scored * sum(seeds) / len(seeds)
     interval = wilson_interval(right, scored)
-    return Share(right, scored, questions, failed, interval.low, interval.high, seeds)
+    return Share(right, scored, questions, failed, interval.low, interval.high, seeds, wrong)
 
 
 def _mean(rows: Sequence[dict[str, Any]], field: str) -> float | None:
@@ -243,7 +247,9 @@ def _heatmap_cell(share: Share, length: int, depth: float, x: float, y: float, w
         )
     tip = f"{where}: {share.right:.4g} of {share.scored} right, 95% interval {share.low:.0%} to {share.high:.0%}"
     if share.failed:
-        tip += f"; {share.failed} of {share.questions} without an answer"
+        tip += f"; {share.failed} without an answer"
+    if share.counted_wrong:
+        tip += f"; {share.counted_wrong} without an answer, counted as wrong"
     if len(share.seeds) > 1:
         tip += f"; {len(share.seeds)} seeds from {min(share.seeds):.0%} to {max(share.seeds):.0%}"
     strong = " strong" if value > STRONG else ""

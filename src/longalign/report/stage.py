@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from longalign.base.files import read_jsonl
+from longalign.eval.compare import compared_by
+from longalign.eval.failed import Failed, as_wrong, count_as_wrong
 from longalign.eval.registry import current_name
 from longalign.eval.results import RESULTS, SCORES, read_results
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage folder. `place` is its path below the folder given to `report`."""
+    """One stage folder. `place` is its path below the folder given to `report`; `failed` says how failures count."""
 
     folder: Path
     place: str
     manifest: dict[str, Any]
+    failed: Failed = "left_out"
 
     @property
     def name(self) -> str:
@@ -73,11 +76,16 @@ class Stage:
     @cached_property
     def results(self) -> dict[str, Any] | None:
         path = self.folder / RESULTS
-        return read_results(path) if path.exists() else None
+        found = read_results(path) if path.exists() else None
+        if found and self.failed == "wrong" and "label" in found and (self.folder / SCORES).exists():
+            return count_as_wrong(found, read_jsonl(self.folder / SCORES), compared_by(found))
+        return found
 
     @cached_property
     def scores(self) -> list[dict[str, Any]]:
-        return read_jsonl(self.folder / SCORES)
+        """The rows; `failed` decides about those without an answer."""
+        rows = read_jsonl(self.folder / SCORES)
+        return [as_wrong(row, compared_by(self.results or {})) for row in rows] if self.failed == "wrong" else rows
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:

@@ -67,4 +67,6 @@ def _cell(found: Sequence[dict[str, Any] | None]) -> Cell:
         below.append(f"{limits} of {rows[0]['scored']}")
     if failed := sum(row["failed"] for row in rows):
         below.append(f"{failed} failed")
+    if wrong := sum(row.get("counted_wrong", 0) for row in rows):
+        below.append(f"{wrong} failed, counted wrong")
     return figure(mean_of_known(values)), ", ".join(below)

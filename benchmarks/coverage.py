@@ -21,7 +21,10 @@ from longalign.core.clustered import cluster_sums, clustered_mean
 from longalign.core.paired import mean_difference, paired_share_interval
 from longalign.core.stats import mean_interval
 
-CLAIM = "95% intervals hold the truth in 92% of cases or more, also with few clusters, skew and ties; rare large differences excepted."
+CLAIM = (
+    "95% intervals hold the truth in 92% of cases or more, also with few clusters, skew and ties; "
+    "rare large differences excepted."
+)
 Floats = NDArray[np.float64]
 Drawn = tuple[Floats, list[int] | None]
 Draw = Callable[[np.random.Generator], Drawn]

@@ -13,6 +13,7 @@ from longalign.errors import RunError
 from longalign.eval.failed import Failed
 from longalign.eval.registry import TASKS
 from longalign.eval.results import read_results
+from longalign.report.isolate import inline
 from longalign.report.stage import Stage
 from longalign.report.systems import Systems, name_systems
 
@@ -71,10 +72,10 @@ def collect(folders: Sequence[Path], *, only: Collection[Path] | None = None, fa
             content = read_manifest(manifest.parent)
             if content:
                 name = root.name if str(place) == "." else str(place)
-                stages.setdefault(manifest.parent.resolve(), Stage(manifest.parent, name, content, failed))
+                stages.setdefault(manifest.parent.resolve(), Stage(manifest.parent, inline(name), content, failed))
         for path in sorted(root.rglob("throughput/results.json")):
             if (only is None or path.parent in only) and (found := read_results(path)):
-                throughput.append((str(path.parent.relative_to(root)), found))
+                throughput.append((inline(str(path.parent.relative_to(root))), found))
     if not stages:
         raise RunError(f"{', '.join(map(str, folders))}: no {MANIFEST} below; nothing has been run there")
     ordered = sorted(stages.values(), key=lambda stage: (stage.started, stage.place))

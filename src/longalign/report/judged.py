@@ -8,6 +8,7 @@ from typing import Any
 
 from longalign.eval.registry import TASKS, find_task
 from longalign.eval.results import mean_of_known
+from longalign.report.isolate import inline
 from longalign.report.stage import Stage
 from longalign.report.words import MISSING, decimal, interval, thousands
 
@@ -102,7 +103,7 @@ def _counts(overall: Sequence[dict[str, Any]], missing: int) -> str:
 def _judge(judge: dict[str, Any]) -> str:
     hashes = ", ".join(f"{name} {value}" for name, value in judge["prompt_hash"].items())
     temperature = "temperature 0" if judge["temperature"] == 0 else "a temperature of its own"
-    return f"{judge['model']}, {judge['scorings']} scorings an answer at {temperature}, prompt {hashes}"
+    return f"{inline(judge['model'])}, {judge['scorings']} scorings an answer at {temperature}, prompt {hashes}"
 
 
 def _cost(results: Sequence[dict[str, Any]]) -> str:

@@ -18,6 +18,7 @@ from longalign.base.files import atomic_write_text
 from longalign.eval.failed import Failed
 from longalign.report import paper_table as paper
 from longalign.report.collect import Findings, collect
+from longalign.report.isolate import inline, isolate, joined, plain
 from longalign.report.judged import ChatSection, chat_section
 from longalign.report.leaderboard import leaderboard_section
 from longalign.report.manifest import manifest_section
@@ -71,7 +72,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
     }
     chat = judged.get("longbench_chat")
     return {
-        "title": ", ".join(folder.resolve().name for folder in findings.folders),
+        "title": ", ".join(inline(folder.resolve().name) for folder in findings.folders),
         "verdict": verdict(needle, short, chat, unanswered(findings)),
         "notes": findings.systems.notes,
         "needle": needle,
@@ -98,9 +99,11 @@ def render(page: dict[str, Any]) -> str:
         loader=PackageLoader("longalign.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=isolate,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"plain": plain, "joined": joined}
     style, script = _asset("page.css"), _asset("page.js")
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"

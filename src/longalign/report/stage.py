@@ -12,6 +12,7 @@ from longalign.eval.compare import compared_by
 from longalign.eval.failed import Failed, as_wrong, count_as_wrong
 from longalign.eval.registry import current_name
 from longalign.eval.results import RESULTS, SCORES, read_results
+from longalign.report.isolate import inline
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Stage:
     def label(self) -> str:
         """Its name in tables: the evaluated model, or the path of the stage."""
         if self.results and "label" in self.results:
-            return str(self.results["label"])
+            return inline(str(self.results["label"]))
         return self.place
 
     @property
@@ -61,12 +62,12 @@ class Stage:
     @property
     def model(self) -> str:
         """The model's name in the results."""
-        return str((self.results or {}).get("model") or self.spec)
+        return inline(str((self.results or {}).get("model") or self.spec))
 
     @property
     def spec(self) -> str:
         """The model as it was asked for."""
-        return str((self.manifest.get("settings") or {}).get("model"))
+        return inline(str((self.manifest.get("settings") or {}).get("model")))
 
     @property
     def asked(self) -> str:

@@ -18,11 +18,17 @@ class ChatRow:
     """One model's line."""
 
     label: str
-    score: str
+    figure: str
+    limits: str
     bounds: str
     counts: str
     cut: str
     by_category: tuple[str, ...]
+
+    @property
+    def score(self) -> str:
+        """The figure with its limits, in one line."""
+        return f"{self.figure} {self.limits}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -65,13 +71,13 @@ def _row(label: str, results: Sequence[dict[str, Any]], categories: Sequence[str
     fields = ("mean", "low", "high") if scale else ("share", "share_low", "share_high")
     means = [row[fields[0]] for row in overall if row[fields[0]] is not None]
     if not means:
-        score = "nothing scored"
+        figure, limits = "nothing scored", ""
     elif len(means) == 1:
         first = next(row for row in overall if row[fields[0]] is not None)
-        score = f"{decimal(means[0])} {interval(first[fields[1]], first[fields[2]])}"
+        figure, limits = decimal(means[0]), interval(first[fields[1]], first[fields[2]])
     else:
         spread = f"{decimal(min(means))} to {decimal(max(means))}"
-        score = f"{decimal(sum(means) / len(means))}, {len(means)} seeds from {spread}"
+        figure, limits = decimal(sum(means) / len(means)), f"{len(means)} seeds from {spread}"
     worst = sum(row["worst_share"] for row in overall) / len(overall)
     best = sum(row["best_share"] for row in overall) / len(overall)
     missing = sum(row["unscored"] + row["failed"] for row in overall)
@@ -82,7 +88,8 @@ def _row(label: str, results: Sequence[dict[str, Any]], categories: Sequence[str
     )
     return ChatRow(
         label,
-        f"{score} on {low}–{high}" if means else score,
+        figure,
+        f"{limits} on {low}–{high}".lstrip() if means else limits,
         f"{decimal(low + worst / 100 * (high - low))} to {decimal(low + best / 100 * (high - low))}"
         if best - worst > 1e-6
         else MISSING,

@@ -109,7 +109,8 @@ def _change(got: PairedComparison, p: float) -> str:
     points = f"{signed(100 * got.difference, 0)} points"
     if got.low is not None and got.high is not None:
         points += f", 95% {signed(100 * got.low, 0)} to {signed(100 * got.high, 0)}"
-    return f"{points}, {p_text(got.p)}" + (f", after Holm {p_text(p)}" if p > got.p else "")
+    adjusted = f", after Holm {p_text(p)}" if p_text(p) != p_text(got.p) else ""
+    return f"{points}, {p_text(got.p)}{adjusted}"
 
 
 def _pairs(reference: Sequence[Stage], stages: Sequence[Stage]) -> tuple[list[float], list[float], list[str]] | None:

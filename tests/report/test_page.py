@@ -303,6 +303,9 @@ def test_missing_answers_are_named_in_the_first_sentence_and_beside_every_score(
     assert "100% over all" in kept
     assert f"{100 * 193 / 200:.0f}% over all" in counted
     assert "failed, counted wrong" in counted
+    assert "7 of 200 questions have no answer and are left out of the shares" in kept
+    assert "7 of 200 questions have no answer and count as wrong" in counted
+    assert "left out" not in counted
 
 
 def test_failures_counted_as_wrong_reach_judged_scores_and_comparisons(tmp_path: Path) -> None:

@@ -43,10 +43,12 @@ def compare(a: Path, b: Path, out: Path | None = None, failed: Failed = "left_ou
     many = [name for name in compared if name != "all"]
     for name, p in zip(many, holm([compared[name]["p"] for name in many]) if many else [], strict=True):
         compared[name]["p_holm"] = p
+    same = first["label"] == second["label"]
+    names = [f"{r['label']} ({path})" if same else r["label"] for r, path in ((first, a), (second, b))]
     result = {
         "task": first["task"],
-        "a": first["label"],
-        "b": second["label"],
+        "a": names[0],
+        "b": names[1],
         "left_out": left_out,
         "counted_wrong": sum(any("counted_wrong" in row for row in pair) for pair in pairs),
         "groups": compared,

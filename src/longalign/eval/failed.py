@@ -13,6 +13,7 @@ from typing import Any, Literal
 from longalign.core.stats import wilson_interval
 from longalign.eval.judge_prompt import SCALES, Rubric
 from longalign.eval.judged_figures import summarize
+from longalign.eval.needle_figures import LEFT_OUT
 from longalign.eval.results import Compared, Row, mean_figure, rounded
 
 Failed = Literal["left_out", "wrong"]
@@ -43,6 +44,8 @@ def count_as_wrong(results: Mapping[str, Any], rows: Sequence[Row], how: Compare
         figures = asdict(summarize(wrong, rubrics))
         return {**results, **{name: _marked(new, results.get(name)) for name, new in figures.items()}}
     changed = dict(results)
+    if "notes" in results:
+        changed["notes"] = [str(note).replace(LEFT_OUT, "count as wrong") for note in results["notes"]]
     for name, part in results.items():
         if isinstance(part, Mapping):
             changed[name] = _counted(part, wrong if name == "overall" else None, wrong, how)

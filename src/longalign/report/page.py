@@ -74,6 +74,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
     return {
         "title": ", ".join(inline(folder.resolve().name) for folder in findings.folders),
         "verdict": verdict(needle, short, chat, unanswered(findings)),
+        "failed": findings.failed,
         "notes": findings.systems.notes,
         "needle": needle,
         "short": short,

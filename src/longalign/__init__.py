@@ -9,7 +9,7 @@ train       `prepare_model` and `pack` in a loop of your own; `PackedDataset`, `
             `attach_loss`, `weighted_nll`, `check_isolation`; `model_dir` of a bundled model
 stages      `build_rows`, `extend_model`, `train_model`, `plan_run`, `evaluate`, `compare`, `write_report` with their
             settings (`TrainSettings`, ...)
-statistics  `mean_interval`, `bca_interval`, `wilson_interval`, `paired_comparison`, `paired_share_interval`,
+statistics  `mean_interval`, `wilson_interval`, `paired_comparison`, `paired_share_interval`, `paired_share_p`,
             `sign_flip_p`, `mcnemar_p`, `holm`, `rank_correlation`, `minimum_detectable`, `questions_needed`
 errors      `LongAlignError` and its subclasses, drawn as a tree in `longalign.errors`
 
@@ -35,19 +35,21 @@ if TYPE_CHECKING:
         TrainSettings,
     )
     from longalign.core.batching import plan_steps, replan
+    from longalign.core.paired import (
+        PairedComparison,
+        mcnemar_p,
+        paired_comparison,
+        paired_share_interval,
+        paired_share_p,
+        sign_flip_p,
+    )
     from longalign.core.power import minimum_detectable, questions_needed
     from longalign.core.stats import (
         Interval,
-        PairedComparison,
         RankCorrelation,
-        bca_interval,
         holm,
-        mcnemar_p,
         mean_interval,
-        paired_comparison,
-        paired_share_interval,
         rank_correlation,
-        sign_flip_p,
         wilson_interval,
     )
     from longalign.core.step_plan import Step, StepPlan, load_plan
@@ -106,7 +108,6 @@ __all__ = [
     "WeightSchedule",
     "__version__",
     "attach_loss",
-    "bca_interval",
     "build_rows",
     "check_isolation",
     "compare",
@@ -122,6 +123,7 @@ __all__ = [
     "pack_kwargs",
     "paired_comparison",
     "paired_share_interval",
+    "paired_share_p",
     "plan_run",
     "plan_steps",
     "prepare_model",
@@ -143,9 +145,9 @@ _MODULES = {
     "config": "ChatSettings DataSettings EvalSettings ExtendSettings LeaderboardSettings NeedleSettings PlanSettings "
     "RopeSettings ShortSettings TrainSettings",
     "core.batching": "plan_steps replan",
+    "core.paired": "PairedComparison mcnemar_p paired_comparison paired_share_interval paired_share_p sign_flip_p",
     "core.power": "minimum_detectable questions_needed",
-    "core.stats": "Interval PairedComparison RankCorrelation bca_interval holm mcnemar_p mean_interval "
-    "paired_comparison paired_share_interval rank_correlation sign_flip_p wilson_interval",
+    "core.stats": "Interval RankCorrelation holm mean_interval rank_correlation wilson_interval",
     "core.step_plan": "Step StepPlan load_plan",
     "core.weighting": "WeightSchedule sequence_weights",
     "data.store": "TokenStore",

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from longalign.core import stats
+from longalign.core import power, stats
+from longalign.core.clustered import clustered_mean
 from tests.oracles import stats as oracle
 
 numbers = st.floats(-100, 100, allow_nan=False).map(lambda x: round(x, 3))
@@ -36,7 +37,10 @@ def test_clustered_interval_is_the_sandwich_estimator(pairs: list[tuple[float, i
     if groups == 1:
         assert got.low is None
         return
-    half = oracle.clustered_error(values, clusters) * scipy_stats.t.ppf(0.975, groups - 1)
+    if len(set(values)) == 1:
+        assert got.low is None
+        return
+    half = oracle.clustered_error(values, clusters) * scipy_stats.t.ppf(0.975, oracle.freedom(clusters))
     assert got.high is not None
     assert got.high - got.estimate == pytest.approx(half, rel=1e-9, abs=1e-9)
 
@@ -68,86 +72,23 @@ def test_wilson_of_none_right_still_has_a_width() -> None:
     assert got.high == pytest.approx(0.1936, abs=1e-4)
 
 
-def test_bca_agrees_with_the_textbook_steps() -> None:
-    values = np.random.default_rng(3).exponential(size=30)
-    got = stats.bca_interval(values, np.random.default_rng(1))
-    low, high = oracle.bca_mean(values, np.random.default_rng(2), 10_000, 0.95)
-    assert (got.low, got.high) == pytest.approx((low, high), abs=0.03)
-
-
-def test_bca_of_equal_values_is_the_point_and_seed_decides_the_draw() -> None:
-    assert stats.bca_interval([2.0] * 9, np.random.default_rng(0)).high == 2.0
-    values = np.random.default_rng(3).normal(size=25)
-    first, second = (stats.bca_interval(values, np.random.default_rng(7)) for _ in range(2))
-    assert first == second
-
-
-def test_clustered_bca_is_as_wide_as_that_of_the_cluster_means() -> None:
-    means = np.random.default_rng(5).normal(size=24)
-    each = stats.bca_interval(means, np.random.default_rng(0))
-    whole = stats.bca_interval(np.repeat(means, 3), np.random.default_rng(0), np.repeat(range(24), 3).tolist())
-    assert (each.low, each.high) == pytest.approx((whole.low, whole.high))
-
-
-@given(st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=9))
-def test_sign_flip_p_is_the_enumerated_one(differences: list[float]) -> None:
-    got = stats.sign_flip_p(differences, np.random.default_rng(0))
-    assert got == pytest.approx(oracle.sign_flip_p(differences))
-
-
-def test_drawn_sign_flips_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    d = np.random.default_rng(8).normal(0.4, 1, size=14)
-    exact = stats.sign_flip_p(d, np.random.default_rng(0))
-    padded = np.concatenate([d, [1e-12]])  # one more, tiny, difference: drawn instead of enumerated
-    assert stats.sign_flip_p(padded, np.random.default_rng(0)) == pytest.approx(exact, abs=0.01)
-
-
-def test_paired_comparison_is_scipys_paired_t_test_and_counts_wins() -> None:
-    rng = np.random.default_rng(4)
-    a = rng.integers(1, 11, size=50).astype(float)
-    b = np.clip(a + rng.integers(-2, 4, size=50), 1, 10)
-    got = stats.paired_comparison(a, b, np.random.default_rng(0))
-    want = scipy_stats.ttest_rel(b, a)
-    interval = want.confidence_interval(0.95)
-    assert got.t_p == pytest.approx(want.pvalue)
-    assert (got.t_low, got.t_high) == pytest.approx((interval.low, interval.high))
-    assert (got.wins, got.ties, got.losses) == ((b > a).sum(), (b == a).sum(), (b < a).sum())
-    assert got.wins + got.ties + got.losses == got.n == 50
-
-
-def test_equal_systems_are_never_distinguished() -> None:
-    got = stats.paired_comparison([3.0, 4.0, 5.0], [3.0, 4.0, 5.0], np.random.default_rng(0))
-    assert (got.difference, got.sign_flip_p, got.ties, got.t_p) == (0, 1.0, 3, None)
-
-
-def test_unequal_numbers_of_questions_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 and 2"):
-        stats.paired_comparison([1, 2, 3], [1, 2], np.random.default_rng(0))
-
-
 def test_minimum_detectable_difference_has_the_stated_power_by_simulation() -> None:
     n, deviation = 30, 2.0
-    effect = stats.minimum_detectable(deviation / math.sqrt(n), n - 1)
+    effect = power.minimum_detectable(deviation / math.sqrt(n), n - 1)
     draws = np.random.default_rng(1).normal(effect, deviation, size=(20_000, n))
     p = scipy_stats.ttest_1samp(draws, 0, axis=1).pvalue
     assert (p < 0.05).mean() == pytest.approx(0.80, abs=0.01)
 
 
 def test_questions_needed_inverts_the_minimum_detectable_difference() -> None:
-    n = stats.questions_needed(0.45, 2.85)
+    n = power.questions_needed(0.45, 2.85)
     assert n is not None
     assert 250 <= n <= 490  # 5.76 against 6.21 on LongBench-Chat
-    assert stats.minimum_detectable(2.85 / math.sqrt(n), n - 1) <= 0.45
-    assert stats.minimum_detectable(2.85 / math.sqrt(n - 1), n - 2) > 0.45
-    assert stats.questions_needed(0, 1) is None
-    assert stats.questions_needed(1e-4, 1) == pytest.approx(7.85e8, rel=0.01)
-    assert stats.questions_needed(1e-9, 1) is None  # more than anyone could ask
-
-
-@given(st.integers(0, 40), st.integers(0, 40))
-def test_mcnemar_is_the_binomial_sum(b: int, c: int) -> None:
-    tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c)
-    assert stats.mcnemar_p(b, c) == pytest.approx(min(1.0, 2 * tail))
+    assert power.minimum_detectable(2.85 / math.sqrt(n), n - 1) <= 0.45
+    assert power.minimum_detectable(2.85 / math.sqrt(n - 1), n - 2) > 0.45
+    assert power.questions_needed(0, 1) is None
+    assert power.questions_needed(1e-4, 1) == pytest.approx(7.85e8, rel=0.01)
+    assert power.questions_needed(1e-9, 1) is None  # more than anyone could ask
 
 
 @settings(max_examples=60)
@@ -189,25 +130,45 @@ def test_missing_values_are_refused_rather_than_averaged(bad: list[float]) -> No
         stats.mean_interval(bad)
 
 
-@pytest.mark.parametrize(("wins", "losses", "n"), [(3, 5, 100), (0, 21, 44), (1, 0, 44), (16, 4, 80)])
-def test_limits_of_paired_shares_are_where_the_score_test_turns(wins: int, losses: int, n: int) -> None:
-    low, high = stats.paired_share_interval(wins, losses, n)
-    assert low < (wins - losses) / n < high
-    z = scipy_stats.norm.ppf(0.975)
-    assert oracle.paired_share_score(wins, losses, n, low) == pytest.approx(z, abs=2e-3)
-    assert oracle.paired_share_score(wins, losses, n, high) == pytest.approx(-z, abs=2e-3)
+scales = st.sampled_from([(1.0, 10.0), (0.0, 1.0), (0.0, 100.0), (1.0, 3.0)])
 
 
-def test_ties_alone_prove_little_when_questions_are_few() -> None:
-    z2 = scipy_stats.norm.ppf(0.975) ** 2
-    for n in (1, 20, 140):
-        assert stats.paired_share_interval(0, 0, n) == pytest.approx((-z2 / (n + z2), z2 / (n + z2)))
-    got = stats.paired_comparison([1.0] * 20, [1.0] * 20, np.random.default_rng(0))
-    assert (got.low, got.high) == pytest.approx((-0.161, 0.161), abs=1e-3)
-    assert stats.paired_share_interval(0, 7, 7)[0] == -1.0
-    assert stats.paired_share_interval(7, 0, 7)[1] == 1.0
+@given(
+    scales.flatmap(lambda s: st.tuples(st.just(s), st.lists(st.floats(*s), min_size=1, max_size=12))), st.integers(1, 4)
+)
+def test_the_interval_of_a_mean_stays_on_its_scale_and_holds_the_mean(
+    case: tuple[tuple[float, float], list[float]], size: int
+) -> None:
+    (low, high), values = case
+    got = stats.mean_interval(values, [n // size for n in range(len(values))], scale=(low, high))
+    assert got.low is not None
+    assert got.high is not None
+    rounding = 1e-6
+    assert low - rounding <= got.low <= got.estimate + rounding
+    assert got.estimate - rounding <= got.high <= high + rounding
 
 
-def test_limits_of_graded_answers_are_the_bootstraps() -> None:
-    got = stats.paired_comparison([1.0, 5.0, 7.0, 3.0], [2.0, 5.0, 9.0, 3.0], np.random.default_rng(0))
-    assert (got.low, got.high) == (got.bca_low, got.bca_high)
+def test_equal_ratings_allow_for_others_that_were_not_drawn() -> None:
+    got = stats.mean_interval([10.0] * 5, scale=(1, 10))
+    assert got.low == pytest.approx(1 + 9 * 0.025 ** (1 / 5))  # all others would be 1
+    assert got.high == 10
+    assert stats.mean_interval([10.0] * 5).low is None
+
+
+def test_a_mean_in_the_middle_of_a_wide_scale_has_nearly_the_t_interval() -> None:
+    values = np.random.default_rng(0).normal(50, 5, size=80)
+    plain, bounded = stats.mean_interval(values), stats.mean_interval(values, scale=(0, 100))
+    assert (bounded.low, bounded.high) == pytest.approx((plain.low, plain.high), abs=0.01)
+
+
+def test_values_off_the_scale_are_refused() -> None:
+    with pytest.raises(ValueError, match="not on the scale of 1 to 10"):
+        stats.mean_interval([0.0, 5.0], scale=(1, 10))
+
+
+def test_few_large_clusters_leave_few_degrees_of_freedom() -> None:
+    x = np.random.default_rng(0).normal(size=60)
+    even = clustered_mean(x, [n // 10 for n in range(60)])
+    uneven = clustered_mean(x, [0] * 55 + [1, 2, 3, 4, 5])
+    assert even.freedom == pytest.approx(5)
+    assert uneven.freedom == 1

@@ -74,10 +74,11 @@ def test_right_or_wrong_answers_get_mcnemar_and_kinds_get_holm(tmp_path: Path) -
     got = compare(a, b)
     group = got["groups"]["all"]
     assert (group["wins"], group["losses"], group["ties"]) == (2, 12, 26)
-    assert group["p"] == pytest.approx(stats.binomtest(2, 14).pvalue)
+    assert group["p"] == pytest.approx(stats.chi2.sf((12 - 2) ** 2 / 14, 1))
     assert "lower" in group["statement"]
+    p = stats.chi2.sf((6 - 1) ** 2 / 7, 1)
     kinds = [got["groups"][name] for name in ("kind copy", "kind swap")]
-    assert [(kind["p"], kind["p_holm"]) for kind in kinds] == [(0.125, 0.25)] * 2
+    assert [(kind["p"], kind["p_holm"]) for kind in kinds] == [pytest.approx((p, 2 * p))] * 2
 
 
 def test_unscored_missing_and_changed_questions_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -88,6 +89,42 @@ def test_unscored_missing_and_changed_questions_are_left_out_and_counted(tmp_pat
     assert left_out == 3
     got = compare(folder(tmp_path / "a", "chat", rows_a), folder(tmp_path / "b", "chat", rows_b))
     assert "left out: 3 questions" in got["text"]
+
+
+def test_failures_count_as_wrong_on_request(tmp_path: Path) -> None:
+    right = short_rows([True] * 20)
+    failing = [row | {"answer": None, "score": None} if n < 8 else row for n, row in enumerate(right)]
+    a, b = folder(tmp_path / "a", "short", right), folder(tmp_path / "b", "short", failing)
+    got = compare(a, b)
+    assert (got["groups"]["all"]["n"], got["groups"]["all"]["losses"], got["left_out"]) == (12, 0, 8)
+    got = compare(a, b, failed="wrong")
+    assert (got["groups"]["all"]["n"], got["groups"]["all"]["losses"], got["left_out"]) == (20, 8, 0)
+    assert "counted as wrong: 8 questions" in got["text"]
+
+
+def test_a_rating_that_failed_counts_as_the_lowest_and_an_unreadable_verdict_stays_out(tmp_path: Path) -> None:
+    rows = [row | {"answer": "said", "rubric": "chat"} for row in chat_rows([8.0] * 6)]
+    other = [row | {"score": None, "answer": None} if n == 0 else row for n, row in enumerate(rows)]
+    other[1] = other[1] | {"score": None}
+    a, b = folder(tmp_path / "a", "chat", rows), folder(tmp_path / "b", "chat", other)
+    got = compare(a, b, failed="wrong")
+    assert (got["groups"]["all"]["n"], got["left_out"]) == (5, 1)
+    assert got["groups"]["all"]["mean_b"] == pytest.approx((1 + 4 * 8) / 5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_sentence_never_says_two_things(tmp_path: Path, seed: int) -> None:
+    """Few, graded and tied answers, where interval and p used to disagree."""
+    rng = np.random.default_rng(seed)
+    base = rng.integers(4, 9, 25).astype(float)
+    moved = np.clip(base + rng.choice([-1, 0, 0, 0, 1, 2], 25), 1, 10)
+    a = folder(tmp_path / "a", "chat", chat_rows(base))
+    said = compare(a, folder(tmp_path / "b", "chat", chat_rows(moved)))["groups"]["all"]["statement"]
+    low, high = map(float, re.findall(r"95% (\S+) to ([^\s,)]+)", said)[0])
+    p = re.search(r"p (<|=) ([\d.e-]+)", said)
+    assert ("higher" in said or "lower" in said) == (low > 0 or high < 0)
+    if p:
+        assert (float(p[2]) < 0.05) == (low > 0 or high < 0)
 
 
 def test_different_judges_are_warned_about(tmp_path: Path) -> None:

@@ -27,19 +27,19 @@ def sign_flip_p(differences: list[float]) -> float:
     return sum(total >= observed - 1e-9 for total in sums) / len(sums)
 
 
-def bca_mean(values: np.ndarray, rng: np.random.Generator, draws: int, confidence: float) -> tuple[float, float]:
-    """Efron and Tibshirani (1993), chapter 14, step by step."""
-    n, mean = len(values), values.mean()
-    boot = np.sort([values[rng.integers(0, n, n)].mean() for _ in range(draws)])
-    z0 = stats.norm.ppf(((boot < mean).sum() + 0.5 * (boot == mean).sum()) / draws)
-    jack = np.array([np.delete(values, i).mean() for i in range(n)])
-    lean = jack.mean() - jack
-    acceleration = (lean**3).sum() / (6 * (lean**2).sum() ** 1.5)
-    limits = []
-    for z in (stats.norm.ppf((1 - confidence) / 2), stats.norm.ppf((1 + confidence) / 2)):
-        level = stats.norm.cdf(z0 + (z0 + z) / (1 - acceleration * (z0 + z)))
-        limits.append(float(np.quantile(boot, level)))
-    return limits[0], limits[1]
+def freedom(clusters: list[int]) -> float:
+    """Satterthwaite's degrees of freedom, one less than for known means, with correlation 0.5 in a cluster."""
+    variances = [0.5 * size + 0.5 * size**2 for size in (clusters.count(c) for c in set(clusters))]
+    return max(1.0, sum(variances) ** 2 / sum(v**2 for v in variances) - 1)
+
+
+def skewed_t_p(d: np.ndarray) -> float:
+    """The larger p of Student's t and of Hall's transformed t (Hall 1992, his g with scipy's unbiased skewness)."""
+    n = len(d)
+    t = d.mean() / (d.std(ddof=1) / math.sqrt(n))
+    g = stats.skew(d, bias=False)
+    hall = t + g * t**2 / (3 * n**0.5) + g**2 * t**3 / (27 * n) + g / (6 * n**0.5)
+    return max(2 * float(stats.t.sf(abs(value), n - 1)) for value in (t, hall))
 
 
 def holm_rejects(p_values: list[float], alpha: float) -> list[bool]:

@@ -39,7 +39,7 @@ def test_any_text_stays_text(words: str) -> None:
 
 def grid(values: dict[tuple[int, float], int | None], questions: int = 8) -> NeedleGrid:
     cells = {
-        place: Share(0, 0, questions, None, None, ())
+        place: Share(0, 0, questions, questions, None, None, ())
         if right is None
         else share([{"right": right, "scored": questions, "questions": questions, "accuracy": right / questions}])
         for place, right in values.items()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from longalign.base.files import read_jsonl
-from longalign.core.stats import paired_comparison
+from longalign.core.paired import paired_comparison
 from longalign.errors import RunError
 from longalign.report.collect import collect
 from longalign.report.page import report
@@ -95,7 +95,8 @@ def test_all_parts_are_there_and_the_papers_figures_are_called_the_papers(page: 
     for part in ("needle", "short", "chat", "training", "data", "throughput", "samples", "paper", "manifest"):
         assert f'<section id="{part}">' in text
     assert "Missing:" not in text
-    ours, paper = text.split('<section id="paper">')[0], text.split('<section id="paper">')[1]
+    words = re.sub(r' d="[^"]*"', "", text)
+    ours, paper = words.split('<section id="paper">')
     assert "None of the figures below was measured here" in paper
     assert "117.2" in paper
     assert "117.2" not in ours
@@ -185,7 +186,7 @@ def test_a_dropped_skill_is_called_dropped_and_an_open_question_is_called_open(t
 @pytest.mark.parametrize(
     ("right", "n", "said", "dropped"),
     [
-        (1.0, 20, "cannot tell: 20 questions cannot rule out a drop of 5 points", None),
+        (1.0, 20, "cannot tell: 20 answers cannot rule out a drop of 5 points", None),
         (1.0, 140, "not dropped", False),
         (0.0, 140, "cannot tell: the reference has too little to lose", None),
     ],
@@ -210,8 +211,8 @@ def test_several_seeds_give_a_mean_and_a_range(tmp_path: Path) -> None:
         for seed in (0, 1, 2)
     ]
     shares = [row["accuracy"] for row in rows]
-    pooled = sum(row["right"] for row in rows) / sum(row["scored"] for row in rows)
-    assert f"sft-long finds {100 * pooled:.0f}%" in got["verdict"]
+    assert f"sft-long finds {100 * sum(shares) / 3:.0f}%" in got["verdict"]
+    assert f", {rows[0]['scored']} questions" in got["verdict"]  # asked three times, they are no more
     assert f"seeds {100 * min(shares):.0f}–{100 * max(shares):.0f}%" in text
 
 
@@ -290,3 +291,46 @@ def open_in_browser(page: Path, profile: Path) -> tuple[list[str], str]:
     command = [str(CHROMIUM), *QUIET, f"--user-data-dir={profile}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return [line for line in done.stderr.splitlines() if "CONSOLE" in line], done.stdout
+
+
+def test_missing_answers_are_named_in_the_first_sentence_and_beside_every_score(tmp_path: Path) -> None:
+    write_needle(tmp_path / "needle", "m", (1.0,) * 5, None, failed=7)
+    got = report([tmp_path], tmp_path / "page.html")
+    assert "m has no answer to 7 of 200 questions of needle: these are left out of the figures" in got["verdict"]
+    wrong = report([tmp_path], tmp_path / "wrong.html", failed="wrong")
+    assert "m has no answer to 7 of 200 questions of needle: unanswered questions count as wrong" in wrong["verdict"]
+    kept, counted = ((tmp_path / name).read_text() for name in ("page.html", "wrong.html"))
+    assert "100% over all" in kept
+    assert f"{100 * 193 / 200:.0f}% over all" in counted
+    assert "failed, counted wrong" in counted
+    assert "7 of 200 questions have no answer and are left out of the shares" in kept
+    assert "7 of 200 questions have no answer and count as wrong" in counted
+    assert "left out" not in counted
+
+
+def test_failures_counted_as_wrong_reach_judged_scores_and_comparisons(tmp_path: Path) -> None:
+    write_chat(tmp_path / "chat", "m", 8)
+    rows = read_jsonl(tmp_path / "chat" / "scores.jsonl")
+    for row in rows[:10]:
+        row.update(answer=None, score=None, failure="rejected", ratings=[None, None], worst=1.0, best=10.0)
+    (tmp_path / "chat" / "scores.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    results = json.loads((tmp_path / "chat" / "results.json").read_text())
+    results["overall"] |= {"failed": 10, "scored": 10}
+    (tmp_path / "chat" / "results.json").write_text(json.dumps(results))
+    got = report([tmp_path], tmp_path / "page.html", failed="wrong")
+    scores = [1.0 if row["score"] is None else row["score"] for row in rows]
+    assert f"m {np.mean(scores):.2f} [" in got["verdict"]
+    assert "10 failed, counted as lowest" in (tmp_path / "page.html").read_text()
+
+
+def test_a_home_made_question_with_a_stand_in_for_a_judge_is_not_in_the_papers_table(tmp_path: Path) -> None:
+    write_chat(tmp_path / "chat", "m", 8)
+    results = json.loads((tmp_path / "chat" / "results.json").read_text())
+    results["by_dataset"] = {"longbench-chat": results["overall"]}
+    for judge, there in (("offline judge 1 (word overlap)", False), ("gpt", True)):
+        results["judge"]["model"] = judge
+        (tmp_path / "chat" / "results.json").write_text(json.dumps(results | {"cases": "mine/own.json"}))
+        report([tmp_path], tmp_path / "page.html")
+        text = (tmp_path / "page.html").read_text()
+        assert ("Our models in the same columns" in text) == there
+    assert "<small>20 of own.json, by gpt</small>" in text

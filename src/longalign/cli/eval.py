@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from longalign.cli.options import EXTRA, Json, Out, Seed, given, settings, show
+from longalign.cli.options import EXTRA, Failed, FailedAs, Json, Out, Seed, given, settings, show
 from longalign.cli.options import Model as LocalModel
 from longalign.errors import ConfigError
 
@@ -123,12 +123,40 @@ def eval_compare(
     first: Annotated[Path, typer.Argument(help="folder of one evaluated task")],
     second: Annotated[Path, typer.Argument(help="folder of the same task on another model")],
     out: Annotated[Path | None, typer.Option("--out", help="FILE.json to write")] = None,
+    failed: Failed = FailedAs.left_out,
     as_json: Json = False,
 ) -> None:
     """Compare two models question by question, with intervals and p-values."""
     from longalign.eval.compare import compare
 
-    show(compare(first, second, out), as_json)
+    show(compare(first, second, out, failed.value), as_json)
+
+
+@app.command("gate")
+def eval_gate(
+    base: Annotated[Path, typer.Argument(help="folder with evaluations of the model to hold against")],
+    mine: Annotated[Path, typer.Argument(help="folder with the same evaluations of yours")],
+    long: Annotated[str | None, typer.Option("--long", help="better | not-worse:POINTS, for each long task")] = None,
+    short: Annotated[str | None, typer.Option("--short", help="the same for each short task")] = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="the same for one task: NAME=CRITERION")] = None,
+    failed: Failed = FailedAs.left_out,
+    as_json: Json = False,
+) -> None:
+    """Pass or fail a model in CI: exit code 0 or 1, and 2 where the command cannot be understood."""
+    from longalign.eval.gate import gate
+
+    named = dict(_named(text) for text in task or [])
+    found = gate(base, mine, given({"long": long, "short": short}), named, failed.value)
+    show(found, as_json)
+    if not found["passed"]:
+        raise typer.Exit(1)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, criterion = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"`{text}` names no task; write NAME=better or NAME=not-worse:2")
+    return name, criterion
 
 
 def run_eval(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,13 @@ from longalign.errors import ConfigError
 
 if TYPE_CHECKING:
     from longalign.config import Settings
+
+
+class FailedAs(StrEnum):
+    """Values of `--failed`."""
+
+    left_out = "left_out"
+    wrong = "wrong"
 
 
 EXTRA: dict[str, Any] = {  # for commands that take every setting
@@ -29,6 +37,7 @@ MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="stop after th
 Seed = Annotated[int | None, typer.Option("--seed", help="random seed")]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", hidden=True)]  # JSON, from `longalign run`
 Restart = Annotated[bool, typer.Option("--restart", help="start over where a setting changed; old outputs are kept")]
+Failed = Annotated[FailedAs, typer.Option("--failed", help="questions without an answer: left_out or wrong")]
 PlanOnly = Annotated[bool, typer.Option("--plan-only", help="print what would run and what it costs, then stop")]
 
 

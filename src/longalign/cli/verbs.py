@@ -20,6 +20,8 @@ from longalign.cli.data import app as data_app
 from longalign.cli.eval import app as eval_app
 from longalign.cli.options import (
     EXTRA,
+    Failed,
+    FailedAs,
     Json,
     MaxSteps,
     Model,
@@ -152,12 +154,13 @@ def train(
 def report(
     folders: Annotated[list[Path], typer.Argument(help="run folders or stage folders")],
     out: Annotated[Path, typer.Option("--out", help="FILE.html to write")],
+    failed: Failed = FailedAs.left_out,
     as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML page from result files."""
     from longalign.report.page import report as stage
 
-    show(stage(folders, out), as_json)
+    show(stage(folders, out, failed=failed.value), as_json)
 
 
 @app.command(**EXTRA)

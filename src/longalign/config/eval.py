@@ -140,7 +140,7 @@ class EvalSettings(TaskSettings, RequestSettings):
     )
     model_seed: int | None = Field(
         None,
-        description="seed the model was trained with; models of one label are averaged",
+        description="seed the model was trained with; results of one label with different seeds are averaged",
         json_schema_extra=REPORTING,
     )
     tokenizer: str | None = Field(None, description="tokenizer for an endpoint; default: characters / 4, stated")

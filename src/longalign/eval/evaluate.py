@@ -12,6 +12,7 @@ from longalign.base.stage import StageRun, open_stage, read_manifest
 from longalign.config import EvalSettings
 from longalign.errors import ConfigError
 from longalign.eval.endings import ending_lines
+from longalign.eval.identity import identity
 from longalign.eval.registry import EARLIER_NAMES, TASKS, current_name, tasks_of
 from longalign.eval.results import RESULTS, SCORES, TaskResults
 from longalign.eval.subject import model_fingerprint
@@ -57,6 +58,7 @@ def run_task(task: Task[Any], settings: EvalSettings, out: Path) -> dict[str, An
             title=task.title,
             label=settings.label or measured.model.model,
             model_seed=settings.model_seed,
+            identity=identity(settings),
             compared=task.compared,
             measured=measured,
         ).to_file()

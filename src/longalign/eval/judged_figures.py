@@ -45,7 +45,7 @@ class JudgedFigures:
 
 
 def summarize(scores: list[Row], rubrics: Mapping[RubricName, Rubric]) -> JudgedFigures:
-    """Means with t-intervals clustered by document, over all and by group."""
+    """Means with intervals clustered by document, over all and by group."""
 
     def groups(field: str) -> dict[str, JudgedMean]:
         names = dict.fromkeys(row[field] for row in scores)
@@ -83,8 +83,10 @@ def mean_score(rows: Iterable[Row], rubrics: Mapping[RubricName, Rubric]) -> Jud
     if not scored:
         return none
     documents = [row["document"] for row in scored]
-    plain = mean_interval([row["score"] for row in scored], documents)
-    share = mean_interval([rubrics[row["rubric"]].share(row["score"]) for row in scored], documents)
+    share = mean_interval([rubrics[row["rubric"]].share(row["score"]) for row in scored], documents, scale=(0, 100))
+    plain = (
+        mean_interval([row["score"] for row in scored], documents, scale=(scale.low, scale.high)) if scale else share
+    )
     return replace(
         none,
         documents=len(set(documents)),

@@ -27,7 +27,7 @@ USUAL_METRICS = ("acc_norm", "acc", "exact_match")
 
 @dataclass(frozen=True, kw_only=True)
 class HarnessTask:
-    """One task of the harness: mean of its metric over questions with a t-interval. `shots`: examples shown."""
+    """One task of the harness: mean of its metric over questions with its interval. `shots`: examples shown."""
 
     metric: str
     shots: int | None
@@ -151,8 +151,9 @@ def rows_of(name: str, part: str, samples: Sequence[dict[str, Any]]) -> list[dic
 
 
 def tally(rows: Sequence[Row], shots: int | None) -> HarnessTask:
-    """Mean over questions with a t-interval."""
-    interval = mean_interval([row["score"] for row in rows])
+    """Mean over questions with its interval."""
+    scores = [row["score"] for row in rows]
+    interval = mean_interval(scores, scale=(0, 1) if all(0 <= score <= 1 for score in scores) else None)
     return HarnessTask(
         metric=rows[0]["metric"],
         shots=shots,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from longalign.eval.results import Row, Tally, mean_of, tally
 
+LEFT_OUT = "are left out of the shares"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NeedleCell(Tally):
@@ -109,7 +111,7 @@ def _notes(scores: Sequence[Row], by_length: Mapping[str, NeedleLength], window:
     if beyond := [length for length, row in by_length.items() if row.beyond_window]:
         notes.append(f"lengths {', '.join(beyond)} exceed the model's window of {window} tokens; asked anyway")
     if failed := sum(row["score"] is None for row in scores):
-        notes.append(f"{failed} of {len(scores)} questions have no answer and are left out of the shares")
+        notes.append(f"{failed} of {len(scores)} questions have no answer and {LEFT_OUT}")
     if any(row["repeats_text"] for row in scores):
         notes.append("the haystack is shorter than some prompts, so text repeats in them")
     return notes

@@ -19,7 +19,8 @@ from longalign.eval.endings import ENDINGS, FAILURES, count_endings, count_failu
 
 SCORES = "scores.jsonl"
 RESULTS = "results.json"
-SCHEMA = 1
+SCHEMA = 2
+"""1: without `identity` and `compared.scale`; read as well."""
 HEADLINES = ("accuracy", "mean", "share")
 """What a figure that stands for a whole row of results may be called; the first that is there counts."""
 
@@ -72,9 +73,9 @@ def tally(scored: Sequence[bool], questions: int) -> Tally:
     )
 
 
-def mean_figure(scored: Sequence[float], questions: int) -> Mean:
-    """`scored`: the figure of every answer; `questions`: those without an answer included."""
-    interval = mean_interval(scored) if scored else None
+def mean_figure(scored: Sequence[float], questions: int, scale: tuple[float, float] | None = None) -> Mean:
+    """`scored`: the figure of every answer; `questions`: those without an answer included; `scale`: see `Compared`."""
+    interval = mean_interval(scored, scale=scale) if scored else None
     return Mean(
         questions=questions,
         scored=len(scored),
@@ -106,12 +107,20 @@ class Compared:
     """How rows of two models are compared: where a row holds its figure, and which rows belong together.
 
     `figure` and `group` are keys of a row (`score.value`: a key inside a key); rows of one `cluster` are not
-    independent of each other.
+    independent of each other. `scale`: the lowest and the highest figure there can be, where that is known; intervals
+    stay on it.
     """
 
     figure: str = "score"
     group: str = "kind"
     cluster: str | None = None
+    scale: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> Compared:
+        """From `results.json`."""
+        scale = written.get("scale")
+        return cls(**{**written, "scale": tuple(scale) if scale else None})
 
     def value(self, row: Mapping[str, Any]) -> float:
         """The figure of a scored row."""
@@ -143,12 +152,13 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResults:
-    """All of `results.json`."""
+    """All of `results.json`. `identity` is the same for evaluations of one system (`identity.py`)."""
 
     task: str
     title: str
     label: str
     model_seed: int | None
+    identity: str
     compared: Compared
     measured: Measured = field(repr=False)
 
@@ -162,6 +172,7 @@ class TaskResults:
             "title": self.title,
             "label": self.label,
             "model_seed": self.model_seed,
+            "identity": self.identity,
             **asdict(self.measured.model),
             **asdict(self.measured.figures),
             "compared": asdict(self.compared),

@@ -238,7 +238,10 @@ class ExactTask(Task[S], Generic[S, Q]):
         def figure(rows: Sequence[Row]) -> Tally | Mean:
             values = [self.compared.value(row) for row in rows if row["score"] is not None]
             if self.graded:
-                return mean_figure(values, len(rows))
+                low, high = self.compared.scale or (-np.inf, np.inf)
+                if odd := [value for value in values if not low <= value <= high]:
+                    raise ConfigError(f"task {self.name}: score {odd[0]} is not on `compared.scale`, {low} to {high}")
+                return mean_figure(values, len(rows), self.compared.scale)
             if odd := [value for value in values if value not in (0, 1)]:
                 raise ConfigError(f"task {self.name}: score {odd[0]} is neither 0 nor 1; set `graded = True`")
             return tally([value == 1 for value in values], len(rows))

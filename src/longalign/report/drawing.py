@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 14, 42
+LEFT, RIGHT, TOP, BOTTOM = 74, 14, 14, 48
 INSET = 12  # between the frame and the first and last point
 COLOURS = 8
 MOST_POINTS = 240
@@ -140,7 +140,7 @@ def _frame(x: Axis, y: Axis) -> list[Markup]:
         here = _across(x, value)
         parts.append(text(here, bottom + 17, name, anchor="middle", class_="tick"))
     parts.append(text((LEFT + right) / 2, HEIGHT - 6, x.title, anchor="middle", class_="axis"))
-    up: dict[str, Attribute] = {"transform": f"translate(11 {(TOP + bottom) / 2:.0f}) rotate(-90)"}
+    up: dict[str, Attribute] = {"transform": f"translate(14 {(TOP + bottom) / 2:.0f}) rotate(-90)"}
     parts.append(group([text(0, 0, y.title, anchor="middle", class_="axis")], **up))
     return parts
 

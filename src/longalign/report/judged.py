@@ -8,7 +8,8 @@ from typing import Any
 
 from longalign.eval.registry import TASKS, find_task
 from longalign.eval.results import mean_of_known
-from longalign.report.collect import Stage
+from longalign.report.isolate import inline
+from longalign.report.stage import Stage
 from longalign.report.words import MISSING, decimal, interval, thousands
 
 
@@ -17,11 +18,17 @@ class ChatRow:
     """One model's line."""
 
     label: str
-    score: str
+    figure: str
+    limits: str
     bounds: str
     counts: str
     cut: str
     by_category: tuple[str, ...]
+
+    @property
+    def score(self) -> str:
+        """The figure with its limits, in one line."""
+        return f"{self.figure} {self.limits}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -64,13 +71,13 @@ def _row(label: str, results: Sequence[dict[str, Any]], categories: Sequence[str
     fields = ("mean", "low", "high") if scale else ("share", "share_low", "share_high")
     means = [row[fields[0]] for row in overall if row[fields[0]] is not None]
     if not means:
-        score = "nothing scored"
+        figure, limits = "nothing scored", ""
     elif len(means) == 1:
         first = next(row for row in overall if row[fields[0]] is not None)
-        score = f"{decimal(means[0])} {interval(first[fields[1]], first[fields[2]])}"
+        figure, limits = decimal(means[0]), interval(first[fields[1]], first[fields[2]])
     else:
         spread = f"{decimal(min(means))} to {decimal(max(means))}"
-        score = f"{decimal(sum(means) / len(means))}, {len(means)} seeds from {spread}"
+        figure, limits = decimal(sum(means) / len(means)), f"{len(means)} seeds from {spread}"
     worst = sum(row["worst_share"] for row in overall) / len(overall)
     best = sum(row["best_share"] for row in overall) / len(overall)
     missing = sum(row["unscored"] + row["failed"] for row in overall)
@@ -81,20 +88,29 @@ def _row(label: str, results: Sequence[dict[str, Any]], categories: Sequence[str
     )
     return ChatRow(
         label,
-        f"{score} on {low}–{high}" if means else score,
+        figure,
+        f"{limits} on {low}–{high}".lstrip() if means else limits,
         f"{decimal(low + worst / 100 * (high - low))} to {decimal(low + best / 100 * (high - low))}"
         if best - worst > 1e-6
         else MISSING,
-        f"{sum(row['scored'] for row in overall)} scored, {missing} missing",
+        _counts(overall, missing),
         thousands(sum(row["cut"] for row in overall)),
         tuple(MISSING if value is None else decimal(value) for value in groups),
     )
 
 
+def _counts(overall: Sequence[dict[str, Any]], missing: int) -> str:
+    """Questions of one seed, since those of all seeds are the same."""
+    scored = max(row["scored"] for row in overall)
+    seeds = f" by {len(overall)} seeds" if len(overall) > 1 else ""
+    wrong = sum(row.get("counted_wrong", 0) for row in overall)
+    return f"{scored} scored{seeds}, {missing} missing" + (f", {wrong} failed, counted as lowest" if wrong else "")
+
+
 def _judge(judge: dict[str, Any]) -> str:
     hashes = ", ".join(f"{name} {value}" for name, value in judge["prompt_hash"].items())
     temperature = "temperature 0" if judge["temperature"] == 0 else "a temperature of its own"
-    return f"{judge['model']}, {judge['scorings']} scorings an answer at {temperature}, prompt {hashes}"
+    return f"{inline(judge['model'])}, {judge['scorings']} scorings an answer at {temperature}, prompt {hashes}"
 
 
 def _cost(results: Sequence[dict[str, Any]]) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longalign.report.collect import Stage
+from longalign.report.isolate import inline
+from longalign.report.stage import Stage
 from longalign.report.words import MISSING, percent, percents, span
 
 
@@ -28,7 +29,7 @@ def leaderboard_section(evaluated: dict[str, list[Stage]]) -> LeaderboardSection
     everything = [r for runs in results.values() for r in runs]
     tasks = tuple(dict.fromkeys(name for r in everything for name in r["tasks"]))
     return LeaderboardSection(
-        tuple(f"{name} ({_shots(name, everything)} shots)" for name in tasks),
+        tuple(f"{inline(name)} ({_shots(name, everything)} shots)" for name in tasks),
         tuple(
             (label, tuple(_cell([r["tasks"].get(name) for r in runs]) for name in tasks))
             for label, runs in results.items()

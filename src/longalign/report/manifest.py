@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from longalign.report.collect import Findings, Stage
+from longalign.report.collect import Findings
+from longalign.report.stage import Stage
 from longalign.report.words import MISSING, duration
 
 

@@ -1,6 +1,6 @@
 """Needle results on the page: heatmaps side by side, accuracy by length, name and value apart.
 
-`needle_grid` pools the seeds of a model: counts, intervals and the range of seeds by cell and by length. `heatmap`
+`needle_grid` averages the seeds of a model: shares, intervals and the range of seeds by cell and by length. `heatmap`
 draws them: lengths from left to right, depths from top to bottom, darker for more right answers.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 from markupsafe import Markup
 
 from longalign.core.stats import wilson_interval
-from longalign.report.collect import Stage
 from longalign.report.drawing import Axis, Point, Series, group, legend, line_chart, picture, tag, text
+from longalign.report.stage import Stage
 from longalign.report.words import MISSING, percent, percents, several, span
 
 
@@ -67,7 +67,7 @@ def _chart(grids: Sequence[NeedleGrid], lengths: Sequence[int], colours: dict[st
         for length, share in grid.by_length.items():
             if share.value is not None:
                 value, below = _cell(share)
-                tip = f"{grid.label}, {length:,}: {value} ({share.right} of {share.scored}; {below})"
+                tip = f"{grid.label}, {length:,}: {value} ({share.right:.4g} of {share.scored}; {below})"
                 points.append(Point(length, share.value, share.low, share.high, tip))
         series.append(Series(grid.label, points, colours[grid.label]))
     across = Axis(min(lengths), max(lengths), [(n, f"{n:,}") for n in lengths], "prompt length", log=True)
@@ -89,6 +89,8 @@ def share_text(share: Share, limits: str) -> tuple[str, str]:
         below.append(f"seeds {span(share.seeds)}")
     if share.failed:
         below.append(f"{share.failed} failed")
+    if share.counted_wrong:
+        below.append(f"{share.counted_wrong} failed, counted wrong")
     return percent(share.value), ", ".join(below)
 
 
@@ -119,22 +121,23 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Share:
-    """A share of right answers: pooled over seeds, with Wilson limits; `seeds` holds each seed's own share."""
+    """A share of right answers, the mean over seeds. The same questions asked of several seeds are no more questions:
+    `right`, `scored`, `questions` and the Wilson limits are as of one seed; `failed` counts all missing answers, and
+    `seeds` holds each seed's own share.
+    """
 
-    right: int
+    right: float
     scored: int
     questions: int
+    failed: int
     low: float | None
     high: float | None
     seeds: tuple[float, ...]
+    counted_wrong: int = 0
 
     @property
     def value(self) -> float | None:
         return self.right / self.scored if self.scored else None
-
-    @property
-    def failed(self) -> int:
-        return self.questions - self.scored
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ class NeedleGrid:
 
 
 def needle_grid(label: str, stages: Sequence[Stage]) -> NeedleGrid:
-    """Pool the stages (seeds) of one model."""
+    """The stages (seeds) of one model as one grid."""
     results = [stage.results for stage in stages if stage.results]
     lengths = sorted({int(length) for r in results for length in r["by_length"]})
     depths = sorted({float(depth) for r in results for row in r["cells"].values() for depth in row})
@@ -182,16 +185,19 @@ def needle_grid(label: str, stages: Sequence[Stage]) -> NeedleGrid:
 
 
 def share(cells: Iterable[dict[str, Any]]) -> Share:
-    """Counts of several seeds added up."""
+    """The cells of several seeds as one."""
     cells = list(cells)
-    right = sum(cell.get("right", 0) for cell in cells)
-    scored = sum(cell["scored"] for cell in cells)
-    questions = sum(cell["questions"] for cell in cells)
-    seeds = tuple(cell["accuracy"] for cell in cells if cell["accuracy"] is not None)
-    if not scored:
-        return Share(0, 0, questions, None, None, seeds)
+    questions = max((cell["questions"] for cell in cells), default=0)
+    wrong = sum(cell.get("counted_wrong", 0) for cell in cells)
+    failed = sum(cell["questions"] - cell["scored"] for cell in cells)
+    answered = [cell for cell in cells if cell["scored"]]
+    if not answered:
+        return Share(0, 0, questions, failed, None, None, (), wrong)
+    seeds = tuple(cell["right"] / cell["scored"] for cell in answered)
+    scored = max(cell["scored"] for cell in answered)
+    right = scored * sum(seeds) / len(seeds)
     interval = wilson_interval(right, scored)
-    return Share(right, scored, questions, interval.low, interval.high, seeds)
+    return Share(right, scored, questions, failed, interval.low, interval.high, seeds, wrong)
 
 
 def _mean(rows: Sequence[dict[str, Any]], field: str) -> float | None:
@@ -239,9 +245,11 @@ def _heatmap_cell(share: Share, length: int, depth: float, x: float, y: float, w
             class_="cell",
             data_tip=tip,
         )
-    tip = f"{where}: {share.right} of {share.scored} right, 95% interval {share.low:.0%} to {share.high:.0%}"
+    tip = f"{where}: {share.right:.4g} of {share.scored} right, 95% interval {share.low:.0%} to {share.high:.0%}"
     if share.failed:
-        tip += f"; {share.failed} of {share.questions} without an answer"
+        tip += f"; {share.failed} without an answer"
+    if share.counted_wrong:
+        tip += f"; {share.counted_wrong} without an answer, counted as wrong"
     if len(share.seeds) > 1:
         tip += f"; {len(share.seeds)} seeds from {min(share.seeds):.0%} to {max(share.seeds):.0%}"
     strong = " strong" if value > STRONG else ""

@@ -15,8 +15,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longalign.base.files import atomic_write_text
+from longalign.eval.failed import Failed
 from longalign.report import paper_table as paper
 from longalign.report.collect import Findings, collect
+from longalign.report.isolate import inline, isolate, joined, plain
 from longalign.report.judged import ChatSection, chat_section
 from longalign.report.leaderboard import leaderboard_section
 from longalign.report.manifest import manifest_section
@@ -33,13 +35,17 @@ from longalign.report.words import percent, percents, several, thousands
 TRAINED = ("extend", "train")
 
 
-def report(folders: Sequence[Path], out_html: Path, *, only: Collection[Path] | None = None) -> dict[str, Any]:
+def report(
+    folders: Sequence[Path], out_html: Path, *, only: Collection[Path] | None = None, failed: Failed = "left_out"
+) -> dict[str, Any]:
     """Write the page about all stages at or below `folders` (with `only`: of those that lie in these folders).
+
+    `failed`: whether questions without an answer are left out of the figures or count as wrong.
 
     Returns its path, verdict and what is missing.
     Raises `RunError` where there is no stage at all, or a result file is damaged.
     """
-    findings = collect([Path(folder) for folder in folders], only=only)
+    findings = collect([Path(folder) for folder in folders], only=only, failed=failed)
     page = build_page(findings)
     atomic_write_text(out_html, render(page))
     missing = [name for name in ("needle", "short", "chat", "training", "data", "throughput") if not page[name]]
@@ -66,8 +72,10 @@ def build_page(findings: Findings) -> dict[str, Any]:
     }
     chat = judged.get("longbench_chat")
     return {
-        "title": ", ".join(folder.resolve().name for folder in findings.folders),
-        "verdict": verdict(needle, short, chat),
+        "title": ", ".join(inline(folder.resolve().name) for folder in findings.folders),
+        "verdict": verdict(needle, short, chat, unanswered(findings)),
+        "failed": findings.failed,
+        "notes": findings.systems.notes,
         "needle": needle,
         "short": short,
         "leaderboard": leaderboard_section(findings.evaluated("leaderboard")),
@@ -92,9 +100,11 @@ def render(page: dict[str, Any]) -> str:
         loader=PackageLoader("longalign.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=isolate,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"plain": plain, "joined": joined}
     style, script = _asset("page.css"), _asset("page.js")
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
@@ -111,10 +121,35 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def verdict(needle: NeedleSection | None, short: ShortSection | None, chat: ChatSection | None = None) -> str:
-    """One sentence; says so when there is nothing to say. Judged answers speak where needles do not."""
+def verdict(
+    needle: NeedleSection | None, short: ShortSection | None, chat: ChatSection | None = None, silent: str = ""
+) -> str:
+    """One sentence; says so when there is nothing to say. Judged answers speak where needles do not. `silent`: what has
+    no score."""
     parts = [part for part in (_needle(needle) or _chat(chat), _short(short)) if part]
+    if parts and silent:
+        parts.insert(1, silent)
     return "; ".join(parts) + "." if parts else "No evaluation results yet: run `longalign eval` on a model first."
+
+
+def unanswered(findings: Findings) -> str:
+    """Which models have questions without a score, how many, and what became of them; empty where none has."""
+    lost: list[str] = []
+    wrong = findings.failed == "wrong"
+    for task in findings.tasks():
+        for name, stages in findings.evaluated(task).items():
+            rows = [row for s in stages if s.results and isinstance(row := s.results.get("overall"), dict)]
+            questions = sum(row.get("questions", 0) for row in rows)
+            failed = sum(row.get("counted_wrong", 0) if wrong else row.get("failed", 0) for row in rows)
+            unread = sum(row.get("unscored", 0) for row in rows)
+            if failed:
+                lost.append(f"{name} has no answer to {failed} of {questions} questions of {task}")
+            if unread:
+                lost.append(f"{unread} of {questions} answers of {name} in {task} have no readable verdict")
+    if not lost:
+        return ""
+    what = "unanswered questions count as wrong" if wrong else "these are left out of the figures"
+    return f"{several(lost)}: {what}"
 
 
 def best(grids: tuple[NeedleGrid, ...], length: int) -> NeedleGrid | None:

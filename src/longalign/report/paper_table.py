@@ -7,19 +7,27 @@ always marked as the paper's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from longalign.eval.results import mean_of_known
 from longalign.report.collect import Findings
+from longalign.report.isolate import inline
 from longalign.report.words import MISSING, decimal
 
 Results = Sequence[dict[str, Any]]
 HARNESS = ("arc_challenge", "hellaswag", "truthfulqa_mc2", "mmlu")
+Cell = tuple[str, str]
+NOTHING = (MISSING, "")
+STAND_IN = "offline"
 GROUPS = ("single-document QA", "multi-document QA", "summary")
 
 
-def table_2_rows(findings: Findings) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(label, cells in the order of `paper.COLUMNS`) of every model that has at least one of them."""
+def table_2_rows(findings: Findings) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
+    """(label, cells in the order of `paper.COLUMNS`) of every model that has at least one of them.
+
+    A cell is the figure and what it rests on: questions, cases, judge. A stand-in for a judge fills none.
+    """
     by_task: dict[str, dict[str, Results]] = {
         task: {label: [s.results for s in stages if s.results] for label, stages in findings.evaluated(task).items()}
         for task in findings.tasks()
@@ -30,28 +38,42 @@ def table_2_rows(findings: Findings) -> tuple[tuple[str, tuple[str, ...]], ...]:
             by_task.get(task, {}).get(label, []) for task in ("longbench_chat", "longbench", "mt_bench", "leaderboard")
         )
         cells = [
-            _judged([r["by_dataset"].get("longbench-chat") for r in chat], "mean"),
-            *(_judged([r.get("by_category", {}).get(name) for r in longbench], "share") for name in GROUPS),
-            _judged([r["overall"] for r in turns], "mean"),
+            _judged([(r, r["by_dataset"].get("longbench-chat")) for r in chat], "mean"),
+            *(_judged([(r, r.get("by_category", {}).get(name)) for r in longbench], "share") for name in GROUPS),
+            _judged([(r, r["overall"]) for r in turns], "mean"),
             *(_tasks([r["tasks"].get(name) for r in harness if not r["limit"]]) for name in HARNESS),
         ]
-        if any(cell != MISSING for cell in cells):
+        if any(cell != NOTHING for cell in cells):
             rows.append((label, tuple(cells)))
     return tuple(rows)
 
 
-def _judged(groups: Sequence[dict[str, Any] | None], field: str) -> str:
+def _judged(groups: Sequence[tuple[dict[str, Any], dict[str, Any] | None]], field: str) -> Cell:
     """A mean over seeds on the paper's scale, with a star where some questions have no score."""
-    found = [row for row in groups if row and (field == "share" or row["scale"] == [1, 10])]
-    mean = mean_of_known(row[field] for row in found)
+    found = [
+        (results, row)
+        for results, row in groups
+        if row and (field == "share" or row["scale"] == [1, 10]) and not results["judge"]["model"].startswith(STAND_IN)
+    ]
+    mean = mean_of_known(row[field] for _, row in found)
     if mean is None:
-        return MISSING
-    return decimal(mean) + ("*" if any(row["scored"] < row["questions"] for row in found) else "")
+        return NOTHING
+    star = "*" if any(row["scored"] < row["questions"] for _, row in found) else ""
+    asked = max(row["scored"] for _, row in found)
+    cases = dict.fromkeys(_files(str(results["cases"])) for results, _ in found)
+    judges = dict.fromkeys(inline(str(results["judge"]["model"])) for results, _ in found)
+    return decimal(mean) + star, f"{asked} of {', '.join(cases)}, by {', '.join(judges)}"
 
 
-def _tasks(rows: Sequence[dict[str, Any] | None]) -> str:
-    mean = mean_of_known(row["accuracy"] for row in rows if row)
-    return MISSING if mean is None else decimal(100 * mean)
+def _files(cases: str) -> str:
+    """Names of files, without their folders."""
+    return ", ".join(inline(Path(name).name) for name in cases.split(", "))
+
+
+def _tasks(rows: Sequence[dict[str, Any] | None]) -> Cell:
+    found = [row for row in rows if row]
+    mean = mean_of_known(row["accuracy"] for row in found)
+    return NOTHING if mean is None else (decimal(100 * mean), f"{found[0]['questions']} questions")
 
 
 COLUMNS = ("LongBench-Chat", "S-Doc QA", "M-Doc QA", "Summ", "MT-Bench", "ARC", "HellaSwag", "TruthfulQA", "MMLU")
@@ -78,5 +100,6 @@ CAUTION = (
 OTHER_JUDGE = (
     "Judged columns depend on the judge and its prompt, and shares of a scale count from its lowest rating (a 1 on 1-3 "
     "is 0): compare our rows with each other, and with the paper's only in their order. "
-    "* without the questions that have no score. Parts of a benchmark are not shown."
+    "Below each figure: its questions, their files and the judge. * without the questions that have no score. "
+    "Parts of the harness's tasks, and ratings by the offline stand-in, are not shown."
 )

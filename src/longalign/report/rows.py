@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longalign.data.build_report import BuildReport
-from longalign.report.collect import Findings, Stage
+from longalign.report.collect import Findings
+from longalign.report.isolate import inline
+from longalign.report.stage import Stage
 from longalign.report.words import MISSING, duration, percent, thousands
 
 
@@ -50,4 +52,4 @@ def _row(stage: Stage) -> BuiltRows:
 
 
 def _counts(found: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in found.items()) or "none"
+    return ", ".join(f"{inline(name)} {count:,}" for name, count in found.items()) or "none"

@@ -9,7 +9,8 @@ from longalign.base.files import random_for
 from longalign.eval.compare import compared_by
 from longalign.eval.registry import first_name
 from longalign.eval.results import Compared, Row
-from longalign.report.collect import Findings, Stage
+from longalign.report.collect import Findings
+from longalign.report.stage import Stage
 from longalign.report.words import decimal
 
 WANTED = {"needle": 4, "short": 4, "longbench_chat": 3}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longalign.report.collect import Findings
+from longalign.report.isolate import inline
 from longalign.report.words import percent, thousands
 
 PATTERN = "*.selection.json"
@@ -53,7 +54,9 @@ def _selection(place: Path, report: dict[str, Any]) -> Selection:
         if name in report["weights"]
     ]
     groups = report["groups"] if report["per"] else []
-    shown = [f"{' / '.join(each['group'])} {each['kept']:,} of {each['rows']:,}" for each in groups[:SHOWN_GROUPS]]
+    shown = [
+        f"{inline(' / '.join(each['group']))} {each['kept']:,} of {each['rows']:,}" for each in groups[:SHOWN_GROUPS]
+    ]
     more = [f"and {len(groups) - SHOWN_GROUPS} more"] if len(groups) > SHOWN_GROUPS else []
     return Selection(
         str(place).removesuffix(PATTERN[1:]),
@@ -61,7 +64,7 @@ def _selection(place: Path, report: dict[str, Any]) -> Selection:
         percent(report["kept"] / read if read else None),
         thousands(report["kept_tokens"]),
         ", ".join(f"{name} {weight:g}" for name, weight in report["weights"].items()),
-        ", ".join(f"{reason} {count:,}" for reason, count in left_out.items()) or "none",
+        ", ".join(f"{inline(reason)} {count:,}" for reason, count in left_out.items()) or "none",
         ", ".join(medians),
         ", ".join([*shown, *more]),
     )

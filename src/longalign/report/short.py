@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longalign.base.files import random_for
-from longalign.core.stats import PairedComparison, holm, mcnemar_p, paired_comparison
-from longalign.eval.compare import ALPHA, pair_up
-from longalign.report.collect import Stage
+from longalign.core.paired import PairedComparison, paired_comparison
+from longalign.core.stats import holm
+from longalign.eval.compare import ALPHA, p_text, pair_up, signed
 from longalign.report.needle import Share, share, share_text
+from longalign.report.stage import Stage
 from longalign.report.words import percent, percents
 
 HARMLESS_DROP = 0.05
@@ -59,10 +60,10 @@ def short_section(evaluated: dict[str, list[Stage]], reference: str | None = Non
     compared: dict[str, PairedComparison] = {}
     for label, stages in evaluated.items():
         if reference and label != reference and (pairs := _pairs(evaluated[reference], stages)):
-            compared[label] = paired_comparison(*pairs, random_for(0, "short report", label))
-    adjusted = dict(
-        zip(compared, holm([mcnemar_p(c.losses, c.wins) for c in compared.values()]) if compared else [], strict=True)
-    )
+            before, after, keys = pairs
+            clusters = keys if len(set(keys)) < len(keys) else None
+            compared[label] = paired_comparison(before, after, random_for(0, "short report", label), clusters)
+    adjusted = dict(zip(compared, holm([c.p for c in compared.values()]) if compared else [], strict=True))
     rows = []
     later = False  # only what was trained after the reference can have dropped
     for label, stages in evaluated.items():
@@ -77,8 +78,15 @@ def short_section(evaluated: dict[str, list[Stage]], reference: str | None = Non
 
 
 def judge_drop(got: PairedComparison, p: float) -> tuple[str, bool | None]:
-    """The conclusion about a model against its reference. True: dropped; False: no relevant drop; None: undecided."""
+    """The conclusion about a model against its reference; `p`: Holm's, over all models.
+
+    True: dropped; False: no relevant drop; None: undecided.
+    """
     change = _change(got, p)
+    if got.low is None:
+        return f"cannot tell: too few questions ({change})", None
+    if got.p < ALPHA <= p:
+        return f"cannot tell: too many comparisons for this difference ({change})", None
     if p < ALPHA and got.difference < 0:
         return f"dropped ({change})", True
     if p < ALPHA:
@@ -87,7 +95,7 @@ def judge_drop(got: PairedComparison, p: float) -> tuple[str, bool | None]:
         return f"cannot tell: the reference has too little to lose ({change})", None
     if got.low > -HARMLESS_DROP:
         return f"not dropped ({change})", False
-    return f"cannot tell: {got.n} questions cannot rule out a drop of {100 * HARMLESS_DROP:.0f} points ({change})", None
+    return f"cannot tell: {got.n} answers cannot rule out a drop of {100 * HARMLESS_DROP:.0f} points ({change})", None
 
 
 def judge_distance(got: PairedComparison, p: float) -> tuple[str, None]:
@@ -97,21 +105,28 @@ def judge_distance(got: PairedComparison, p: float) -> tuple[str, None]:
 
 
 def _change(got: PairedComparison, p: float) -> str:
-    points = f"{100 * got.difference:+.0f} points, 95% {100 * got.low:+.0f} to {100 * got.high:+.0f}"
-    return f"{points}, p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
+    """The difference in points with its interval and p, which agree, and `p`, Holm's, where that is larger."""
+    points = f"{signed(100 * got.difference, 0)} points"
+    if got.low is not None and got.high is not None:
+        points += f", 95% {signed(100 * got.low, 0)} to {signed(100 * got.high, 0)}"
+    adjusted = f", after Holm {p_text(p)}" if p_text(p) != p_text(got.p) else ""
+    return f"{points}, {p_text(got.p)}{adjusted}"
 
 
-def _pairs(reference: Sequence[Stage], stages: Sequence[Stage]) -> tuple[list[float], list[float]] | None:
-    """Right or wrong of the reference and of the model on the same questions, seed by seed."""
+def _pairs(reference: Sequence[Stage], stages: Sequence[Stage]) -> tuple[list[float], list[float], list[str]] | None:
+    """Right or wrong of the reference and of the model on the same questions, seed by seed, and the questions' keys:
+    answers of several seeds to one question belong together."""
     before: list[float] = []
     after: list[float] = []
+    keys: list[str] = []
     by_seed = {stage.seed: stage for stage in reference}
     for number, stage in enumerate(stages):
         other = by_seed.get(stage.seed) or reference[number % len(reference)]
         pairs, _ = pair_up(other.scores, stage.scores)
         before += [float(a["score"]["exact"]) for a, _ in pairs]
         after += [float(b["score"]["exact"]) for _, b in pairs]
-    return (before, after) if before else None
+        keys += [str(a["key"]) for a, _ in pairs]
+    return (before, after, keys) if before else None
 
 
 def _kind(stages: Sequence[Stage], kind: str) -> Share:

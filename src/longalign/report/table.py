@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from longalign.eval.results import mean_of_known
-from longalign.report.collect import Findings, Stage
+from longalign.report.collect import Findings
 from longalign.report.judged import title_of
+from longalign.report.stage import Stage
 from longalign.report.words import MISSING, decimal, percent, percents, span
 
 OWN_SECTION = ("needle", "short", "leaderboard")
@@ -66,4 +67,6 @@ def _cell(found: Sequence[dict[str, Any] | None]) -> Cell:
         below.append(f"{limits} of {rows[0]['scored']}")
     if failed := sum(row["failed"] for row in rows):
         below.append(f"{failed} failed")
+    if wrong := sum(row.get("counted_wrong", 0) for row in rows):
+        below.append(f"{wrong} failed, counted wrong")
     return figure(mean_of_known(values)), ", ".join(below)

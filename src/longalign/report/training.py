@@ -20,7 +20,7 @@ from longalign.data.mix import COLUMNS, cells, shares_in
 from longalign.errors import LongAlignError
 from longalign.eval.results import HEADLINES
 from longalign.plan.picture import packs_svg
-from longalign.report.collect import Findings, Stage
+from longalign.report.collect import Findings
 from longalign.report.drawing import (
     Axis,
     Point,
@@ -33,6 +33,7 @@ from longalign.report.drawing import (
     smooth,
     thin,
 )
+from longalign.report.stage import Stage
 from longalign.report.words import decimal, duration, thousands
 
 SEED_PART = re.compile(r"[-/_]?seed-?\d+\b")

@@ -36,6 +36,22 @@ def eval_needle(
     run_eval(context, "needle", model, own | {"haystack": haystack, "seed": seed}, out, as_json)
 
 
+@app.command("synthetic", **EXTRA)
+def eval_synthetic(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    tasks: Annotated[str | None, typer.Option("--tasks", help="kinds of questions: single,counting; or all")] = None,
+    lengths: Annotated[str | None, typer.Option("--lengths", help="prompt lengths in tokens: 1000,4000")] = None,
+    questions: Annotated[int | None, typer.Option("--questions", help="questions of each kind and length")] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Retrieval, tracing, counting, order and more, by length; the effective window."""
+    own = {"tasks": tasks and tasks.split(","), "lengths": lengths and whole_numbers(lengths)}
+    run_eval(context, "synthetic", model, own | {"questions": questions, "seed": seed}, out, as_json)
+
+
 @app.command("run", **EXTRA)
 def eval_run(
     context: typer.Context,

@@ -12,6 +12,7 @@ from longalign.config.eval import (
     LeaderboardSettings,
     NeedleSettings,
     ShortSettings,
+    SyntheticSettings,
     TaskSettings,
 )
 from longalign.config.execution import (
@@ -67,6 +68,7 @@ __all__ = [
     "ShortSettings",
     "StepSettings",
     "Strategy",
+    "SyntheticSettings",
     "TaskSettings",
     "TrainSettings",
     "Weighting",

@@ -28,6 +28,21 @@ class NeedleSettings(Settings):
     seed: int = Field(0, ge=0, description="random seed of the stage")
 
 
+class SyntheticSettings(Settings):
+    """Kinds of long-context questions made here, by length, and the effective window."""
+
+    tasks: tuple[str, ...] = Field(("all",), description="kinds of questions (docs/guide/eval.md), or `all`")
+    lengths: tuple[int, ...] = Field((1024, 4096, 16384, 32768, 65536), description="prompt lengths in tokens")
+    questions: int = Field(10, gt=0, description="questions of each kind and length")
+    threshold: float = Field(
+        0.85, gt=0, le=1, description="score that a length must reach to count for the effective window"
+    )
+    haystack: tuple[str, ...] = Field((), description="documents to plant sentences in; default: bundled text")
+    language: Literal["en", "zh"] = Field("en", description="language of questions and bundled text")
+    max_new_tokens: int | None = Field(None, gt=0, description="longest answer in tokens; default: by the kind")
+    seed: int = Field(0, ge=0, description="random seed of the stage")
+
+
 class ShortSettings(Settings):
     """Short skills: held-out short instructions, scored exactly, to detect a loss of skill."""
 
@@ -96,6 +111,7 @@ class TaskSettings(Settings):
         16384, gt=0, description="prompt tokens a local model takes at once", json_schema_extra=EXECUTION
     )
     needle: NeedleSettings | None = Field(None, description="needles over lengths and depths")
+    synthetic: SyntheticSettings | None = Field(None, description="kinds of long questions by length; effective window")
     short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
     longbench_chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")
     longbench: ChatSettings | None = Field(None, description="LongBench's questions and summaries")

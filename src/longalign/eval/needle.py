@@ -24,7 +24,7 @@ from longalign.config import NeedleSettings
 from longalign.data.source import read_documents
 from longalign.errors import ConfigError
 from longalign.eval.answers import Answer
-from longalign.eval.haystack import Haystack, hide
+from longalign.eval.haystack import Haystack, Plant, hide
 from longalign.eval.needle_figures import NeedleFigures, summarize
 from longalign.eval.results import Compared, ModelFacts, Row
 from longalign.eval.subject import Subject
@@ -155,7 +155,9 @@ def _item(
     rng = random_for(settings.seed, "needle", settings.language, key)
     facts = draw_facts(rng, 1 + settings.distractors, split="heldout", language=settings.language)
     stream = haystack.stream(rng, length)
-    prompt = hide(view, stream, length, facts[0], depth, facts[1:], rng.random(settings.distractors).tolist())
+    depths = (depth, *rng.random(settings.distractors).tolist())
+    plants = [Plant(fact.sentence, at) for fact, at in zip(facts, depths, strict=True)]
+    prompt = hide(view, stream, length, plants, facts[0].question)
     others = tuple(fact for fact in find_facts(prompt.content) if fact.name != facts[0].name)
     return NeedleItem(
         key=key,
@@ -165,7 +167,7 @@ def _item(
         length=length,
         depth=depth,
         prompt_tokens=prompt.length_tokens,
-        needle_token=prompt.needle_token,
+        needle_token=prompt.plant_tokens[0],
         repeats_text=prompt.repeats_text,
         needle=facts[0],
         others=others,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "needle": "longalign.eval.needle:Needle",
+    "synthetic": "longalign.eval.synthetic.task:Synthetic",
     "short": "longalign.eval.short:Short",
     "longbench_chat": "longalign.eval.longbench_chat:LongBenchChat",
     "longbench": "longalign.eval.longbench:LongBench",

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
 RESAMPLES = 2_000
 
 
@@ -68,15 +70,17 @@ def effective_window(
     )
 
 
-def _resampled(scores_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return scores_N[rng.integers(len(scores_N), size=(RESAMPLES, len(scores_N)))].mean(axis=1)
+def _resampled(scores_N: Floats, rng: np.random.Generator) -> Floats:
+    means_R: Floats = scores_N[rng.integers(len(scores_N), size=(RESAMPLES, len(scores_N)))].mean(axis=1)
+    return means_R
 
 
-def _reached(means_RL: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
+def _reached(means_RL: Floats, threshold: float | Floats) -> NDArray[np.int64]:
     """How many lengths from the shortest on reach the threshold without a gap."""
-    return np.cumprod(means_RL >= threshold - 1e-12, axis=1).sum(axis=1)
+    reached_RL = np.cumprod(means_RL >= threshold - 1e-12, axis=1)
+    return np.asarray(reached_RL.sum(axis=1), dtype=np.int64)
 
 
-def _limits(places_R: np.ndarray) -> tuple[int, int]:
+def _limits(places_R: NDArray[np.int64]) -> tuple[int, int]:
     low, high = np.quantile(places_R, [0.025, 0.975], method="inverted_cdf")
     return int(low), int(high)

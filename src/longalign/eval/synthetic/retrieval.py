@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longalign.bundled.names import cities, numbers, uuids
 from longalign.eval.synthetic.challenge import Challenge
-from longalign.eval.synthetic.kind import Draw, Listed, Planted, others
+from longalign.eval.synthetic.kind import Draw, Kind, Listed, Planted, others
 
 SENTENCE = {
     "en": "The special magic {what} for {key} is {value}.",
@@ -114,7 +114,7 @@ def key_value(draw: Draw, items: int) -> Challenge:
     )
 
 
-KINDS = {
+KINDS: dict[str, Kind] = {
     "single": Planted(single),
     "single_uuid": Planted(lambda draw, length_tokens: single(draw, length_tokens, "id"), 64),
     "multi_key": Planted(multi_key),

@@ -10,7 +10,7 @@ from itertools import pairwise
 from longalign.bundled.names import city_names, landmarks, numbers, people
 from longalign.eval.haystack import Plant
 from longalign.eval.synthetic.challenge import Challenge
-from longalign.eval.synthetic.kind import Draw, Planted, others, steps
+from longalign.eval.synthetic.kind import Draw, Kind, Planted, others, steps
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 SET = {
@@ -130,7 +130,7 @@ def no_shared_words(draw: Draw, length_tokens: int) -> Challenge:
     )
 
 
-KINDS = {
+KINDS: dict[str, Kind] = {
     "variable_tracking": Planted(variable_tracking, 96),
     "one_step": Planted(one_step),
     "two_steps": Planted(two_steps),

@@ -13,9 +13,9 @@ from longalign.bundled.names import cities, pairs_of_words
 from longalign.bundled.register import word_pool
 from longalign.eval.haystack import Plant
 from longalign.eval.synthetic.challenge import Challenge
-from longalign.eval.synthetic.kind import Draw, Listed, Planted, many, others
+from longalign.eval.synthetic.kind import Draw, Kind, Listed, Planted, many, others
 
-BELL = {"en": "At {hour} o'clock the bell of {where} rang.", "zh": "{hour}点钟，{where}的钟响了。"}
+BELL = {"en": "At {hour} o'clock the bell of {where} rang.", "zh": "在{hour}点钟，{where}的钟响了。"}
 HOW_OFTEN = {
     "en": "How many times does the text say that the bell of {where} rang? Answer with a number only.",
     "zh": "文中说{where}的钟响了几次？只回答一个数字。",
@@ -26,11 +26,12 @@ def counting(draw: Draw, length_tokens: int) -> Challenge:
     """How often something is said, among the same about others."""
     count = int(draw.rng.integers(2, many(length_tokens) + 1))
     where = cities(draw.rng, 1 + others(length_tokens) // 2, draw.language)
-    places = [where[0]] * count
-    for other in where[1:]:
-        places += [other] * int(draw.rng.integers(1, 3))
-    hours = draw.rng.integers(1, 13, size=len(places))
-    said = [BELL[draw.language].format(hour=hour, where=place) for hour, place in zip(hours, places, strict=True)]
+    times = [count, *(int(n) for n in draw.rng.integers(1, 3, size=len(where) - 1))]
+    said = [
+        BELL[draw.language].format(hour=hour, where=place)
+        for place, often in zip(where, times, strict=True)
+        for hour in _different(draw, often, 1, 13)
+    ]
     return Challenge(
         question=HOW_OFTEN[draw.language].format(where=where[0]),
         expected=(str(count),),
@@ -53,19 +54,24 @@ def adding(draw: Draw, length_tokens: int) -> Challenge:
     """A sum over the text, among the same about others."""
     count = max(2, many(length_tokens) - 1)
     where = cities(draw.rng, 1 + others(length_tokens) // 2, draw.language)
-    places = [where[0]] * count + [other for other in where[1:] for _ in range(2)]
-    crates = draw.rng.integers(2, 30, size=len(places))
+    crates = [_different(draw, count if place == where[0] else 2, 2, 30) for place in where]
     said = [
         CRATES[draw.language].format(who=SHIP[draw.language].format(where=place), count=number)
-        for place, number in zip(places, crates, strict=True)
+        for place, taken in zip(where, crates, strict=True)
+        for number in taken
     ]
     return Challenge(
         question=HOW_MANY[draw.language].format(who=THE_SHIP[draw.language].format(where=where[0])),
-        expected=(str(int(crates[:count].sum())),),
+        expected=(str(sum(crates[0])),),
         plants=draw.plants(said),
         placed=count,
         only_number=True,
     )
+
+
+def _different(draw: Draw, count: int, low: int, high: int) -> list[int]:
+    """Different numbers from `low` to below `high`, so that no sentence is said twice."""
+    return [int(low + i) for i in draw.rng.choice(high - low, size=count, replace=False)]
 
 
 VISITED = {
@@ -173,7 +179,7 @@ def nth_request(draw: Draw, items: int) -> Challenge:
     )
 
 
-KINDS = {
+KINDS: dict[str, Kind] = {
     "counting": Planted(counting),
     "adding": Planted(adding),
     "ordering": Planted(ordering, 96),

@@ -25,6 +25,7 @@ def eval_needle(
     out: Out,
     model: Model = None,
     lengths: Annotated[str | None, typer.Option("--lengths", help="prompt lengths in tokens: 512,1024")] = None,
+    form: Annotated[str | None, typer.Option("--form", help="number, sentence, register or uuid")] = None,
     depths: Annotated[int | None, typer.Option("--depths", help="number of depths, from start to end")] = None,
     needles: Annotated[int | None, typer.Option("--needles", help="needles per length and depth")] = None,
     haystack: Annotated[list[str] | None, typer.Option("--haystack", help="documents to hide needles in")] = None,
@@ -32,7 +33,7 @@ def eval_needle(
     as_json: Json = False,
 ) -> None:
     """Find a sentence in long text, by length and depth."""
-    own = {"lengths": lengths and whole_numbers(lengths), "depths": depths, "needles": needles}
+    own = {"lengths": lengths and whole_numbers(lengths), "form": form, "depths": depths, "needles": needles}
     run_eval(context, "needle", model, own | {"haystack": haystack, "seed": seed}, out, as_json)
 
 

@@ -15,15 +15,21 @@ class NeedleSettings(Settings):
     """Needle retrieval by length and depth (paper section 4.2)."""
 
     lengths: tuple[int, ...] = Field((1024, 4096, 16384, 32768, 65536), description="prompt lengths in tokens")
+    form: Literal["number", "sentence", "register", "uuid"] = Field(
+        "number",
+        description="what is hidden: `number`, `uuid` (of a city), `sentence` (of needle_file), `register` (two words "
+        "after two words, which the demo's models are trained on)",
+    )
+    needle_file: str | None = Field(None, description="form `sentence`: .jsonl of needle, question, answer")
     depths: int = Field(10, gt=0, description="depths from the start (0) to the end (1) of the haystack")
     needles: int = Field(1, gt=0, description="needles per length and depth")
-    distractors: int = Field(3, ge=0, description="other register entries in the same haystack")
+    distractors: int = Field(3, ge=0, description="other needles of the same form in the same haystack")
     haystack: tuple[str, ...] = Field((), description="documents to hide needles in; default: bundled text")
     language: Literal["en", "zh"] = Field("en", description="language of entries, question and bundled text")
     max_new_tokens: int = Field(32, gt=0, description="longest answer in tokens")
     forced_tokens: bool = Field(
         False,
-        description="also score token by token with the right answer fed in (local models; reads prompts once more)",
+        description="form `register`: also score token by token with the right answer fed in (local models)",
     )
     seed: int = Field(0, ge=0, description="random seed of the stage")
 

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from longalign.bundled.names import cities, numbers, uuids
+from longalign.eval.needle_forms import QUESTION, SENTENCE, WHAT
 from longalign.eval.synthetic.challenge import Challenge
 from longalign.eval.synthetic.kind import Draw, Kind, Listed, Planted, others
 
-SENTENCE = {
-    "en": "The special magic {what} for {key} is {value}.",
-    "zh": "{key}的特别神奇{what}是{value}。",
-}
-WHAT = {"en": {"number": "number", "id": "identifier"}, "zh": {"number": "数字", "id": "编号"}}
-ONE = {
-    "en": "What is the special magic {what} for {key} mentioned in the text? Answer with the {what} only.",
-    "zh": "文中提到的{key}的特别神奇{what}是什么？只回答这个{what}。",
-}
 SEVERAL = {
     "en": "What are all the special magic numbers for {key} mentioned in the text? There are {count}. "
     "Answer with the numbers only.",
@@ -25,12 +17,12 @@ AND = {"en": ", ", "zh": "、"}
 
 def sentence(draw: Draw, key: str, value: str, what: str = "number") -> str:
     """One fact."""
-    return SENTENCE[draw.language].format(what=WHAT[draw.language][what], key=key, value=value)
+    return SENTENCE[draw.language].format(what=WHAT[draw.language][what], name=key, value=value)
 
 
 def question(draw: Draw, key: str, what: str = "number") -> str:
     """The question for the value of one key."""
-    return ONE[draw.language].format(what=WHAT[draw.language][what], key=key)
+    return QUESTION[draw.language].format(what=WHAT[draw.language][what], name=key)
 
 
 def single(draw: Draw, length_tokens: int, what: str = "number") -> Challenge:
@@ -116,7 +108,7 @@ def key_value(draw: Draw, items: int) -> Challenge:
 
 KINDS: dict[str, Kind] = {
     "single": Planted(single),
-    "single_uuid": Planted(lambda draw, length_tokens: single(draw, length_tokens, "id"), 64),
+    "single_uuid": Planted(lambda draw, length_tokens: single(draw, length_tokens, "uuid"), 64),
     "multi_key": Planted(multi_key),
     "multi_value": Planted(multi_value, 96),
     "multi_query": Planted(multi_query, 96),

@@ -26,6 +26,7 @@ from longalign.report.rows import built_rows
 from longalign.report.samples import samples
 from longalign.report.selection import selections
 from longalign.report.short import ShortRow, ShortSection, short_section
+from longalign.report.synthetic import synthetic_section
 from longalign.report.table import table_sections
 from longalign.report.training import data_section, throughput_section, training_section
 from longalign.report.words import percent, percents, several, thousands
@@ -69,6 +70,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
         "title": ", ".join(folder.resolve().name for folder in findings.folders),
         "verdict": verdict(needle, short, chat),
         "needle": needle,
+        "synthetic": synthetic_section(findings.evaluated("synthetic")),
         "short": short,
         "leaderboard": leaderboard_section(findings.evaluated("leaderboard")),
         "chat": [section for section in judged.values() if section],

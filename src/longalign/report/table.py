@@ -11,7 +11,7 @@ from longalign.report.collect import Findings, Stage
 from longalign.report.judged import title_of
 from longalign.report.words import MISSING, decimal, percent, percents, span
 
-OWN_SECTION = ("needle", "short", "leaderboard")
+OWN_SECTION = ("needle", "synthetic", "short", "leaderboard")
 Cell = tuple[str, str]
 
 

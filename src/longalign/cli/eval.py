@@ -85,6 +85,38 @@ def eval_judged(
     run_eval(context, str(context.info_name).replace("-", "_"), model, own, out, as_json)
 
 
+@app.command("longbench-v1", **EXTRA)
+def eval_longbench_v1(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    cases: Annotated[list[str] | None, typer.Option("--cases", help="LongBench's data sets (.jsonl)")] = None,
+    prompts: Annotated[str | None, typer.Option("--prompts", help="config/dataset2prompt.json")] = None,
+    max_lengths: Annotated[str | None, typer.Option("--max-lengths", help="config/dataset2maxlen.json")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="questions per data set, for trial runs")] = None,
+    as_json: Json = False,
+) -> None:
+    """LongBench with its own prompts, caps and metrics (extra `longbench`)."""
+    own = {"cases": cases, "prompts": prompts, "max_lengths": max_lengths, "limit": limit}
+    run_eval(context, "longbench_v1", model, own, out, as_json)
+
+
+@app.command("longbench-v2", **EXTRA)
+def eval_longbench_v2(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    cases: Annotated[list[str] | None, typer.Option("--cases", help="LongBench v2's data.json")] = None,
+    shown: Annotated[
+        bool | None, typer.Option("--context/--no-context", help="show the text, or ask without it")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="questions asked, for trial runs")] = None,
+    as_json: Json = False,
+) -> None:
+    """LongBench v2: one right answer of four."""
+    run_eval(context, "longbench_v2", model, {"cases": cases, "context": shown, "limit": limit}, out, as_json)
+
+
 @app.command("short", **EXTRA)
 def eval_short(
     context: typer.Context,

@@ -91,6 +91,29 @@ class ChatSettings(Settings):
     seed: int = Field(0, ge=0, description="random seed of the stage")
 
 
+class LongBenchV1Settings(Settings):
+    """LongBench by its own prompts, caps and metrics (extra `longbench`)."""
+
+    cases: tuple[str, ...] = Field(description="LongBench's data sets, named as there: qasper.jsonl, trec_e.jsonl")
+    prompts: str = Field(description="LongBench's config/dataset2prompt.json")
+    max_lengths: str = Field(description="LongBench's config/dataset2maxlen.json: longest answers in tokens")
+    window: int | None = Field(None, gt=1, description="longer prompts are cut in the middle to this many tokens")
+    limit: int | None = Field(None, gt=0, description="questions per data set: for trial runs, not for results")
+
+
+class LongBenchV2Settings(Settings):
+    """LongBench v2: one right answer of four."""
+
+    cases: tuple[str, ...] = Field(description="LongBench v2's data.json")
+    context: bool = Field(True, description="show the text; without it, only what is known or guessed is right")
+    prompt: str | None = Field(
+        None, description="prompt file with $DOC$, $Q$, $C_A$ to $C_D$; LongBench's work as they are"
+    )
+    max_new_tokens: int = Field(128, gt=0, description="longest answer in tokens")
+    window: int | None = Field(None, gt=1, description="longer prompts are cut in the middle, with room for the answer")
+    limit: int | None = Field(None, gt=0, description="questions asked: for trial runs, not for results")
+
+
 class LeaderboardSettings(Settings):
     """ARC, HellaSwag, TruthfulQA and MMLU by lm-evaluation-harness (extra `leaderboard`; it fetches its own data)."""
 
@@ -121,6 +144,8 @@ class TaskSettings(Settings):
     short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
     longbench_chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")
     longbench: ChatSettings | None = Field(None, description="LongBench's questions and summaries")
+    longbench_v1: LongBenchV1Settings | None = Field(None, description="LongBench by its own metrics")
+    longbench_v2: LongBenchV2Settings | None = Field(None, description="LongBench v2: one of four choices")
     mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
     leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
     tasks: dict[str, dict[str, Any] | None] = Field(

@@ -107,14 +107,11 @@ def eval_longbench_v2(
     out: Out,
     model: Model = None,
     cases: Annotated[list[str] | None, typer.Option("--cases", help="LongBench v2's data.json")] = None,
-    shown: Annotated[
-        bool | None, typer.Option("--context/--no-context", help="show the text, or ask without it")
-    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="questions asked, for trial runs")] = None,
     as_json: Json = False,
 ) -> None:
     """LongBench v2: one right answer of four."""
-    run_eval(context, "longbench_v2", model, {"cases": cases, "context": shown, "limit": limit}, out, as_json)
+    run_eval(context, "longbench_v2", model, {"cases": cases, "limit": limit}, out, as_json)
 
 
 @app.command("short", **EXTRA)

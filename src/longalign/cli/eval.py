@@ -177,6 +177,19 @@ def eval_compare(
     show(compare(first, second, out), as_json)
 
 
+@app.command("export")
+def eval_export(
+    folder: Annotated[Path, typer.Argument(help="folder of one finished task")],
+    form: Annotated[str, typer.Option("--form", help="csv, parquet, inspect or lm-eval")],
+    out: Annotated[Path, typer.Option("--out", help="FILE to write")],
+    as_json: Json = False,
+) -> None:
+    """Write questions, answers and figures in the form of another tool."""
+    from longalign.eval.export import export
+
+    show(export(folder, form, out), as_json)
+
+
 def run_eval(
     context: typer.Context, name: str, model: str | None, own: dict[str, Any], out: Path, as_json: bool
 ) -> None:

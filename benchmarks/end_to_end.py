@@ -57,7 +57,7 @@ def walk(shape: str, size: Size, out: Path) -> dict[str, Any]:
         found[name]["plain_transformers"] = plain(out / name / "final", out / "inputs" / "heldout_long.jsonl")
         needle, run = longalign(
             *("eval", "needle", "--model", out / name / "final", "--label", f"{shape} {name}"),
-            *("--lengths", ",".join(map(str, size.needle_lengths)), "--depths", 2),
+            *("--form", "register", "--lengths", ",".join(map(str, size.needle_lengths)), "--depths", 2),
             out=out / "eval" / name,
         )
         right = {length: [row["right"], row["questions"]] for length, row in needle["by_length"].items()}

@@ -77,6 +77,7 @@ def recipe(base: Path, documents: Path) -> dict[str, Any]:
         "eval": {
             "batch_tokens": 512,
             "needle": {
+                "form": "register",
                 "lengths": [128, 256, 512],
                 "depths": 2,
                 "needles": 2,

@@ -22,12 +22,15 @@ from longalign.config import (
     EvalSettings,
     ExtendSettings,
     LeaderboardSettings,
+    LongBenchV1Settings,
+    LongBenchV2Settings,
     NeedleSettings,
     PlanSettings,
     PreferenceSettings,
     RunSettings,
     Settings,
     ShortSettings,
+    SyntheticSettings,
     TrainSettings,
 )
 from longalign.config.load import build, load_run, nest, parse_overrides
@@ -45,6 +48,9 @@ SETTINGS: dict[str, type[Settings]] = {
     "eval longbench-chat": ChatSettings,
     "eval longbench": ChatSettings,
     "eval mt-bench": ChatSettings,
+    "eval synthetic": SyntheticSettings,
+    "eval longbench-v1": LongBenchV1Settings,
+    "eval longbench-v2": LongBenchV2Settings,
     "eval short": ShortSettings,
     "eval leaderboard": LeaderboardSettings,
     "eval judge": ChatSettings,
@@ -137,8 +143,10 @@ def settings_of(verb: str, context: Any) -> None:
     values = {key: value for key, value in context.params.items() if key in cls.model_fields and value is not None}
     if verb == "train":
         values["data"] = dict.fromkeys(values.get("data") or ())
-    if verb == "eval needle" and "lengths" in values:
+    if verb in ("eval needle", "eval synthetic") and "lengths" in values:
         values["lengths"] = whole_numbers(values["lengths"])
+    if "tasks" in values:
+        values["tasks"] = values["tasks"].split(",")
     outer = {key for key in overrides if verb.startswith("eval ") and key in EvalSettings.model_fields}
     build(cls, values | nest({key: value for key, value in overrides.items() if key not in outer}), verb)
     build(EvalSettings, {key: overrides[key] for key in outer}, verb)

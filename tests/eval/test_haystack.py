@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from longalign.base.files import random_for
 from longalign.bundled.register import SENTENCE_END, draw_facts, find_facts
 from longalign.errors import ConfigError, DataError
-from longalign.eval.haystack import Haystack, Prompt, hide
+from longalign.eval.haystack import Haystack, Plant, Prompt, hide
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView, cut_middle
 from tests.makers.text import filler
 
@@ -43,7 +43,9 @@ def prompt(view: TokenView, length: int, depth: float, language: str = "en", see
     haystack = Haystack.build(texts, view, 4 * length)
     rng = random_for(seed, "test")
     facts = draw_facts(rng, 4, split="heldout", language=language)  # type: ignore[arg-type]
-    made = hide(view, haystack.stream(rng, length), length, facts[0], depth, facts[1:], [0.2, 0.5, 0.8])
+    depths = (depth, 0.2, 0.5, 0.8)
+    plants = [Plant(fact.sentence, at) for fact, at in zip(facts, depths, strict=True)]
+    made = hide(view, haystack.stream(rng, length), length, plants, facts[0].question)
     return made, facts[0].sentence
 
 
@@ -59,8 +61,8 @@ def test_the_needle_lands_at_the_asked_depth(kind: str, depth: float, tokenizers
     assert total <= 1500
     assert total >= 1500 - 12
     before = view.count(rendered[: rendered.index(sentence)])
-    assert made.needle_token == pytest.approx(before, abs=3)
-    assert made.needle_token / total == pytest.approx(depth, abs=0.09)
+    assert made.plant_tokens[0] == pytest.approx(before, abs=3)
+    assert made.plant_tokens[0] / total == pytest.approx(depth, abs=0.09)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,7 +79,7 @@ def test_chinese_needles_stand_between_chinese_sentences(tokenizers: Callable[[s
     made, sentence = prompt(TokenizerView(tokenizers("bytes")), 1500, 0.5, language="zh")
     before = made.content[: made.content.index(sentence)].rstrip()
     assert before.endswith("。")
-    assert made.needle_token / made.length_tokens == pytest.approx(0.5, abs=0.05)
+    assert made.plant_tokens[0] / made.length_tokens == pytest.approx(0.5, abs=0.05)
 
 
 @settings(max_examples=25, deadline=None)
@@ -111,7 +113,9 @@ def test_too_short_a_length_says_what_is_needed(word_view: TokenView) -> None:
 def test_text_that_is_too_short_is_repeated_and_says_so(word_view: TokenView) -> None:
     haystack = Haystack.build([filler(10)], word_view, 10_000)
     facts = draw_facts(random_for(0, "x"), 1, split="heldout")
-    made = hide(word_view, haystack.stream(random_for(0, "y"), 2000), 2000, facts[0], 0.5, [], [])
+    made = hide(
+        word_view, haystack.stream(random_for(0, "y"), 2000), 2000, [Plant(facts[0].sentence, 0.5)], facts[0].question
+    )
     assert made.repeats_text
     assert made.length_tokens >= 1990
 

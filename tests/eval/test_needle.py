@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +23,17 @@ from longalign.config import EvalSettings, NeedleSettings
 from longalign.errors import ConfigError
 from longalign.eval.evaluate import evaluate
 from longalign.eval.forced import token_shares
-from longalign.eval.needle import depth_grid, score_needle
+from longalign.eval.needle import depth_grid
+from longalign.eval.needle_forms import NeedleScore, of_register
+from longalign.eval.needle_forms import score_needle as score_of
 from longalign.eval.registry import find_task
 from longalign.eval.token_view import TokenizerView
 from tests.eval.endpoint import serve
+
+
+def score_needle(answer: str, fact: Fact, others: Sequence[Fact] = ()) -> NeedleScore:
+    return score_of(answer, of_register(fact), [of_register(other) for other in others])
+
 
 FACT = Fact("amber crane", "copper tide")
 OTHERS = (Fact("maple owl", "silver rope"),)
@@ -39,7 +47,14 @@ def say_the_right_entry(body: dict[str, Any]) -> str:
 
 
 def needle_settings(model: str, documents: Path, **changes: Any) -> EvalSettings:
-    part = {"lengths": (256, 512), "depths": 3, "needles": 2, "haystack": (str(documents),), "max_new_tokens": 16}
+    part = {
+        "form": "register",
+        "lengths": (256, 512),
+        "depths": 3,
+        "needles": 2,
+        "haystack": (str(documents),),
+        "max_new_tokens": 16,
+    }
     outer = {key: changes.pop(key) for key in ("tokenizer", "concurrency", "batch_tokens") if key in changes}
     return EvalSettings(model=model, needle=NeedleSettings(**{**part, **changes}), **outer)
 

@@ -31,7 +31,7 @@ from longalign.llm.open import open_model
 from tests.makers.text import filler
 
 LENGTHS = (128, 256, 512, 1024, 2048)
-NEEDLE = NeedleSettings(lengths=LENGTHS, depths=5, needles=8)
+NEEDLE = NeedleSettings(form="register", lengths=LENGTHS, depths=5, needles=8)
 # Needle accuracy by length: the prototype's figures of the tiny recipe.
 MODELS = {
     "base": (0.96, 0.90, 0.05, 0.0, 0.0),

@@ -51,7 +51,7 @@ NEEDLE = {"needle": {"lengths": [64]}}
         ({"early_stop": {"patience": 2}}, "early_stop needs best_by"),
         ({"eval_task_steps": 2}, "there are no eval_tasks"),
         ({"eval_tasks": NEEDLE, "parallel": "deepspeed"}, "deepspeed cannot generate while it trains"),
-        ({"eval_tasks": {"needle": {"forced_tokens": True}}}, "not while training"),
+        ({"eval_tasks": {"needle": {"form": "register", "forced_tokens": True}}}, "not while training"),
     ],
 )
 def test_settings_that_could_choose_nothing_are_refused(values: dict[str, object], complaint: str) -> None:

@@ -101,17 +101,24 @@ def sentence_starts(text: str) -> list[int]:
 
 def insert_facts(text: str, facts: Sequence[Fact], depths: Sequence[float]) -> str:
     """`text` with each fact's sentence at the sentence boundary nearest to its depth (0 start, 1 end)."""
+    return insert_sentences(text, [fact.sentence for fact in facts], depths)
+
+
+def insert_sentences(text: str, sentences: Sequence[str], depths: Sequence[float]) -> str:
+    """`text` with each sentence at the sentence boundary nearest to its depth (0 start, 1 end)."""
     starts = np.array(sentence_starts(text))
     by_place: dict[int, list[str]] = {}
-    for depth, fact in zip(depths, facts, strict=True):
+    for depth, sentence in zip(depths, sentences, strict=True):
         place = int(starts[np.abs(starts - depth * len(text)).argmin()])
-        by_place.setdefault(place, []).append(fact.sentence)
-    out, last = "", 0
+        by_place.setdefault(place, []).append(sentence)
+    pieces: list[str] = []
+    last = 0
     for place in sorted(by_place):
         before = text[last:place].rstrip(" ")
-        out += f"{before}{_gap(out + before)}{' '.join(by_place[place])} "
+        so_far = before or (pieces[-1] if pieces else "")
+        pieces += [before, _gap(so_far), " ".join(by_place[place]), " "]
         last = place
-    return (out + text[last:].lstrip(" ")).rstrip(" ") if by_place else text
+    return ("".join(pieces) + text[last:].lstrip(" ")).rstrip(" ") if by_place else text
 
 
 def _gap(before: str) -> str:

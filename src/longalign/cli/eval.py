@@ -25,6 +25,7 @@ def eval_needle(
     out: Out,
     model: Model = None,
     lengths: Annotated[str | None, typer.Option("--lengths", help="prompt lengths in tokens: 512,1024")] = None,
+    form: Annotated[str | None, typer.Option("--form", help="number, sentence, register or uuid")] = None,
     depths: Annotated[int | None, typer.Option("--depths", help="number of depths, from start to end")] = None,
     needles: Annotated[int | None, typer.Option("--needles", help="needles per length and depth")] = None,
     haystack: Annotated[list[str] | None, typer.Option("--haystack", help="documents to hide needles in")] = None,
@@ -32,8 +33,24 @@ def eval_needle(
     as_json: Json = False,
 ) -> None:
     """Find a sentence in long text, by length and depth."""
-    own = {"lengths": lengths and whole_numbers(lengths), "depths": depths, "needles": needles}
+    own = {"lengths": lengths and whole_numbers(lengths), "form": form, "depths": depths, "needles": needles}
     run_eval(context, "needle", model, own | {"haystack": haystack, "seed": seed}, out, as_json)
+
+
+@app.command("synthetic", **EXTRA)
+def eval_synthetic(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    tasks: Annotated[str | None, typer.Option("--tasks", help="kinds of questions: single,counting; or all")] = None,
+    lengths: Annotated[str | None, typer.Option("--lengths", help="prompt lengths in tokens: 1000,4000")] = None,
+    questions: Annotated[int | None, typer.Option("--questions", help="questions of each kind and length")] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Retrieval, tracing, counting, order and more, by length; the effective window."""
+    own = {"tasks": tasks and tasks.split(","), "lengths": lengths and whole_numbers(lengths)}
+    run_eval(context, "synthetic", model, own | {"questions": questions, "seed": seed}, out, as_json)
 
 
 @app.command("run", **EXTRA)
@@ -66,6 +83,35 @@ def eval_judged(
     """The judged tasks: one command for each."""
     own = {"cases": cases, "references": references, "few_shots": few_shots, "judge": judge, "seed": seed}
     run_eval(context, str(context.info_name).replace("-", "_"), model, own, out, as_json)
+
+
+@app.command("longbench-v1", **EXTRA)
+def eval_longbench_v1(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    cases: Annotated[list[str] | None, typer.Option("--cases", help="LongBench's data sets (.jsonl)")] = None,
+    prompts: Annotated[str | None, typer.Option("--prompts", help="config/dataset2prompt.json")] = None,
+    max_lengths: Annotated[str | None, typer.Option("--max-lengths", help="config/dataset2maxlen.json")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="questions per data set, for trial runs")] = None,
+    as_json: Json = False,
+) -> None:
+    """LongBench with its own prompts, caps and metrics (extra `longbench`)."""
+    own = {"cases": cases, "prompts": prompts, "max_lengths": max_lengths, "limit": limit}
+    run_eval(context, "longbench_v1", model, own, out, as_json)
+
+
+@app.command("longbench-v2", **EXTRA)
+def eval_longbench_v2(
+    context: typer.Context,
+    out: Out,
+    model: Model = None,
+    cases: Annotated[list[str] | None, typer.Option("--cases", help="LongBench v2's data.json")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="questions asked, for trial runs")] = None,
+    as_json: Json = False,
+) -> None:
+    """LongBench v2: one right answer of four."""
+    run_eval(context, "longbench_v2", model, {"cases": cases, "limit": limit}, out, as_json)
 
 
 @app.command("short", **EXTRA)
@@ -157,6 +203,19 @@ def _named(text: str) -> tuple[str, str]:
     if not equals:
         raise typer.BadParameter(f"`{text}` names no task; write NAME=better or NAME=not-worse:2")
     return name, criterion
+
+
+@app.command("export")
+def eval_export(
+    folder: Annotated[Path, typer.Argument(help="folder of one finished task")],
+    form: Annotated[str, typer.Option("--form", help="csv, parquet, inspect or lm-eval")],
+    out: Annotated[Path, typer.Option("--out", help="FILE to write")],
+    as_json: Json = False,
+) -> None:
+    """Write questions, answers and figures in the form of another tool."""
+    from longalign.eval.export import export
+
+    show(export(folder, form, out), as_json)
 
 
 def run_eval(

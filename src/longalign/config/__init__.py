@@ -10,8 +10,11 @@ from longalign.config.eval import (
     ChatSettings,
     EvalSettings,
     LeaderboardSettings,
+    LongBenchV1Settings,
+    LongBenchV2Settings,
     NeedleSettings,
     ShortSettings,
+    SyntheticSettings,
     TaskSettings,
 )
 from longalign.config.execution import (
@@ -50,6 +53,8 @@ __all__ = [
     "ExtendSettings",
     "FineTuningSettings",
     "LeaderboardSettings",
+    "LongBenchV1Settings",
+    "LongBenchV2Settings",
     "LoopSettings",
     "MixSettings",
     "NeedleSettings",
@@ -69,6 +74,7 @@ __all__ = [
     "ShortSettings",
     "StepSettings",
     "Strategy",
+    "SyntheticSettings",
     "TaskSettings",
     "TrainSettings",
     "Weighting",

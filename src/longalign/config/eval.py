@@ -16,16 +16,37 @@ class NeedleSettings(Settings):
     """Needle retrieval by length and depth (paper section 4.2)."""
 
     lengths: tuple[int, ...] = Field((1024, 4096, 16384, 32768, 65536), description="prompt lengths in tokens")
+    form: Literal["number", "sentence", "register", "uuid"] = Field(
+        "number",
+        description="what is hidden: `number`, `uuid` (of a city), `sentence` (of needle_file), `register` (two words "
+        "after two words, which the demo's models are trained on)",
+    )
+    needle_file: str | None = Field(None, description="form `sentence`: .jsonl of needle, question, answer")
     depths: int = Field(10, gt=0, description="depths from the start (0) to the end (1) of the haystack")
     needles: int = Field(1, gt=0, description="needles per length and depth")
-    distractors: int = Field(3, ge=0, description="other register entries in the same haystack")
+    distractors: int = Field(3, ge=0, description="other needles of the same form in the same haystack")
     haystack: tuple[str, ...] = Field((), description="documents to hide needles in; default: bundled text")
     language: Literal["en", "zh"] = Field("en", description="language of entries, question and bundled text")
     max_new_tokens: int = Field(32, gt=0, description="longest answer in tokens")
     forced_tokens: bool = Field(
         False,
-        description="also score token by token with the right answer fed in (local models; reads prompts once more)",
+        description="form `register`: also score token by token with the right answer fed in (local models)",
     )
+    seed: int = Field(0, ge=0, description="random seed of the stage")
+
+
+class SyntheticSettings(Settings):
+    """Kinds of long-context questions made here, by length, and the effective window."""
+
+    tasks: tuple[str, ...] = Field(("all",), description="kinds of questions (docs/guide/eval.md), or `all`")
+    lengths: tuple[int, ...] = Field((1024, 4096, 16384, 32768, 65536), description="prompt lengths in tokens")
+    questions: int = Field(10, gt=0, description="questions of each kind and length")
+    threshold: float = Field(
+        0.85, gt=0, le=1, description="score that a length must reach to count for the effective window"
+    )
+    haystack: tuple[str, ...] = Field((), description="documents to plant sentences in; default: bundled text")
+    language: Literal["en", "zh"] = Field("en", description="language of questions and bundled text")
+    max_new_tokens: int | None = Field(None, gt=0, description="longest answer in tokens; default: by the kind")
     seed: int = Field(0, ge=0, description="random seed of the stage")
 
 
@@ -85,6 +106,29 @@ class ChatSettings(Settings):
     seed: int = Field(0, ge=0, description="random seed of the stage")
 
 
+class LongBenchV1Settings(Settings):
+    """LongBench by its own prompts, caps and metrics (extra `longbench`)."""
+
+    cases: tuple[str, ...] = Field(description="LongBench's data sets, named as there: qasper.jsonl, trec_e.jsonl")
+    prompts: str = Field(description="LongBench's config/dataset2prompt.json")
+    max_lengths: str = Field(description="LongBench's config/dataset2maxlen.json: longest answers in tokens")
+    window: int | None = Field(None, gt=1, description="longer prompts are cut in the middle to this many tokens")
+    limit: int | None = Field(None, gt=0, description="questions per data set: for trial runs, not for results")
+
+
+class LongBenchV2Settings(Settings):
+    """LongBench v2: one right answer of four."""
+
+    cases: tuple[str, ...] = Field(description="LongBench v2's data.json")
+    context: bool = Field(True, description="show the text; without it, only what is known or guessed is right")
+    prompt: str | None = Field(
+        None, description="prompt file with $DOC$, $Q$, $C_A$ to $C_D$; LongBench's work as they are"
+    )
+    max_new_tokens: int = Field(128, gt=0, description="longest answer in tokens")
+    window: int | None = Field(None, gt=1, description="longer prompts are cut in the middle, with room for the answer")
+    limit: int | None = Field(None, gt=0, description="questions asked: for trial runs, not for results")
+
+
 class LeaderboardSettings(Settings):
     """ARC, HellaSwag, TruthfulQA and MMLU by lm-evaluation-harness (extra `leaderboard`; it fetches its own data)."""
 
@@ -111,9 +155,12 @@ class TaskSettings(Settings):
         16384, gt=0, description="prompt tokens a local model takes at once", json_schema_extra=EXECUTION
     )
     needle: NeedleSettings | None = Field(None, description="needles over lengths and depths")
+    synthetic: SyntheticSettings | None = Field(None, description="kinds of long questions by length; effective window")
     short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
     longbench_chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")
     longbench: ChatSettings | None = Field(None, description="LongBench's questions and summaries")
+    longbench_v1: LongBenchV1Settings | None = Field(None, description="LongBench by its own metrics")
+    longbench_v2: LongBenchV2Settings | None = Field(None, description="LongBench v2: one of four choices")
     mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
     leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
     tasks: dict[str, dict[str, Any] | None] = Field(

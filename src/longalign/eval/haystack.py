@@ -1,8 +1,8 @@
-"""Long prompts with facts hidden in them: exact in length, exact in place.
+"""Long prompts with sentences hidden in them: exact in length, exact in place.
 
-A prompt is `haystack with register entries`, a blank line, a question. Its length counts everything the model
-reads (chat template, question, entries). The haystack is verbatim text of the documents: it ends at the end of a
-sentence and its beginning is trimmed to the length; entries stand between sentences, nearest to the requested depth.
+A prompt is `haystack with plants`, a blank line, a question. Its length counts everything the model reads (chat
+template, question, plants). The haystack is verbatim text of the documents: it ends at the end of a sentence and its
+beginning is trimmed to the length; plants stand between sentences, nearest to the requested depth.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longalign.bundled.register import Fact, insert_facts, sentence_starts
+from longalign.bundled.register import insert_sentences, sentence_starts
 from longalign.errors import ConfigError, DataError
 from longalign.eval.token_view import CJK, Offsets, TokenView
 from longalign.llm.prompt import row_message
@@ -21,12 +21,20 @@ FIT_ROUNDS = 12
 
 
 @dataclass(frozen=True)
+class Plant:
+    """A sentence that is put into a text, at a depth from 0 (start) to 1 (end)."""
+
+    sentence: str
+    depth: float
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """The prompt of one question. Positions are in tokens of the whole prompt."""
+    """The prompt of one question. Positions are in tokens of the whole prompt, one for each plant."""
 
     content: str
     length_tokens: int
-    needle_token: int
+    plant_tokens: tuple[int, ...]
     repeats_text: bool
 
 
@@ -106,22 +114,28 @@ def hide(
     view: TokenView,
     stream: Stream,
     length_tokens: int,
-    needle: Fact,
-    depth: float,
-    distractors: Sequence[Fact],
-    distractor_depths: Sequence[float],
+    plants: Sequence[Plant],
+    question: str,
+    *,
+    placed: int = 1,
+    in_order: bool = False,
 ) -> Prompt:
-    """The prompt of `length_tokens` (never more, a word or so less) with `needle` at `depth` (0 start, 1 end)."""
-    shell = view.count(view.render([{"role": "user", "content": row_message("", needle.question)}]))
-    entries = sum(view.count(f" {fact.sentence}") for fact in (needle, *distractors))
+    """The prompt of `length_tokens` (never more, a word or so less) with `plants` in it.
+
+    The first plant gets the place nearest to its depth, the next ones the nearest that is left; with `in_order`, the
+    places go to the plants by depth, so that none overtakes another. Positions of the first `placed` plants are told.
+    Raises `ConfigError` where plants and question alone are longer.
+    """
+    shell = view.count(view.render([{"role": "user", "content": row_message("", question)}]))
+    entries = sum(view.count(f" {plant.sentence}") for plant in plants)
     if shell + entries > length_tokens:
         raise ConfigError(
-            f"needle length {length_tokens} is too short: question and entries alone take {shell + entries} tokens; "
+            f"prompt length {length_tokens} is too short: question and entries alone take {shell + entries} tokens; "
             "use longer prompts or fewer distractors"
         )
     budget, best = length_tokens - shell - entries, None
     for _ in range(FIT_ROUNDS):
-        content = _compose(stream, budget, needle, depth, distractors, distractor_depths)
+        content = row_message(_compose(stream, budget, plants, in_order), question)
         text = view.render([{"role": "user", "content": content}])
         count = view.count(text)
         if count <= length_tokens and (best is None or count > best[2]):
@@ -130,31 +144,27 @@ def hide(
             break
         budget = max(0, budget + length_tokens - count)
     if best is None:
-        raise ConfigError(f"no haystack fits needle length {length_tokens}; use longer prompts or fewer distractors")
+        raise ConfigError(f"no haystack fits prompt length {length_tokens}; use longer prompts or fewer distractors")
     content, text, count = best
-    place = view.count(text[: text.index(needle.sentence)])
-    return Prompt(content, count, place, stream.repeats)
+    places = tuple(view.count(text[: text.index(plant.sentence)]) for plant in plants[:placed])
+    return Prompt(content, count, places, stream.repeats)
 
 
-def _compose(
-    stream: Stream,
-    budget: int,
-    needle: Fact,
-    depth: float,
-    distractors: Sequence[Fact],
-    distractor_depths: Sequence[float],
-) -> str:
+def _compose(stream: Stream, budget: int, plants: Sequence[Plant], in_order: bool) -> str:
     body, starts = stream.window(budget)
     boundaries = sentence_starts(body)
     at_token = np.searchsorted(starts, boundaries)
     free = np.ones(len(boundaries), dtype=bool)
     places = []
-    for wanted in (depth, *distractor_depths):  # the needle chooses first
-        distance = np.abs(at_token - wanted * len(starts)) + np.where(free, 0, len(starts) + 1)
+    for plant in plants:  # the first chooses first
+        distance = np.abs(at_token - plant.depth * len(starts)) + np.where(free, 0, len(starts) + 1)
         choice = int(distance.argmin())
         free[choice] = False
         places.append(boundaries[choice] / max(1, len(body)))
-    return row_message(insert_facts(body, (needle, *distractors), places), needle.question)
+    if in_order:
+        plants = sorted(plants, key=lambda plant: plant.depth)
+        places.sort()
+    return insert_sentences(body, [plant.sentence for plant in plants], places)
 
 
 def _word_start(text: str, place: int) -> int:

@@ -1,15 +1,11 @@
 """Needle retrieval over lengths x depths (paper section 4.2, Figure 4), for any local model or endpoint.
 
-A register entry whose words never occur in training rows is hidden in real text among others like it, and the model is
-asked for its value. Every prompt has the requested length, everything counted. Scoring is exact; intervals are
-Wilson's. Name and value are scored apart: a model tuned on short rows may still find the value but no longer restate
-the name beyond the lengths it was tuned on, and one number would hide which of the two was lost.
+A sentence is hidden in real text among others like it, and the model is asked what it says (`needle_forms`). Every
+prompt has the requested length, everything counted. Scoring is exact; intervals are Wilson's.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +15,14 @@ import numpy as np
 
 from longalign.base.files import random_for
 from longalign.base.progress import Progress
-from longalign.bundled.register import Fact, draw_facts, find_facts
 from longalign.config import NeedleSettings
 from longalign.data.source import read_documents
 from longalign.errors import ConfigError
 from longalign.eval.answers import Answer
-from longalign.eval.haystack import Haystack, hide
+from longalign.eval.haystack import Haystack, Plant, hide
 from longalign.eval.needle_figures import NeedleFigures, summarize
+from longalign.eval.needle_forms import Needle as Hidden
+from longalign.eval.needle_forms import draw_needles, needles_of, others_in, score_needle
 from longalign.eval.results import Compared, ModelFacts, Row
 from longalign.eval.subject import Subject
 from longalign.eval.task import Cost, ExactTask, Question, Reads, shown
@@ -45,8 +42,8 @@ class NeedleItem(Question):
     prompt_tokens: int
     needle_token: int
     repeats_text: bool
-    needle: Fact
-    others: tuple[Fact, ...]
+    needle: Hidden
+    others: tuple[Hidden, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +53,7 @@ class NeedleResults(NeedleFigures):
     haystack: list[str]
     language: str
     distractors: int
+    form: str
 
 
 class Needle(ExactTask[NeedleSettings, NeedleItem]):
@@ -68,7 +66,16 @@ class Needle(ExactTask[NeedleSettings, NeedleItem]):
     listed = "by_length"
 
     def reads(self) -> Reads:
-        return Reads(documents={"haystack": self.haystack})
+        file = self.settings.needle_file
+        return Reads(files={"needle_file": [file] if file else []}, documents={"haystack": self.haystack})
+
+    def check(self) -> None:
+        if self.settings.form == "sentence":
+            needles_of(self.settings.needle_file)
+        if self.settings.forced_tokens and self.settings.form != "register":
+            raise ConfigError(
+                f"needle.forced_tokens reads names and values of form `register`, not {self.settings.form}"
+            )
 
     @property
     def haystack(self) -> Sequence[str]:
@@ -107,6 +114,7 @@ class Needle(ExactTask[NeedleSettings, NeedleItem]):
             haystack=list(self.haystack),
             language=self.settings.language,
             distractors=self.settings.distractors,
+            form=self.settings.form,
         )
 
     def cost(self, window: int) -> Cost:
@@ -115,10 +123,13 @@ class Needle(ExactTask[NeedleSettings, NeedleItem]):
 
     @classmethod
     def lines(cls, results: Mapping[str, Any]) -> list[str]:
-        lines = [f"needle retrieval of {results['label']} (95% Wilson intervals; lengths in {results['length_unit']})"]
+        form = results.get("form", "register")
+        lines = [
+            f"needle retrieval of {results['label']}, form {form} (95% Wilson; lengths in {results['length_unit']})"
+        ]
         lines.append(f"{'length':>8} {'value right':>24} {'name right':>11} {'questions':>10} {'failed':>7}")
         for length, row in results["by_length"].items():
-            name = "-" if row["accuracy"] is None else f"{row['name_accuracy']:.2f}"
+            name = "-" if row["name_accuracy"] is None else f"{row['name_accuracy']:.2f}"
             lines.append(f"{length:>8} {shown(row):>24} {name:>11} {row['questions']:>10} {row['failed']:>7}")
         return lines + [f"note: {note}" for note in results["notes"]]
 
@@ -154,22 +165,23 @@ def _item(
 ) -> NeedleItem:
     key = f"{length}/{depth:g}/{number}"
     rng = random_for(settings.seed, "needle", settings.language, key)
-    facts = draw_facts(rng, 1 + settings.distractors, split="heldout", language=settings.language)
+    needle, *distractors = drawn = draw_needles(settings, rng)
     stream = haystack.stream(rng, length)
-    prompt = hide(view, stream, length, facts[0], depth, facts[1:], rng.random(settings.distractors).tolist())
-    others = tuple(fact for fact in find_facts(prompt.content) if fact.name != facts[0].name)
+    depths = (depth, *rng.random(len(distractors)).tolist())
+    plants = [Plant(each.sentence, at) for each, at in zip(drawn, depths, strict=True)]
+    prompt = hide(view, stream, length, plants, needle.question)
     return NeedleItem(
         key=key,
         messages=({"role": "user", "content": prompt.content},),
-        expected=facts[0].sentence,
+        expected=needle.answer,
         max_new_tokens=settings.max_new_tokens,
         length=length,
         depth=depth,
         prompt_tokens=prompt.length_tokens,
-        needle_token=prompt.needle_token,
+        needle_token=prompt.plant_tokens[0],
         repeats_text=prompt.repeats_text,
-        needle=facts[0],
-        others=others,
+        needle=needle,
+        others=others_in(prompt.content, needle, drawn),
     )
 
 
@@ -184,52 +196,6 @@ def _forced(
         raise ConfigError("needle.forced_tokens needs the logits of a local model; leave it out for endpoints")
     from longalign.eval.forced import FORCED, forced_accuracy
 
-    questions = [(item.key, subject.view.render(item.messages), item.needle) for item in items]
+    questions = [(item.key, subject.view.render(item.messages), item.needle.fact) for item in items if item.needle.fact]
     found = forced_accuracy(model, questions, out / FORCED)
     return {key: {"name": row.name, "value": row.value} for key, row in found.items()}
-
-
-WORD = re.compile(r"\w+")
-
-
-@dataclass(frozen=True)
-class NeedleScore:
-    """What an answer got right. Shares are over the words of name and value, by position in the full answer."""
-
-    name: bool
-    value: bool
-    exact: bool
-    name_words: float
-    value_words: float
-
-
-def score_needle(answer: str, needle: Fact, others: Sequence[Fact] = ()) -> NeedleScore:
-    """`value` is right if the needle's value is given and no other entry's: listing all of them is no retrieval."""
-    said = words(answer)
-    full = words(needle.sentence)
-    name, value = words(needle.name), words(needle.value)
-    prefix = full[: len(full) - len(name) - len(value)]
-    body = said[len(prefix) :] if said[: len(prefix)] == prefix else said
-    wrong = any(_occurs(words(other.value), said, needle.language) for other in others if other.value != needle.value)
-    return NeedleScore(
-        name=_occurs(name, said, needle.language),
-        value=_occurs(value, said, needle.language) and not wrong,
-        exact=said == full,
-        name_words=_matches(body[: len(name)], name),
-        value_words=_matches(body[len(name) :], value),
-    )
-
-
-def words(text: str) -> list[str]:
-    """Words without case, punctuation and width variants."""
-    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
-def _occurs(part: list[str], whole: list[str], language: str) -> bool:
-    if language == "zh":  # spaces between Chinese words carry nothing
-        return "".join(part) in "".join(whole)
-    return any(whole[i : i + len(part)] == part for i in range(len(whole) - len(part) + 1))
-
-
-def _matches(said: list[str], wanted: list[str]) -> float:
-    return sum(a == b for a, b in zip(said, wanted, strict=False)) / len(wanted)

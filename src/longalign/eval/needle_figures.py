@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from longalign.eval.results import Row, Tally, mean_of, tally
+from longalign.eval.results import Row, Tally, mean_of, mean_of_known, rounded, tally
 
 LEFT_OUT = "are left out of the shares"
 
@@ -15,7 +15,8 @@ class NeedleCell(Tally):
     """Shares of a group of questions. Failed ones are left out of them; `worst` and `best` say what they could change.
 
     `name_`, `value_`, `exact_accuracy` are shares of answers, `name_words` and `value_words` mean shares of words, and
-    `forced_` mean shares of tokens with the right answer fed in (None where they were not read).
+    `forced_` mean shares of tokens with the right answer fed in (None where they were not read). Names and words are
+    measured of form `register` only.
     """
 
     worst: float
@@ -91,14 +92,19 @@ def cell(rows: Iterable[Row]) -> NeedleCell:
         **vars(counts),
         worst=worst,
         best=best,
-        name_accuracy=mean_of(scored, "name"),
+        name_accuracy=_mean_of_known(scored, "name"),
         value_accuracy=mean_of(scored, "value"),
         exact_accuracy=mean_of(scored, "exact"),
-        name_words=mean_of(scored, "name_words"),
-        value_words=mean_of(scored, "value_words"),
+        name_words=_mean_of_known(scored, "name_words"),
+        value_words=_mean_of_known(scored, "value_words"),
         forced_name=mean_of(forced, "name"),
         forced_value=mean_of(forced, "value"),
     )
+
+
+def _mean_of_known(scored: Sequence[Row], name: str) -> float | None:
+    """None for forms of needles that do not have it."""
+    return rounded(mean_of_known(score.get(name) for score in scored))
 
 
 def _spread(rows: Sequence[Row], field: str) -> Spread | None:

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 TASKS = {
     "needle": "longalign.eval.needle:Needle",
+    "synthetic": "longalign.eval.synthetic.task:Synthetic",
     "short": "longalign.eval.short:Short",
     "longbench_chat": "longalign.eval.longbench_chat:LongBenchChat",
     "longbench": "longalign.eval.longbench:LongBench",
+    "longbench_v1": "longalign.eval.longbench_v1:LongBenchV1",
+    "longbench_v2": "longalign.eval.longbench_v2:LongBenchV2",
     "mt_bench": "longalign.eval.mt_bench:MTBench",
     "leaderboard": "longalign.eval.leaderboard:Leaderboard",
 }

@@ -36,14 +36,12 @@ from longalign.llm.attempts import (
 from longalign.llm.base import Failure, Outcome, Request
 from longalign.llm.breaker import GO_ON, Breaker, retry_after_s
 from longalign.llm.deadline import reply_within
-from longalign.llm.refusals import Refusal, body_of, error_inside, fields_of, refusal
+from longalign.llm.refusals import NO_REPLY, RAISE_WINDOW, Refusal, body_of, error_inside, fields_of, refusal
 from longalign.llm.slots import Slots
 
 WORDINGS_SHOWN = 5
 SILENT_FAILURES = 3
 SHORT_KEY = 8
-NO_REPLY = "check the URL after `@`: another protocol, a stream or a proxy answers there"
-RAISE_WINDOW = "raise the server's context, or give it less (data build: --max_length_tokens; ask: --window)"
 
 
 class Endpoint(ABC):

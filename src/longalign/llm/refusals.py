@@ -55,6 +55,8 @@ RETRY_SOON = re.compile(r"(retry|try again) (in|after)|tokens per min|free_tier"
 BUSY = re.compile(
     r"overloaded|loading|no capacity|at capacity|server (is )?busy|temporarily unavailable|warming up", re.I
 )
+NO_REPLY = "check the URL after `@`: another protocol, a stream or a proxy answers there"
+RAISE_WINDOW = "raise the server's context, or give it less (data build: --max_length_tokens; ask: --window)"
 
 
 @dataclass(frozen=True, kw_only=True)

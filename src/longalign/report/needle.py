@@ -31,6 +31,7 @@ class NeedleSection:
     parts: tuple[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], ...]
     notes: tuple[str, ...]
     unit: str
+    forms: str
 
 
 def needle_section(evaluated: dict[str, list[Stage]]) -> NeedleSection | None:
@@ -47,9 +48,10 @@ def needle_section(evaluated: dict[str, list[Stage]]) -> NeedleSection | None:
         legend=legend(list(colours.items())),
         lengths=lengths,
         table=tuple((grid.label, tuple(_cell(grid.by_length.get(n)) for n in lengths)) for grid in grids),
-        parts=tuple((grid.label, _parts(grid, lengths)) for grid in grids),
+        parts=tuple((grid.label, found) for grid in grids if (found := _parts(grid, lengths))),
         notes=_notes(grids),
         unit=" / ".join(dict.fromkeys(grid.unit for grid in grids)),
+        forms=several(list(dict.fromkeys(f"form {grid.form}" for grid in grids))),
     )
 
 
@@ -95,7 +97,9 @@ def share_text(share: Share, limits: str) -> tuple[str, str]:
 
 
 def _parts(grid: NeedleGrid, lengths: Sequence[int]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Names and values apart: a row for each measure that was taken."""
+    """Names and values apart: a row for each measure that was taken; none where names were not scored."""
+    if not any(value is not None for value in grid.parts["name restated"].values()):
+        return ()
     taken = {name: values for name, values in grid.parts.items() if any(v is not None for v in values.values())}
     return tuple((name, tuple(percent(values.get(length)) for length in lengths)) for name, values in taken.items())
 
@@ -154,6 +158,7 @@ class NeedleGrid:
     seeds: int
     unit: str
     window: int | None
+    form: str
     notes: tuple[str, ...]
 
 
@@ -180,6 +185,7 @@ def needle_grid(label: str, stages: Sequence[Stage]) -> NeedleGrid:
         len(results),
         str(results[0].get("length_unit") or "tokens"),
         results[0].get("model_window_tokens"),
+        results[0].get("form", "register"),
         tuple(notes),
     )
 

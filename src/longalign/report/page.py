@@ -28,6 +28,7 @@ from longalign.report.rows import built_rows
 from longalign.report.samples import samples
 from longalign.report.selection import selections
 from longalign.report.short import ShortRow, ShortSection, short_section
+from longalign.report.synthetic import synthetic_section
 from longalign.report.table import table_sections
 from longalign.report.training import data_section, throughput_section, training_section
 from longalign.report.words import percent, percents, several, thousands
@@ -77,6 +78,7 @@ def build_page(findings: Findings) -> dict[str, Any]:
         "failed": findings.failed,
         "notes": findings.systems.notes,
         "needle": needle,
+        "synthetic": synthetic_section(findings.evaluated("synthetic")),
         "short": short,
         "leaderboard": leaderboard_section(findings.evaluated("leaderboard")),
         "chat": [section for section in judged.values() if section],

@@ -99,7 +99,7 @@ def _said(how: Compared, label: str, row: Row) -> Said:
     if "ratings" in row:
         ratings = ", ".join("?" if rating is None else str(rating) for rating in row["ratings"])
         return Said(label, answer, f"{decimal(row['score'], 1)} ({ratings})", None)
-    if isinstance(row["score"], dict) and "name" in row["score"]:
+    if isinstance(row["score"], dict) and row["score"].get("name") is not None:
         verdict = {
             (True, True): "right",
             (False, True): "right value, name not restated",

@@ -12,7 +12,7 @@ from longalign.report.judged import title_of
 from longalign.report.stage import Stage
 from longalign.report.words import MISSING, decimal, percent, percents, span
 
-OWN_SECTION = ("needle", "short", "leaderboard")
+OWN_SECTION = ("needle", "synthetic", "short", "leaderboard")
 Cell = tuple[str, str]
 
 

@@ -27,6 +27,7 @@ from longalign.config.execution import (
     Strategy,
     Weighting,
 )
+from longalign.config.executor import ExecutorSettings
 from longalign.config.mix import MixSettings, Portion
 from longalign.config.plan import PlanSettings
 from longalign.config.preferences import PreferenceSettings
@@ -45,6 +46,7 @@ __all__ = [
     "EarlyStopSettings",
     "EvalSettings",
     "ExecutionSettings",
+    "ExecutorSettings",
     "ExtendSettings",
     "FineTuningSettings",
     "LeaderboardSettings",

@@ -26,6 +26,7 @@ from typing import Any, TextIO
 
 from longalign.base.files import atomic_write_json, make_folder, sha256_of, write_jsonl
 from longalign.base.progress import say
+from longalign.base.ray_cluster import ray_session
 from longalign.base.stage import StageRun, lock, open_stage, set_aside
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
@@ -49,6 +50,7 @@ from longalign.llm.prompt import language_of, prompt_hash, wording_for
 VERSION = 1
 
 
+@ray_session()
 def build(settings: DataSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
     """Build `settings.rows` accepted rows into `out` (see `Paths.of`), or say what it would take (`plan_only`).
 

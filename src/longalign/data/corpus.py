@@ -12,7 +12,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,16 @@ from longalign.base.files import atomic_path, fingerprint
 from longalign.base.progress import SECONDS_BETWEEN_LINES, say
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
-from longalign.core.shingles import Contamination, Hashes, repeated_share, sample, shingles
-from longalign.data.document_draw import DEFAULT_MIN_TOKENS, DocumentLengths, DocumentSummary, cut, histogram
+from longalign.core.shingles import Contamination, Hashes, repeated_share, sample
+from longalign.data.document_draw import DEFAULT_MIN_TOKENS, DocumentLengths, DocumentSummary, histogram
 from longalign.data.document_table import DocumentTable
-from longalign.data.documents import Document, Reading, make_document
+from longalign.data.documents import Document
 from longalign.data.left_out import LeftOut, left_out_file
+from longalign.data.measure import Measured, Pieces, measured_batches
 from longalign.data.readers import parsed_lines
-from longalign.data.source import read_documents
 from longalign.errors import DataError
 
 VERSION = 2
-BATCH_CHARS = 4_000_000
 SHINGLES_KEPT = 20_000_000
 TABLES = """
 CREATE TABLE documents (id TEXT PRIMARY KEY, text BLOB, meta TEXT, language TEXT, length_tokens INTEGER, dropped TEXT);
@@ -174,15 +173,17 @@ def _build(
     sketches = Sketches()
     lengths: dict[str, int] = {}
     said_s = time.monotonic()
-    for batch in _batches(read_documents(settings.documents, skipped=left_out, how=Reading.of(settings)), counts):
-        for document, length in _pieces(batch, settings, wanted, counter, counts):
+    for skipped, batch in measured_batches(settings, wanted, counter, counts):
+        for left in skipped:
+            left_out.append(left)
+        for piece in _pieces(batch, counts):
+            document, length, hashes = piece.document, piece.length_tokens, piece.hashes
             if document.id in lengths:
                 left_out.add(document.origin, "repeated exactly", document.text, length_tokens=length)
                 continue
             reason = _dropped(length, wanted)
             if settings.languages and document.language not in settings.languages:
                 reason = f"language {document.language} not wanted"
-            hashes = shingles(document.text)
             if reason is None and forbidden.share(hashes) >= settings.contaminated_share:
                 reason = "holds text of an evaluation"
             lengths[document.id] = length
@@ -222,45 +223,12 @@ def _build(
     db.close()
 
 
-def _batches(documents: Iterator[Document], counts: Counter[str]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        counts["read"] += 1
-        batch.append(document)
-        size += len(document.text)
-        if size >= BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _pieces(
-    batch: list[Document],
-    settings: DataSettings,
-    wanted: DocumentLengths,
-    counter: TokenCounter,
-    counts: Counter[str],
-) -> Iterator[tuple[Document, int]]:
-    for document, length in zip(batch, counter.counts([document.text for document in batch]), strict=True):
-        if length <= wanted.max or settings.longer_documents == "skip":
-            yield document, length
-            continue
-        counts["cut"] += 1
-        ends_T = counter.ends(document.text)
-        parts = cut(
-            document.text, ends_T, shortest=wanted.min_part, limit=wanted.max, seed=settings.seed, key=document.id
-        )
-        for number, part in enumerate(parts, 1):
-            counts["parts"] += 1
-            made = make_document(
-                document.text[part.start : part.end],
-                origin=f"{document.origin}#{part.start}",
-                language=document.language,
-            )
-            title = f"{document.title} ({number}/{len(parts)})"
-            yield replace(made, source=document.source, title=title), part.length_tokens
+def _pieces(batch: list[Pieces], counts: Counter[str]) -> Iterator[Measured]:
+    for found in batch:
+        if found.cut:
+            counts["cut"] += 1
+            counts["parts"] += len(found.pieces)
+        yield from found.pieces
 
 
 def _dropped(length: int, wanted: DocumentLengths) -> str | None:

@@ -31,10 +31,10 @@ class RaySettings(Settings):
         description="the same for a local model as `checker`; default: `ray_copies`",
         json_schema_extra=EXECUTION,
     )
-    ray_gpus_per_copy: int = Field(
-        0,
+    ray_gpus_per_copy: int | None = Field(
+        None,
         ge=0,
-        description="GPUs of one copy: 0 (CPU) or 1; with `vllm:` also more, as its tensor parallel size",
+        description="GPUs of one copy: 0 or 1, with `vllm:` also more; default: 1 if the cluster has GPUs, else 0",
         json_schema_extra=EXECUTION,
     )
     vllm_engine: dict[str, Any] = Field(

@@ -43,6 +43,7 @@ from longalign.data.instruct import row_of
 from longalign.data.plant import plant
 from longalign.errors import DataError
 from longalign.llm.base import LanguageModel, innermost
+from longalign.llm.executor import provider_for
 from longalign.llm.ledger import Ledger, failed_calls
 from longalign.llm.open import is_endpoint, open_model
 from longalign.llm.prompt import language_of, prompt_hash, wording_for
@@ -143,6 +144,8 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
             timeout_s=settings.timeout_s,
             extras=settings,
             prompts=settings.prompts,
+            vllm_engine=settings.vllm_engine,
+            provider=provider_for(settings),
         )
         model = with_checker(model, settings, ledger)
         _check_window(settings, model, drawn.documents)

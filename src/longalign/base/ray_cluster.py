@@ -20,7 +20,6 @@ T = TypeVar("T")
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # a dead worker is announced on stdout, where results belong
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ part writes to stderr
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Read by Ray when it is imported; what a person has set stays."""

@@ -10,7 +10,7 @@ import math
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from longalign.base.progress import say
@@ -23,6 +23,7 @@ from longalign.llm.vllm import EngineError
 
 MOST_DEATHS = 3
 """So often a copy may die over the same requests, or in a row while it loads the weights."""
+DIED = "its process ended; too little memory is the commonest cause"
 REQUESTS = 32
 """Requests of one call of a model that makes batches itself, such as vLLM."""
 
@@ -48,7 +49,7 @@ class Copy:
         return list(self.model.complete(requests))
 
 
-@dataclass
+@dataclass(eq=False)
 class _Part:
     """Requests that are asked together, by index."""
 
@@ -122,12 +123,12 @@ class RayPool:
                 mine.remove(part)
                 if outcomes is not None:
                     yield from ((part.indices[position], outcome) for position, outcome in outcomes)
-                elif (part := replace(part, deaths=part.deaths + 1)).deaths < MOST_DEATHS:
-                    waiting.appendleft(part)
+                elif part.deaths + 1 < MOST_DEATHS:
+                    waiting.appendleft(_Part(part.indices, part.deaths + 1))
                 elif len(part.indices) > 1:  # which one is it?
                     waiting.extend(_Part([index], MOST_DEATHS - 1) for index in part.indices)
                 else:
-                    message = f"the copy of {self._spec} that was asked died {MOST_DEATHS} times"
+                    message = f"every copy of {self._spec} that was asked this died ({DIED})"
                     yield part.indices[0], Failure(kind="unavailable", message=message, model=self.name)
 
     def close(self) -> None:
@@ -177,8 +178,8 @@ class RayPool:
                 raise cause from None
             self._start_again(seat, first_line(cause))
             return None
-        except self._ray.exceptions.RayError as error:
-            self._start_again(seat, first_line(error))
+        except self._ray.exceptions.RayError:
+            self._start_again(seat, DIED)
             return None
         seat.task, seat.part, seat.deaths = None, None, 0
         if seat.loaded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -57,8 +59,12 @@ def arguments(place: Path, out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "longalign", "data", "build", *flat, *more]
 
 
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+
+
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+    """With the token of the cluster below."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", **TOKEN}
 
 
 def run(place: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -77,23 +83,30 @@ def files_of(out: Path) -> dict[str, bytes]:
     return {name: (out / f"rows{'' if name == 'rows' else f'.{name}'}.jsonl").read_bytes() for name in FILES}
 
 
+@dataclass(frozen=True)
+class Cluster:
+    address: str
+    pid: int
+    """Of the process that all others are below."""
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a cluster of one node with four CPUs, which other programs started."""
+def cluster() -> Iterator[Cluster]:
+    """A cluster of one node with four CPUs, which other programs started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ray = str(Path(sys.executable).with_name("ray"))
     head = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=4", "--include-dashboard=false"]
     head += ["--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-    process = subprocess.Popen(head, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(head, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
     for _ in range(300):
         with socket.socket() as asked:
             if asked.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.2)
     time.sleep(5)
-    yield f"127.0.0.1:{port}"
+    yield Cluster(f"127.0.0.1:{port}", process.pid)
     process.terminate()
     process.wait(30)
 
@@ -180,45 +193,49 @@ def test_ray_started_here_gives_the_local_file_prints_nothing_of_its_own_and_end
     known = r"Ray: started here, \d+ CPUs, 0 GPUs|documents: .*|calls: .*|data: .*"
     assert [line for line in errors.splitlines() if not re.fullmatch(known, line)] == []
     assert len(started) > 4
-    time.sleep(2)
-    assert not {pid for pid in started if alive(pid)}
+    deadline = time.monotonic() + 20
+    while any(map(alive, started)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in started if alive(pid)]
 
 
-def kill_driver(process: subprocess.Popen[str], ledger: Path) -> None:
+def kill_driver(process: subprocess.Popen[str], cluster: Cluster) -> None:
     process.kill()
 
 
-def kill_copies(process: subprocess.Popen[str], ledger: Path) -> None:
-    """Every copy of the model on this machine, once."""
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if command.read_bytes().startswith(b"ray::Copy"):
-                os.kill(int(command.parent.name), signal.SIGKILL)
-        except OSError:
-            continue
+def kill_copies(process: subprocess.Popen[str], cluster: Cluster) -> None:
+    """Every copy of the model, once."""
+    copies = [
+        pid for pid in children(cluster.pid) if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Copy")
+    ]
+    assert copies
+    for pid in copies:
+        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [kill_driver, kill_copies])
 def test_kills_in_the_middle_change_no_byte_and_repeat_no_recorded_call(
-    kill: Callable[[subprocess.Popen[str], Path], None],
+    kill: Callable[[subprocess.Popen[str], Cluster], None],
     place: Path,
     local: Mapping[str, bytes],
-    cluster: str,
+    cluster: Cluster,
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-    command = arguments(place, out, "--executor", "ray", "--ray_address", cluster, "--ray_copies", "2", "--json")
+    command = arguments(
+        place, out, "--executor", "ray", "--ray_address", cluster.address, "--ray_copies", "2", "--json"
+    )
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     while calls_in(out / "rows.ledger.sqlite") < ROWS // 2 and process.poll() is None:
         time.sleep(0.05)
     assert process.poll() is None
-    kill(process, out)
+    kill(process, cluster)
     _, errors = process.communicate(timeout=200)
     if kill is kill_driver:
         before = calls_in(out / "rows.ledger.sqlite")
         assert before < 2 * ROWS
-        done = run(place, out, "--executor", "ray", "--ray_address", cluster, "--ray_copies", "1", "--json")
+        done = run(place, out, "--executor", "ray", "--ray_address", cluster.address, "--ray_copies", "1", "--json")
         assert done.returncode == 0, done.stderr
     else:
         assert process.returncode == 0, errors
@@ -228,11 +245,11 @@ def test_kills_in_the_middle_change_no_byte_and_repeat_no_recorded_call(
 
 
 @pytest.mark.slow
-def test_writer_and_checker_share_the_cluster(place: Path, cluster: str, tmp_path: Path) -> None:
+def test_writer_and_checker_share_the_cluster(place: Path, cluster: Cluster, tmp_path: Path) -> None:
     with_checker = ("--checker", str(place / "model"), "--check_answers", "true")
     expected = run(place, tmp_path / "local", *with_checker)
     assert expected.returncode == 0, expected.stderr
-    there = ("--executor", "ray", "--ray_address", cluster)
+    there = ("--executor", "ray", "--ray_address", cluster.address)
     done = run(place, tmp_path / "ray", *with_checker, *there, "--ray_copies", "2", "--ray_checker_copies", "1")
     assert done.returncode == 0, done.stderr
     assert files_of(tmp_path / "ray") == files_of(tmp_path / "local")
@@ -243,10 +260,21 @@ def test_writer_and_checker_share_the_cluster(place: Path, cluster: str, tmp_pat
 
 
 @pytest.mark.slow
-def test_an_endpoint_is_asked_from_this_process(place: Path, cluster: str, tmp_path: Path) -> None:
+def test_an_endpoint_is_asked_from_this_process(place: Path, cluster: Cluster, tmp_path: Path) -> None:
     with ChatServer() as server:
-        there = ("--executor", "ray", "--ray_address", cluster)
+        there = ("--executor", "ray", "--ray_address", cluster.address)
         done = run(place, tmp_path / "out", "--llm", server.spec, *there)
         assert done.returncode == 0, done.stderr
         assert sum(server.served.values()) >= ROWS
-    assert f"Ray: {cluster}, 4 CPUs" in done.stderr
+    assert f"Ray: {cluster.address}, 4 CPUs" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_cluster_that_wants_a_token_says_how_to_give_it(place: Path, cluster: Cluster, tmp_path: Path) -> None:
+    done = subprocess.run(
+        arguments(place, tmp_path / "out", "--executor", "ray", "--ray_address", cluster.address),
+        capture_output=True, text=True, env=environment() | {"RAY_AUTH_TOKEN": "wrong"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "no cluster can be joined" in done.stderr.splitlines()[-1]
+    assert "RAY_AUTH_TOKEN_PATH=FILE" in done.stderr.splitlines()[-1]

@@ -53,7 +53,8 @@ def connect(address: str | None) -> Any:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = "Ray cannot be started here" if address is None else f"ray_address {address}: no cluster can be joined"
-        raise RunError(f"{where} ({first_line(error)[:300]})") from None
+        token = "; give its token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE" if _refused(error) else ""
+        raise RunError(f"{where} ({first_line(error)[:300]}){token}") from None
     _joined = True
     say(f"Ray: {'started here' if address is None else address}, {amounts(ray.cluster_resources())}")
     return ray
@@ -124,6 +125,11 @@ def own_error(error: Any, what: str) -> LongAlignError:
         )
     name = type(cause if isinstance(cause, Exception) else error).__name__
     return RunError(f"Ray: {what} failed ({name}: {first_line(cause or error)[:300]})")
+
+
+def _refused(error: BaseException | None) -> bool:
+    """Whether a cluster that asks for a token got none, or a wrong one."""
+    return error is not None and ("AuthToken" in str(error) or _refused(error.__cause__ or error.__context__))
 
 
 def _cpus() -> int | None:

@@ -235,7 +235,7 @@ def test_kills_in_the_middle_change_no_byte_and_repeat_no_recorded_call(
     if kill is kill_driver:
         before = calls_in(out / "rows.ledger.sqlite")
         assert before < 2 * ROWS
-        done = run(place, out, "--executor", "ray", "--ray_address", cluster.address, "--ray_copies", "1", "--json")
+        done = run(place, out, *there, "--ray_copies", "1")
         assert done.returncode == 0, done.stderr
     else:
         assert process.returncode == 0, errors

@@ -95,11 +95,15 @@ class RayPool:
         self._seats = [_Seat(number) for number in range(copies.count)]
         self.name = ""
         self.window: int | None = None
-        for seat in self._seats:
-            self._start(seat)
-        while not any(seat.loaded for seat in self._seats):
-            for seat in self._ended():
-                self._take(seat)
+        try:
+            for seat in self._seats:
+                self._start(seat)
+            while not any(seat.loaded for seat in self._seats):
+                for seat in self._ended():
+                    self._take(seat)
+        except BaseException:
+            self.close()
+            raise
 
     def check_extras(self, request: Request) -> None:
         """See `base.check_extras`."""
@@ -134,7 +138,8 @@ class RayPool:
     def close(self) -> None:
         """End the copies and give their place back."""
         for seat in self._seats:
-            self._ray.kill(seat.actor)
+            if seat.actor is not None:
+                self._ray.kill(seat.actor)
         self._ray.util.remove_placement_group(self._group)
 
     def _parts(self, requests: Sequence[Request]) -> list[list[int]]:

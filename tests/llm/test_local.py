@@ -93,7 +93,7 @@ def test_batches_hold_at_most_batch_tokens_and_one_prompt_always_runs(model_dir:
     model = LocalModel(str(model_dir), batch_tokens=200, device="cpu")
     asked = requests(9)
     prompts = [model.prompt_ids(request.messages) for request in asked]
-    batches = list(model._batches(prompts, asked))
+    batches = list(model.batches(prompts, asked))
     assert sorted(index for batch in batches for index in batch) == list(range(9))
     for batch in batches:
         longest = max(len(prompts[i]) for i in batch) + 10

@@ -33,7 +33,8 @@ class DataSettings(ExecutorSettings, RequestSettings, QuestionSettings, Document
     """Stage `data`: long instructions by Self-Instruct from documents (paper section 3.1)."""
 
     llm: str = Field(
-        "offline", description="`offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, or a local model directory"
+        "offline",
+        description="`offline`, `openai:MODEL@BASE_URL`, `anthropic:MODEL`, a local model directory, or `vllm:DIR`",
     )
     keep_reasoning: bool = Field(False, description="keep what the model thought, as `reasoning_content` of answers")
     rows: int = Field(10_000, gt=0, description="accepted rows to build (paper: 10,000)")

@@ -1,4 +1,4 @@
-"""How the calls of a build are made: one by one from this process, or through a provider's batch API."""
+"""Where the work of a build is done: in this process, through a provider's batch API, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Literal
 from pydantic import Field
 
 from longalign.base.decides import EXECUTION
-from longalign.config.base import Settings
+from longalign.config.ray import RaySettings
 
-Executor = Literal["local", "batch"]
+Executor = Literal["local", "batch", "ray"]
 
 
-class ExecutorSettings(Settings):
+class ExecutorSettings(RaySettings):
     """Part of `DataSettings`. None of these changes a row, and all may change between runs of one build."""
 
     executor: Executor = Field(
         "local",
-        description="`local`: calls from this process; `batch`: the provider's batch API, half the price, within 24 h",
+        description="`local`: this process; `batch`: calls through the provider's batch API, half the price, in 24 h; "
+        "`ray`: documents are read, and local models answer, on a Ray cluster",
         json_schema_extra=EXECUTION,
     )
-    checker_executor: Executor | None = Field(
+    checker_executor: Literal["local", "batch"] | None = Field(
         None,
-        description="the same for the checker; default: `executor`, if the checker is an endpoint",
+        description="how a checker behind an endpoint is asked; default: as `executor` says",
         json_schema_extra=EXECUTION,
     )
     batch_price_share: float = Field(

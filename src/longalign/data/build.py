@@ -26,6 +26,7 @@ from typing import Any, TextIO
 
 from longalign.base.files import atomic_write_json, make_folder, sha256_of, write_jsonl
 from longalign.base.progress import say
+from longalign.base.ray_cluster import ray_session
 from longalign.base.stage import StageRun, lock, open_stage, set_aside
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
@@ -42,6 +43,7 @@ from longalign.data.instruct import row_of
 from longalign.data.plant import plant
 from longalign.errors import DataError
 from longalign.llm.base import LanguageModel, innermost
+from longalign.llm.executor import provider_for
 from longalign.llm.ledger import Ledger, failed_calls
 from longalign.llm.open import check_batch_api, is_endpoint, open_model
 from longalign.llm.prompt import language_of, prompt_hash, wording_for
@@ -49,6 +51,7 @@ from longalign.llm.prompt import language_of, prompt_hash, wording_for
 VERSION = 1
 
 
+@ray_session()
 def build(settings: DataSettings, out: Path, *, plan_only: bool = False) -> dict[str, Any]:
     """Build `settings.rows` accepted rows into `out` (see `Paths.of`), or say what it would take (`plan_only`).
 
@@ -144,6 +147,8 @@ def _write(settings: DataSettings, paths: Paths, drawn: Drawn, stamp: str) -> Bu
             extras=settings,
             prompts=settings.prompts,
             batch=settings if settings.executor == "batch" else None,
+            vllm_engine=settings.vllm_engine,
+            provider=provider_for(settings),
         )
         model = with_checker(model, settings, ledger)
         _check_window(settings, model, drawn.documents)

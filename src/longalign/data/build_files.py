@@ -18,7 +18,7 @@ from longalign.data.ingredients import ingredient_inputs
 from longalign.data.source import Source
 from longalign.errors import ConfigError, RunError
 from longalign.llm.offline import NAME
-from longalign.llm.open import is_endpoint
+from longalign.llm.open import is_endpoint, is_vllm, path_of
 from longalign.llm.prompt import prompt_hash, wordings
 from longalign.llm.prompt_texts import check_tasks, read_again
 
@@ -109,8 +109,10 @@ def _model_fingerprint(spec: str) -> str:
         return spec.rpartition("@")[0] or spec
     if spec == "offline":
         return NAME
-    folder = Path(model_dir(spec.removeprefix("hf:")))
-    return fingerprint_path(folder) if folder.exists() else spec
+    folder = Path(model_dir(path_of(spec)))
+    if not folder.exists():
+        return spec
+    return fingerprint("vllm", fingerprint_path(folder)) if is_vllm(spec) else fingerprint_path(folder)
 
 
 def claim(paths: Paths) -> None:

@@ -15,6 +15,7 @@ from longalign.data.attempt import Attempt, Rejection, Step, Turn, ask, user
 from longalign.data.attempt_row import conversation
 from longalign.llm.base import LanguageModel, Reply
 from longalign.llm.check_prompts import write
+from longalign.llm.executor import provider_for
 from longalign.llm.ledger import Ledger
 from longalign.llm.open import is_endpoint, open_model
 from longalign.llm.team import CheckRequest, Team
@@ -38,6 +39,8 @@ def with_checker(model: LanguageModel, settings: DataSettings, ledger: Ledger) -
         timeout_s=settings.timeout_s,
         prompts=settings.prompts,
         batch=settings if settings.checker_in_batches(is_endpoint(settings.checker)) else None,
+        vllm_engine=settings.vllm_engine,
+        provider=provider_for(settings, checker=True),
     )
     return Team(model, checker)
 

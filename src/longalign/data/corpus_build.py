@@ -13,38 +13,27 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from longalign.base.progress import SECONDS_BETWEEN_LINES, say
 from longalign.base.tokenizers import TokenCounter
 from longalign.config import DataSettings
-from longalign.core.shingles import Contamination, shingles
+from longalign.core.shingles import Contamination
 from longalign.core.text_faults import Fault
-from longalign.core.text_quality import checked
 from longalign.data.corpus_report import CorpusReport
-from longalign.data.document_draw import DocumentLengths, cut, histogram
-from longalign.data.documents import Document, Reading, is_source_code, make_document, with_text
+from longalign.data.document_draw import DocumentLengths, histogram
+from longalign.data.documents import Document
 from longalign.data.evaluation_texts import evaluation_texts
 from longalign.data.left_out import LeftOut
+from longalign.data.measure import Measured, Pieces, measured_batches
 from longalign.data.sketches import Sketches
-from longalign.data.source import read_documents
 
-BATCH_CHARS = 1_000_000
 INSIDE_OTHERS = "repeated inside others"
 TABLES = """
 CREATE TABLE documents (id TEXT PRIMARY KEY, text BLOB, meta TEXT, language TEXT, length_tokens INTEGER, dropped TEXT);
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT);
 """
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A document, or a part of one. `fault`: what the quality check found."""
-
-    document: Document
-    length_tokens: int
-    fault: Fault | None = None
 
 
 def build_corpus(
@@ -60,14 +49,14 @@ def build_corpus(
     sketches = Sketches()
     total_tokens = longest_tokens = 0
     said_s = time.monotonic()
-    for batch in _batches(read_documents(settings.documents, skipped=left_out, how=Reading.of(settings)), counts):
-        for piece in _pieces(batch, settings, wanted, counter, counts, left_out):
-            document, length = piece.document, piece.length_tokens
+    for skipped, batch in measured_batches(settings, wanted, counter, counts):
+        for left in skipped:
+            left_out.append(left)
+        for piece in _pieces(batch, counts, left_out):
+            document, length, fault, hashes = piece.document, piece.length_tokens, piece.fault, piece.hashes
             if db.execute("SELECT 1 FROM documents WHERE id = ?", (document.id,)).fetchone():
                 left_out.add(document.origin, "repeated exactly", document.text, length_tokens=length)
                 continue
-            fault = piece.fault or _unwanted(document, length, settings, wanted)
-            hashes = shingles(document.text) if fault is None else None
             if hashes is not None and forbidden.share(hashes) >= settings.contaminated_share:
                 fault, hashes = Fault("holds text of an evaluation", ""), None
             if hashes is not None:
@@ -105,71 +94,14 @@ def build_corpus(
     db.close()
 
 
-def _batches(documents: Iterator[Document], counts: Counter[str]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        counts["read"] += 1
-        batch.append(document)
-        size += len(document.text)
-        if size >= BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _pieces(
-    batch: list[Document],
-    settings: DataSettings,
-    wanted: DocumentLengths,
-    counter: TokenCounter,
-    counts: Counter[str],
-    left_out: LeftOut,
-) -> Iterator[Piece]:
-    checks = [_check(document, settings, left_out) for document in batch]
-    lengths = counter.counts([document.text for document, _ in checks])
-    for (document, fault), length in zip(checks, lengths, strict=True):
-        if fault or length <= wanted.max or settings.longer_documents == "skip":
-            yield Piece(document, length, fault)
-            continue
-        counts["cut"] += 1
-        ends_T = counter.ends(document.text)
-        parts = cut(
-            document.text, ends_T, shortest=wanted.min_part, limit=wanted.max, seed=settings.seed, key=document.id
-        )
-        for number, part in enumerate(parts, 1):
-            counts["parts"] += 1
-            made = make_document(
-                document.text[part.start : part.end],
-                origin=f"{document.origin}#{part.start}",
-                language=document.language,
-            )
-            title = f"{document.title} ({number}/{len(parts)})"
-            yield Piece(replace(made, source=document.source, title=title), part.length_tokens)
-
-
-def _check(document: Document, settings: DataSettings, left_out: LeftOut) -> tuple[Document, Fault | None]:
-    """The document as it is used, and why it is not used. What is cut out of a used one is listed."""
-    if settings.quality == "off":
-        return document, None
-    found = checked(document.text, code=is_source_code(document))
-    if found.fault is None:
-        for stretch in found.cuts:
-            left_out.add_stretch(document.origin, stretch.start, stretch.reason, stretch.text)
-    if found.fault or not found.cuts:
-        return document, found.fault
-    return with_text(document, found.text), None
-
-
-def _unwanted(document: Document, length: int, settings: DataSettings, wanted: DocumentLengths) -> Fault | None:
-    if settings.languages and document.language not in settings.languages:
-        return Fault(f"language {document.language} not wanted", "")
-    if length > wanted.max:
-        return Fault("too long", "")
-    if length < wanted.min:
-        return Fault("too short", "")
-    return None
+def _pieces(batch: list[Pieces], counts: Counter[str], left_out: LeftOut) -> Iterator[Measured]:
+    for found in batch:
+        for stretch in found.cut_out:
+            left_out.add_stretch(found.origin, stretch.start, stretch.reason, stretch.text)
+        if found.cut:
+            counts["cut"] += 1
+            counts["parts"] += len(found.pieces)
+        yield from found.pieces
 
 
 def _insert(db: sqlite3.Connection, document: Document, length: int, reason: str | None) -> None:

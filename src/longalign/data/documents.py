@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Literal, Protocol
 
 from longalign.base.hub import is_hub_name
 from longalign.base.sources import not_there
-from longalign.config.documents import DocumentSettings
+from longalign.config import DataSettings
+from longalign.data.document_text import clean_text, language_of, origin_of
 from longalign.data.language import document_language
 from longalign.data.readers import RawDocument, is_code, is_known, row_documents
 from longalign.data.repository import Planned, planned_files
@@ -24,8 +26,11 @@ from longalign.data.worker_pool import FileLimits, read_files
 from longalign.errors import DataError, UnreadableError
 
 FILE_MARK = "==> "
+ReadFiles = Callable[[Iterable[Path], str | None, FileLimits], Iterator[tuple[Path, Iterator[RawDocument]]]]
 MODULE_CHARACTERS = 8_000_000
 """Code of one folder beyond this begins another document: only one is in memory."""
+MOST_PLANNED = 10_000
+"""Files that are known of ahead; in a longer row of files that are left out, they are told of at once."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,13 @@ def make_document(text: str, *, origin: str, source: str = "", title: str = "", 
 
     `language`: where it is known already.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half surrogate pairs: JSON lets them be written, UTF-8 does not
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    clean = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").strip()
+    clean = clean_text(text)
     return Document(
         id=_id_of(clean),
         text=clean,
         source=source_kind(source, origin),
         title=" ".join(title.split())[:200] or _first_line(clean),
-        language=language or document_language(clean, code=is_code(Path(origin))),
+        language=language or language_of(clean, origin),
         origin=origin,
     )
 
@@ -94,17 +95,26 @@ def _id_of(text: str) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """How documents are read. `text_field`: the field of rows that holds the text; default: a common name."""
+    """How documents are read. `text_field`: the field of rows that holds the text; default: a common name.
+
+    `files`: reads the files of a folder, as `read_files` does.
+    """
 
     text_field: str | None = None
     repositories: Literal["join", "files"] = "join"
     limits: FileLimits = field(default_factory=FileLimits)
+    files: ReadFiles = read_files
 
     @classmethod
-    def of(cls, settings: DocumentSettings) -> Reading:
+    def of(cls, settings: DataSettings) -> Reading:
         """As settings say."""
         limits = FileLimits(settings.file_timeout_s, settings.file_memory_gib, settings.file_workers)
-        return cls(settings.text_field, settings.repositories, limits)
+        files: ReadFiles = read_files
+        if settings.executor == "ray":
+            from longalign.data.ray_reading import read_files_in_ray
+
+            files = partial(read_files_in_ray, address=settings.ray_address)
+        return cls(settings.text_field, settings.repositories, limits, files)
 
 
 def documents_at(root: Path | str, skipped: TakesSkipped, how: Reading | None = None) -> Iterator[Document]:
@@ -135,7 +145,8 @@ def documents_at(root: Path | str, skipped: TakesSkipped, how: Reading | None = 
         return
     planned: deque[Planned] = deque()
     module = Module()
-    for file, found in read_files(_known_files(root, skipped, how, planned), how.text_field, how.limits):
+    for file, found in how.files(_known_files(root, skipped, how, planned), how.text_field, how.limits):
+        _left_out(planned, skipped)
         plan = planned.popleft()
         if not module.goes_on(plan):
             yield from module.taken()
@@ -147,6 +158,7 @@ def documents_at(root: Path | str, skipped: TakesSkipped, how: Reading | None = 
                     module.add(plan, document)
         except (UnreadableError, DataError) as error:  # of a row file, the rows before the broken one count
             skipped.append(Skipped(str(file), str(error).removeprefix(f"{file}:").strip()))
+    _left_out(planned, skipped)
     yield from module.taken()
 
 
@@ -193,16 +205,27 @@ class Module:
 
 
 def _known_files(root: Path, skipped: TakesSkipped, how: Reading, planned: deque[Planned]) -> Iterator[Path]:
-    """Files to read; `planned` gets one entry for each."""
+    """Files to read; `planned` gets one entry for each, and one for each file that is left out in between.
+
+    So what is skipped is told in the order of the files, however far ahead they are read.
+    """
     for plan in planned_files(root, how.repositories == "join"):
         file = plan.file
-        if plan.left_out:
+        if not plan.left_out and not is_known(file):
+            plan = replace(plan, left_out=f"unknown kind of file `{file.suffix or file.name}`")
+        if plan.left_out and len(planned) >= MOST_PLANNED:
             skipped.append(Skipped(str(file), plan.left_out))
-        elif is_known(file):
-            planned.append(plan)
+            continue
+        planned.append(plan)
+        if not plan.left_out:
             yield file
-        else:
-            skipped.append(Skipped(str(file), f"unknown kind of file `{file.suffix or file.name}`"))
+
+
+def _left_out(planned: deque[Planned], skipped: TakesSkipped) -> None:
+    """Tell of the files that are left out before the next one that is read."""
+    while planned and planned[0].left_out:
+        plan = planned.popleft()
+        skipped.append(Skipped(str(plan.file), plan.left_out))
 
 
 def _documents(
@@ -210,13 +233,15 @@ def _documents(
 ) -> Iterator[Document]:
     """`label` is the path that source kinds are recognised in; folders above the named one say nothing about it."""
     for raw in found:
-        where = f"{file}:{raw.line}" if raw.line else str(file)
+        where = origin_of(file, raw)
         if raw.problem:
             if named:
                 raise DataError(raw.problem)
             skipped.append(Skipped(where, raw.problem.removeprefix(f"{where}: ")))
             continue
-        document = make_document(raw.text, origin=where, source=raw.source or label, title=raw.title)
+        document = make_document(
+            raw.text, origin=where, source=raw.source or label, title=raw.title, language=raw.language
+        )
         if document.text:
             yield document
         else:

@@ -8,32 +8,21 @@ shares the batch.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 from transformers.utils import logging
 
-from longalign.base.files import fingerprint_path
-from longalign.base.sources import model_dir
-from longalign.base.tokenizers import open_tokenizer
 from longalign.errors import ModelError
-from longalign.llm.base import Call, Message, Outcome, Request
-from longalign.llm.reply import Given, read_reply
-from longalign.llm.thoughts import OPENED, marks_thoughts
-
-PROBE = "probe"
-LAST_TOKENS = 8
-"""Tokens at the end of a prompt that show whether the chat template opened thoughts there."""
+from longalign.llm.base import Outcome, Request
+from longalign.llm.chat_prompts import ChatPrompts
 
 
-class LocalModel:
+class LocalModel(ChatPrompts):
     """A causal language model in this process."""
 
     batched = True
@@ -48,16 +37,13 @@ class LocalModel:
         trust_remote_code: bool = False,
         chat_template: str | None = None,
     ) -> None:
-        """`device`: default cuda if there, else cpu. `dtype`: default the checkpoint's on cuda, float32 on cpu.
-
-        `chat_template`: Jinja text, in the place of the tokenizer's own.
-        """
+        """`device`: default cuda if there, else cpu. `dtype`: default the checkpoint's on cuda, float32 on cpu."""
         logging.disable_progress_bar()
-        self.path = model_dir(path)
-        self.batch_tokens = batch_tokens
+        super().__init__(
+            path, batch_tokens=batch_tokens, trust_remote_code=trust_remote_code, chat_template=chat_template
+        )
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         wanted = dtype or ("auto" if self.device.type == "cuda" else "float32")
-        self.tokenizer = open_tokenizer(path, trust_remote_code=trust_remote_code)
         try:
             self.model = AutoModelForCausalLM.from_pretrained(
                 self.path,
@@ -67,87 +53,21 @@ class LocalModel:
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:240]
             raise ModelError(f"{path}: cannot be loaded as a Hugging Face causal language model ({reason})") from None
-        if chat_template:
-            self.tokenizer.chat_template = chat_template
-        if not self.tokenizer.chat_template:
-            raise ModelError(
-                f"{path}: the tokenizer has no chat template, so it cannot be asked questions; give one with "
-                "--chat_template FILE.jinja (recipes/templates/), or put a `chat_template.jinja` into the directory"
-            )
         self.model.to(self.device).eval()
-        self._spec = path
 
     @cached_property
-    def name(self) -> str:
-        """Directory name and content hash (or hub id and commit), so that cached replies follow the weights."""
-        folder = Path(self.path)
-        if folder.exists():
-            return f"{folder.resolve().name}#{fingerprint_path(folder)[:12]}"
-        return f"{self._spec}#{getattr(self.model.config, '_commit_hash', None) or 'unknown'}"
-
-    @property
-    def window(self) -> int | None:
-        """The context in tokens that the model's config promises."""
-        window = getattr(self.model.config, "max_position_embeddings", None)
-        return None if window is None else int(window)
-
-    def prompt_ids(self, messages: Sequence[Message], **template_options: Any) -> list[int]:
-        """Token ids of a chat up to where the assistant answers; `template_options` go to the chat template."""
-        try:
-            text = self.tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True, **template_options
-            )
-        except Exception as error:  # templates raise their own errors, e.g. for a system role they do not know
-            raise ModelError(f"{self._spec}: the chat template refuses the messages ({error})") from None
-        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # callers know the window
-        return list(ids)
-
-    def check_extras(self, request: Request) -> None:
-        """Raise `ModelError` for extras that a model in this process cannot honour."""
-        if request.extra_body:
-            raise ModelError(
-                f"extra_body: {self._spec} runs in this process, where no server takes it; "
-                "local models take top_p, system_prompt and chat_template_kwargs"
-            )
-        for name in request.template_options:
-            if not re.search(rf"\b{re.escape(name)}\b", str(self.tokenizer.chat_template)):
-                raise ModelError(f"{name}: the chat template of {self._spec} knows nothing of that name; leave it out")
+    def _config(self) -> Any:
+        return self.model.config
 
     @cached_property
-    def stop_ids(self) -> list[int]:
-        """End-of-text ids, and the token with which the chat template ends an assistant turn."""
-        ids: set[int] = set()
-        for value in (self.model.generation_config.eos_token_id, self.tokenizer.eos_token_id):
-            ids.update([value] if isinstance(value, int) else value or [])
-        turns = [{"role": "user", "content": PROBE}, {"role": "assistant", "content": PROBE}]
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False)
-        after = self.tokenizer(text[text.rindex(PROBE) + len(PROBE) :], add_special_tokens=False)["input_ids"]
-        if after and after[0] in set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder):
-            ids.add(after[0])
-        return sorted(ids)
+    def _end_ids(self) -> int | list[int] | None:
+        return self.model.generation_config.eos_token_id  # type: ignore[no-any-return]
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """See `LanguageModel.complete`; yields batch by batch, longest prompts first."""
-        for request in requests:
-            self.check_extras(request)
-        prompts = [self.prompt_ids(request.messages, **request.template_options) for request in requests]
-        for batch in self._batches(prompts, requests):
+        prompts = self.prompts_of(requests)
+        for batch in self.batches(prompts, requests):
             yield from self._run(batch, prompts, requests)
-
-    def _batches(self, prompts: list[list[int]], requests: Sequence[Request]) -> Iterator[list[int]]:
-        def kind(index: int) -> tuple[int, tuple[str, ...]]:
-            return (requests[index].max_new_tokens, requests[index].stop)
-
-        batch: list[int] = []
-        for index in sorted(range(len(prompts)), key=lambda i: (kind(i), -len(prompts[i]))):
-            if batch:
-                longest = len(prompts[batch[0]]) + requests[index].max_new_tokens
-                if kind(index) != kind(batch[0]) or longest * (len(batch) + 1) > self.batch_tokens:
-                    yield batch
-                    batch = []
-            batch.append(index)
-        if batch:
-            yield batch
 
     def _run(
         self, batch: list[int], prompts: list[list[int]], requests: Sequence[Request]
@@ -168,7 +88,7 @@ class LocalModel:
             return
         wall_s = time.monotonic() - start
         for index, ids in zip(batch, new_ids, strict=True):
-            yield index, self._outcome(ids, requests[index], prompts[index], wall_s)
+            yield index, self.outcome(ids, requests[index], prompts[index], wall_s)
 
     def _generate(self, prompts: list[list[int]], requests: list[Request]) -> list[list[int]]:
         with torch.inference_mode():
@@ -204,31 +124,6 @@ class LocalModel:
         )
         rows: list[list[int]] = generated_BT[:, width:].tolist()
         return rows
-
-    def _outcome(self, ids: list[int], request: Request, prompt: list[int], wall_s: float) -> Outcome:
-        ends = [position for position, token in enumerate(ids) if token in self.stop_ids]
-        stopped = bool(ends)
-        kept = ids[: ends[0]] if ends else ids
-        text = str(self.tokenizer.decode([token for token in kept if token not in self._silent_ids]))
-        for stop in request.stop:
-            if stop in text:
-                text, stopped = text[: text.index(stop)], True
-        call = Call(
-            prompt_tokens=len(prompt),
-            completion_tokens=len(kept) + bool(ends),
-            model=self.name,
-            wall_s=wall_s,
-        )
-        opened = OPENED.search(self.tokenizer.decode(prompt[-LAST_TOKENS:])) is not None
-        given = Given(content=text.strip(), finish_reason="stop" if stopped else "length", opened=opened)
-        outcome = read_reply(given, request, call)
-        return replace(outcome, text=outcome.text.strip())
-
-    @cached_property
-    def _silent_ids(self) -> frozenset[int]:
-        """Special tokens that are no text; those that mark thoughts are kept, to be read."""
-        special: dict[int, str] = {token: self.tokenizer.decode([token]) for token in self.tokenizer.all_special_ids}
-        return frozenset(token for token, text in special.items() if not marks_thoughts(text))
 
 
 class _Gumbel(LogitsProcessor):  # type: ignore[misc]

@@ -5,10 +5,10 @@ A new provider is a function and a line in `PROVIDERS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from longalign.base.sources import Named
 from longalign.errors import ConfigError, ModelError
@@ -36,16 +36,19 @@ class OpenOptions:
     chat_template: str | None
     habits: Habits | None = None
     prompts: str | None = None
+    gpus: int = 1
+    vllm_engine: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Provider:
     """Opens the models of one kind of spec. `form`: how a person writes it. `endpoint`: calls go over HTTP and may
-    cost money, so they are recorded durably and priced."""
+    cost money, so they are recorded durably and priced. `weights`: the process that opens it computes with them."""
 
     form: str
     open: Callable[[str, OpenOptions], LanguageModel]
     endpoint: bool = False
+    weights: bool = False
 
 
 def open_offline(spec: str, options: OpenOptions) -> LanguageModel:
@@ -87,7 +90,7 @@ def open_local(spec: str, options: OpenOptions) -> LanguageModel:
     from longalign.llm.local import LocalModel
 
     return LocalModel(
-        spec.removeprefix("hf:"),
+        path_of(spec),
         batch_tokens=options.batch_tokens,
         device=options.device,
         dtype=options.dtype,
@@ -96,12 +99,28 @@ def open_local(spec: str, options: OpenOptions) -> LanguageModel:
     )
 
 
-LOCAL = Provider("a model directory", open_local)
+def open_vllm(spec: str, options: OpenOptions) -> LanguageModel:
+    """A model directory or hub id, by vLLM in this process."""
+    from longalign.llm.vllm import VllmModel
+
+    return VllmModel(
+        path_of(spec),
+        gpus=options.gpus,
+        dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
+        chat_template=options.chat_template,
+        engine=options.vllm_engine,
+    )
+
+
+LOCAL = Provider("a model directory", open_local, weights=True)
+VLLM = Provider("`vllm:DIR`", open_vllm, weights=True)
 PROVIDERS: dict[str, Provider] = {
     "offline": Provider("`offline`", open_offline),
     "offline-judge": Provider("`offline-judge`", open_offline_judge),
     "openai:": Provider("`openai:MODEL@BASE_URL`", open_openai, endpoint=True),
     "anthropic:": Provider("`anthropic:MODEL`", open_anthropic, endpoint=True),
+    "vllm:": VLLM,
     "hf:": LOCAL,
 }
 """Keyed by the whole spec, or by its prefix including the first colon. Any other spec is a local model."""
@@ -121,6 +140,21 @@ def provider_of(spec: str) -> Provider:
 def is_endpoint(spec: str) -> bool:
     """Whether a spec names something behind HTTP, whose calls may cost money."""
     return bool(spec) and provider_of(spec).endpoint
+
+
+def has_weights(spec: str) -> bool:
+    """Whether a spec names weights, which a process of ours loads."""
+    return bool(spec) and provider_of(spec).weights
+
+
+def is_vllm(spec: str) -> bool:
+    """Whether vLLM computes with them."""
+    return provider_of(spec) is VLLM
+
+
+def path_of(spec: str) -> str:
+    """The directory, hub id or bundled name of weights."""
+    return spec.removeprefix("vllm:").removeprefix("hf:")
 
 
 def expected_cost_usd(
@@ -188,13 +222,15 @@ def open_model(
     extras: RequestSettings | None = None,
     prompts: str | None = None,
     batch: ExecutorSettings | None = None,
+    vllm_engine: Mapping[str, Any] | None = None,
+    provider: Provider | None = None,
 ) -> LanguageModel:
     """The model a spec names.
 
     Args:
         spec: `offline` (extractive stand-in), `offline-judge`, `openai:MODEL@BASE_URL` (any endpoint that
             speaks OpenAI's chat protocol; the key comes from OPENAI_API_KEY only), `anthropic:MODEL` (key:
-            ANTHROPIC_API_KEY), `hf:DIR_OR_ID`, or a plain model directory, hub id or `builtin:NAME`.
+            ANTHROPIC_API_KEY), `vllm:DIR_OR_ID`, `hf:DIR_OR_ID`, or a plain model directory, hub id or `builtin:NAME`.
         ledger: SQLite file that remembers every reply by content and meters the spend over resumes.
         concurrency: calls under way at once (endpoints).
         batch_tokens: prompt and new tokens a local model holds at once.
@@ -204,6 +240,8 @@ def open_model(
         extras: what goes into every request (system prompt, `top_p`, ...), and how this endpoint's replies are read.
         prompts: folder of prompts of one's own, which the stand-in must know to read them.
         batch: ask through the provider's batch API, at `batch_price_share` of the price; needs `ledger`.
+        vllm_engine: further arguments of vLLM's engine.
+        provider: opens the model, in the place of the provider that the spec names.
 
     Raises:
         ConfigError: the spec has no known form, a cap lacks a price, or the provider has no place for an extra.
@@ -219,8 +257,9 @@ def open_model(
         chat_template=chat_template,
         habits=habits_of(extras) if extras else None,
         prompts=prompts,
+        vllm_engine=vllm_engine or {},
     )
-    model = provider_of(spec).open(spec, options)
+    model = (provider or provider_of(spec)).open(spec, options)
     if extras is not None:
         check_extras(model, with_extras(Request(messages=()), extras))
     if max_cost_usd is not None and ledger is None:

@@ -5,7 +5,7 @@ from longalign.data.readers.html import html_text
 from longalign.data.readers.plain import is_code
 from longalign.data.readers.raw import RawDocument, Reader
 from longalign.data.readers.rows import FIELDS, parsed_lines, row_documents
-from longalign.data.readers.table import READERS, is_known, needs_parser, read_file
+from longalign.data.readers.table import READERS, is_known, needs_parser, read_file, reads_elsewhere
 
 __all__ = [
     "FIELDS",
@@ -19,6 +19,7 @@ __all__ = [
     "needs_parser",
     "parsed_lines",
     "read_file",
+    "reads_elsewhere",
     "row_documents",
     "text_of",
 ]

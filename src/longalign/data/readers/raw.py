@@ -17,6 +17,8 @@ class RawDocument:
     line: int | None = None
     problem: str = ""
     """Why a row gave no text; `text` is empty then. It costs this row, not the file."""
+    language: str = ""
+    """Of the cleaned text, where whoever read the file has found it already."""
 
 
 Reader = Callable[[Path], Iterator[RawDocument]]

@@ -149,10 +149,22 @@ def needs_parser(path: Path, small_bytes: int) -> bool:
 
     Rows read one by one do not; nor do readers that the user has put into `READERS`, which only this process knows.
     """
-    suffix = _suffix(path)
-    if READERS.get(suffix) is not BUILT_IN.get(suffix):
+    if _is_the_users(path):
         return False
     reader = _reader(path) or plain
     if reader in ROWS_ONE_BY_ONE:
         return False
     return reader not in SIMPLE or inner_name(path) != path.name or path.stat().st_size > small_bytes
+
+
+def reads_elsewhere(path: Path, large_bytes: int) -> bool:
+    """Whether another process may read a file and give back all of its documents: it is no large file of rows."""
+    if _is_the_users(path):
+        return False
+    return _reader(path) not in ROWS_ONE_BY_ONE or path.stat().st_size <= large_bytes
+
+
+def _is_the_users(path: Path) -> bool:
+    """Whether its reader was put into `READERS` by the user: only this process knows it."""
+    suffix = _suffix(path)
+    return READERS.get(suffix) is not BUILT_IN.get(suffix)

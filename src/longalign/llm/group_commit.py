@@ -3,8 +3,8 @@
 A sync takes milliseconds, and 64 threads that sync one after the other wait for each other. Here the first one
 to come writes for all that wait; no thread of its own is needed.
 
-What only has to outlive this process (`sync=False`) is not waited for: a killed process loses none of it, a power cut at
-most what came after the last sync.
+What only has to outlive this process (`sync=False`) is not waited for: a killed process loses none of it, a power cut
+at most what came after the last sync.
 """
 
 from __future__ import annotations

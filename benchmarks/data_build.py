@@ -201,6 +201,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name has this; the result file keeps the others")
     parser.add_argument("--distilabel", default="", help="Python of an environment with distilabel")
     parser.add_argument("--data-designer", default="", help="Python of an environment with data-designer")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of the instant endpoint; the least is kept")
     parser.add_argument("--note", default="")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -223,7 +224,10 @@ def main() -> None:
 
     for name, case in CASES.items():
         if asked.only in name:
-            rows[name] = {"what": name, **in_process("benchmarks.data_build", case), "commit": commit}
+            runs = [in_process("benchmarks.data_build", case) for _ in range(asked.repeats if "instant" in name else 1)]
+            least = min(runs, key=lambda run: run.get("cpu_ms", 0))  # other work on the machine only adds
+            all_runs = {key: [run[key] for run in runs] for key in ("cpu_ms", "sdk_ms") if len(runs) > 1}
+            rows[name] = {"what": name, **least, "runs": all_runs, "commit": commit}
             print(json.dumps(rows[name]), flush=True)
             write()
     for tool, python in (("distilabel", asked.distilabel), ("data_designer", asked.data_designer)):

@@ -2,6 +2,9 @@
 
 A sync takes milliseconds, and 64 threads that sync one after the other wait for each other. Here the first one
 to come writes for all that wait; no thread of its own is needed.
+
+What only has to outlive this process (`sync=False`) is not waited for: a killed process loses none of it, a power cut
+at most what came after the last sync.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ Statement = tuple[str, Sequence[object]]
 
 
 class _Ticket:
-    def __init__(self, statements: Sequence[Statement]) -> None:
+    def __init__(self, statements: Sequence[Statement], sync: bool) -> None:
         self.statements = statements
+        self.sync = sync
         self.done = False
         self.error: Exception | None = None
 
@@ -23,15 +27,18 @@ class _Ticket:
 class GroupCommit:
     """Writes to one connection, which nobody else writes to. A caller's statements succeed or fail together."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: sqlite3.Connection, *, durable: bool = True) -> None:
+        """`durable`: commits are on disk when `write` returns; the database is in WAL mode."""
         self._database = database
+        self._durable = durable
+        self._syncs: bool | None = None
         self._waiting: list[_Ticket] = []
         self._queue = threading.Lock()
         self._writing = threading.Lock()
 
-    def write(self, *statements: Statement) -> None:
+    def write(self, *statements: Statement, sync: bool = True) -> None:
         """Returns when the statements are committed; raises what SQLite raises."""
-        ticket = _Ticket(statements)
+        ticket = _Ticket(statements, sync and self._durable)
         with self._queue:
             self._waiting.append(ticket)
         with self._writing:
@@ -43,6 +50,10 @@ class GroupCommit:
             raise ticket.error
 
     def _commit(self, batch: Sequence[_Ticket]) -> None:
+        sync = any(ticket.sync for ticket in batch)
+        if sync != self._syncs:
+            self._database.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
+            self._syncs = sync
         try:
             self._run([statement for ticket in batch for statement in ticket.statements])
         except sqlite3.Error:  # whose fault is it? Each again, alone

@@ -98,7 +98,6 @@ class Ledger:
         try:
             writer = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=60)
             writer.execute("PRAGMA journal_mode=WAL")
-            writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             writer.executescript(SCHEMA + BATCHES)
             # Calls that a dead process left open were sent and may be billed: counted, but asked again.
             writer.execute(
@@ -116,7 +115,7 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             raise RunError(f"{path}: not a ledger ({error}); move the file away and run again") from None
         self._writer = writer
-        self._commits = GroupCommit(writer)
+        self._commits = GroupCommit(writer, durable=durable)
         self.budget = Budget(float(replies) + float(lost), float(ratio), int(prompts))
         self.batches = BatchStore(self._commits, self._select, self.budget)
 
@@ -184,7 +183,7 @@ class Ledger:
             return None if reserved is None else LATER
         call, amount = reserved
         insert = "INSERT INTO open_calls (id, key, worst_usd, pid) VALUES (?, ?, ?, ?)"
-        self._commits.write((insert, (call, key, amount, os.getpid())))
+        self._commits.write((insert, (call, key, amount, os.getpid())), sync=False)
         return call
 
     def end(self, call: int, key: str, request: Request, outcome: Outcome, cost_usd: float | None) -> None:

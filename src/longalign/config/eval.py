@@ -95,6 +95,11 @@ class TaskSettings(Settings):
     batch_tokens: int = Field(
         16384, gt=0, description="prompt tokens a local model takes at once", json_schema_extra=EXECUTION
     )
+    share_prefixes: bool = Field(
+        True,
+        description="a local model reads the common beginning of several prompts once; in bf16 last bits may differ",
+        json_schema_extra=EXECUTION,
+    )
     needle: NeedleSettings | None = Field(None, description="needles over lengths and depths")
     short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
     longbench_chat: ChatSettings | None = Field(None, description="LongBench-Chat, or built-in cases of its kind")

@@ -50,6 +50,7 @@ def open_subject(settings: EvalSettings, out: Path) -> Iterator[Subject]:
         max_cost_usd=settings.max_cost_usd,
         trust_remote_code=settings.trust_remote_code,
         chat_template=read_chat_template(settings.chat_template) if settings.chat_template else None,
+        share_prefixes=settings.share_prefixes,
     )
     view: TokenView
     if settings.tokenizer:

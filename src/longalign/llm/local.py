@@ -1,7 +1,8 @@
 """A Hugging Face model directory or hub id as a language model: chat template, batched greedy or sampled generation.
 
 Prompts are sorted by length and run in batches of at most `batch_tokens` tokens, prompt and new ones; those of
-unlike length are padded on the left, masked, with positions counted from the first real token. Sampling adds
+unlike length are padded on the left, masked, with positions counted from the first real token. Prompts with a long
+common beginning are read together (prefix.py): the beginning once, then padding and the rest of each. Sampling adds
 Gumbel noise from a generator per request to the nucleus of `top_p`, so a reply depends on its seed and not on what
 shares the batch.
 """
@@ -10,14 +11,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+from transformers import AutoModelForCausalLM, LogitsProcessorList
 from transformers.utils import logging
 
 from longalign.base.files import fingerprint_path
@@ -25,7 +26,9 @@ from longalign.base.sources import model_dir
 from longalign.base.tokenizers import open_tokenizer
 from longalign.errors import ModelError
 from longalign.llm.base import Call, Message, Outcome, Request
+from longalign.llm.prefix import Family, can_share, copied, families, read_beginning
 from longalign.llm.reply import Given, read_reply
+from longalign.llm.sampling import GumbelNoise
 from longalign.llm.thoughts import OPENED, marks_thoughts
 
 PROBE = "probe"
@@ -37,6 +40,7 @@ class LocalModel:
     """A causal language model in this process."""
 
     batched = True
+    share_prefixes = False
 
     def __init__(
         self,
@@ -47,10 +51,12 @@ class LocalModel:
         dtype: str | None = None,
         trust_remote_code: bool = False,
         chat_template: str | None = None,
+        share_prefixes: bool = True,
     ) -> None:
         """`device`: default cuda if there, else cpu. `dtype`: default the checkpoint's on cuda, float32 on cpu.
 
-        `chat_template`: Jinja text, in the place of the tokenizer's own.
+        `chat_template`: Jinja text, in the place of the tokenizer's own. `share_prefixes`: read a beginning that
+        several prompts of one call have in common once; off, each prompt is read by itself.
         """
         logging.disable_progress_bar()
         self.path = model_dir(path)
@@ -75,6 +81,7 @@ class LocalModel:
                 "--chat_template FILE.jinja (recipes/templates/), or put a `chat_template.jinja` into the directory"
             )
         self.model.to(self.device).eval()
+        self.share_prefixes = share_prefixes and can_share(self.model)
         self._spec = path
 
     @cached_property
@@ -131,23 +138,50 @@ class LocalModel:
         for request in requests:
             self.check_extras(request)
         prompts = [self.prompt_ids(request.messages, **request.template_options) for request in requests]
-        for batch in self._batches(prompts, requests):
+        alone = set(range(len(prompts)))
+        for family in families(prompts, [_kind(request) for request in requests]) if self.share_prefixes else ():
+            try:
+                yield from self._run_family(family, prompts, requests, alone)
+            except torch.OutOfMemoryError:  # a beginning and its copies need more than one prompt at a time
+                torch.cuda.empty_cache()
+        for batch in self._batches(prompts, requests, alone):
             yield from self._run(batch, prompts, requests)
 
-    def _batches(self, prompts: list[list[int]], requests: Sequence[Request]) -> Iterator[list[int]]:
-        def kind(index: int) -> tuple[int, tuple[str, ...]]:
-            return (requests[index].max_new_tokens, requests[index].stop)
-
+    def _batches(
+        self, prompts: list[list[int]], requests: Sequence[Request], members: Iterable[int] | None = None
+    ) -> Iterator[list[int]]:
+        chosen = range(len(prompts)) if members is None else members
         batch: list[int] = []
-        for index in sorted(range(len(prompts)), key=lambda i: (kind(i), -len(prompts[i]))):
+        for index in sorted(chosen, key=lambda i: (_kind(requests[i]), -len(prompts[i]), i)):
             if batch:
                 longest = len(prompts[batch[0]]) + requests[index].max_new_tokens
-                if kind(index) != kind(batch[0]) or longest * (len(batch) + 1) > self.batch_tokens:
+                alike = _kind(requests[index]) == _kind(requests[batch[0]])
+                if not alike or longest * (len(batch) + 1) > self.batch_tokens:
                     yield batch
                     batch = []
             batch.append(index)
         if batch:
             yield batch
+
+    def _run_family(
+        self, family: Family, prompts: list[list[int]], requests: Sequence[Request], alone: set[int]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Prompts with a common beginning; those that are answered leave `alone`."""
+        start = time.monotonic()
+        with torch.inference_mode():
+            cache = read_beginning(self.model, prompts[family.members[0]][: family.tokens])
+        for batch in self._batches(prompts, requests, family.members):
+            with torch.inference_mode():
+                new_ids = self.generate(
+                    [prompts[i] for i in batch],
+                    [requests[i] for i in batch],
+                    shared_tokens=family.tokens,
+                    past_key_values=copied(self.model, cache, len(batch)),
+                )
+            wall_s, start = time.monotonic() - start, time.monotonic()
+            for index, ids in zip(batch, new_ids, strict=True):
+                alone.discard(index)
+                yield index, self._outcome(ids, requests[index], prompts[index], wall_s)
 
     def _run(
         self, batch: list[int], prompts: list[list[int]], requests: Sequence[Request]
@@ -174,20 +208,27 @@ class LocalModel:
         with torch.inference_mode():
             return self.generate(prompts, requests)
 
-    def generate(self, prompts: list[list[int]], requests: list[Request], **more: Any) -> list[list[int]]:
-        """New token ids of each prompt; `more` goes to transformers. All requests are alike but for their messages."""
+    def generate(
+        self, prompts: list[list[int]], requests: list[Request], *, shared_tokens: int = 0, **more: Any
+    ) -> list[list[int]]:
+        """New token ids of each prompt; `more` goes to transformers. All requests are alike but for their messages.
+
+        `shared_tokens`: so many tokens at the beginning are in `past_key_values` already; padding stands behind them.
+        """
         width = max(map(len, prompts))
         pad_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.stop_ids[0]
         ids_BT = torch.full((len(prompts), width), pad_id, dtype=torch.long)
         mask_BT = torch.zeros_like(ids_BT)
         for row, prompt in enumerate(prompts):
-            ids_BT[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask_BT[row, width - len(prompt) :] = 1
+            rest = width - len(prompt) + shared_tokens  # where it begins
+            ids_BT[row, :shared_tokens] = torch.tensor(prompt[:shared_tokens], dtype=torch.long)
+            ids_BT[row, rest:] = torch.tensor(prompt[shared_tokens:], dtype=torch.long)
+            mask_BT[row, :shared_tokens] = mask_BT[row, rest:] = 1
         options = dict(more)
         if requests[0].stop:
             options |= {"stop_strings": list(requests[0].stop), "tokenizer": self.tokenizer}
         if any(request.temperature > 0 for request in requests):
-            options["logits_processor"] = LogitsProcessorList([_Gumbel(requests, self.device)])
+            options["logits_processor"] = LogitsProcessorList([GumbelNoise(requests, self.device)])
         generated_BT = self.model.generate(
             ids_BT.to(self.device),
             attention_mask=mask_BT.to(self.device),
@@ -231,29 +272,6 @@ class LocalModel:
         return frozenset(token for token, text in special.items() if not marks_thoughts(text))
 
 
-class _Gumbel(LogitsProcessor):  # type: ignore[misc]
-    """argmax(logits / temperature + Gumbel noise) is a draw from the softmax; one noise stream per request."""
-
-    def __init__(self, requests: list[Request], device: torch.device) -> None:
-        self.top_ps = [1.0 if r.top_p is None else r.top_p for r in requests]
-        self.temperatures_B1 = torch.tensor([[r.temperature] for r in requests], device=device)
-        self.generators = [torch.Generator().manual_seed(r.seed or 0) for r in requests]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        uniform_BV = torch.stack(
-            [torch.rand(scores.shape[1], generator=g, dtype=torch.float64) for g in self.generators]
-        )
-        noise_BV = -torch.log(-torch.log(uniform_BV.clamp(1e-300, 1 - 1e-16))).to(scores)
-        warm_BV = scores / self.temperatures_B1.clamp_min(1e-6).to(scores)
-        for row, top_p in enumerate(self.top_ps):
-            if top_p < 1:
-                warm_BV[row] = nucleus(warm_BV[row], top_p)
-        return torch.where(self.temperatures_B1 > 0, warm_BV + noise_BV, scores)
-
-
-def nucleus(logits_V: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Logits with all but the likeliest tokens at minus infinity: the fewest whose probabilities reach `top_p`."""
-    ordered_V, places_V = logits_V.sort(descending=True)
-    probabilities_V = ordered_V.double().softmax(0)
-    ordered_V = ordered_V.masked_fill(probabilities_V.cumsum(0) - probabilities_V >= top_p, float("-inf"))
-    return torch.empty_like(logits_V).scatter_(0, places_V, ordered_V)
+def _kind(request: Request) -> tuple[int, tuple[str, ...]]:
+    """What requests of one batch have in common."""
+    return (request.max_new_tokens, request.stop)

@@ -39,6 +39,7 @@ SECTIONS: tuple[tuple[str, type[config.Settings]], ...] = (
     ("Needles: `eval needle`, `eval.needle`", config.NeedleSettings),
     ("Short skills: `eval short`, `eval.short`", config.ShortSettings),
     ("Judged: `eval longbench-chat`, `longbench`, `mt-bench`", config.ChatSettings),
+    ("Loss by position: `eval position`, `eval.position`", config.PositionSettings),
     ("Leaderboard: `eval leaderboard`, `eval.leaderboard`", config.LeaderboardSettings),
     ("Recipe: `longalign run`", config.RunSettings),
     ("What is not here yet: `assume` of a recipe", config.AssumedLengths),

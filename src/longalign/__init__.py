@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         LeaderboardSettings,
         NeedleSettings,
         PlanSettings,
+        PositionSettings,
         RopeSettings,
         ShortSettings,
         TrainSettings,
@@ -93,6 +94,7 @@ __all__ = [
     "PlanCheck",
     "PlanError",
     "PlanSettings",
+    "PositionSettings",
     "RankCorrelation",
     "RopeSettings",
     "RunError",
@@ -141,7 +143,7 @@ __all__ = [
 _MODULES = {
     "base.sources": "model_dir",
     "config": "ChatSettings DataSettings EvalSettings ExtendSettings LeaderboardSettings NeedleSettings PlanSettings "
-    "RopeSettings ShortSettings TrainSettings",
+    "PositionSettings RopeSettings ShortSettings TrainSettings",
     "core.batching": "plan_steps replan",
     "core.power": "minimum_detectable questions_needed",
     "core.stats": "Interval PairedComparison RankCorrelation bca_interval holm mcnemar_p mean_interval "

@@ -82,6 +82,23 @@ def eval_short(
     run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json)
 
 
+@app.command("position", **EXTRA)
+def eval_position(
+    context: typer.Context,
+    out: Out,
+    model: LocalModel = None,
+    documents: Annotated[list[str] | None, typer.Option("--documents", help="held-out long documents")] = None,
+    lengths: Annotated[str | None, typer.Option("--lengths", help="lengths in tokens: 1024,2048,4096")] = None,
+    rows: Annotated[str | None, typer.Option("--rows", help="held-out rows about documents (.jsonl)")] = None,
+    questions: Annotated[int | None, typer.Option("--questions", help="rows whose answers are scored")] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Loss by position in long documents, and of answers with and without their document (local models)."""
+    own = {"documents": documents, "lengths": lengths and whole_numbers(lengths), "rows": rows}
+    run_eval(context, "position", model, own | {"questions": questions, "seed": seed}, out, as_json)
+
+
 @app.command("leaderboard", **EXTRA)
 def eval_leaderboard(
     context: typer.Context,

@@ -11,6 +11,7 @@ from longalign.config.eval import (
     EvalSettings,
     LeaderboardSettings,
     NeedleSettings,
+    PositionSettings,
     ShortSettings,
     TaskSettings,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Parallel",
     "PlanSettings",
     "Portion",
+    "PositionSettings",
     "PreferenceSettings",
     "QuestionSettings",
     "RequestSettings",

@@ -22,6 +22,7 @@ TASKS = {
     "longbench_chat": "longalign.eval.longbench_chat:LongBenchChat",
     "longbench": "longalign.eval.longbench:LongBench",
     "mt_bench": "longalign.eval.mt_bench:MTBench",
+    "position": "longalign.eval.position:Position",
     "leaderboard": "longalign.eval.leaderboard:Leaderboard",
 }
 EARLIER_NAMES = {"chat": "longbench_chat"}

@@ -145,8 +145,10 @@ class Position(Task[PositionSettings]):
             tokens = [length for lengths in filled for length in lengths]
             for asked in self.asked():
                 document, question = document_and_question(asked.row)
+                if not document:
+                    continue
                 tokens += [view.count(document) + view.count(question), view.count(question)]
-                tokens += [view.count(asked.other[: len(document)])] if asked.other else []
+                tokens += [view.count(asked.other[: len(document)]) + view.count(question)] if asked.other else []
         except DataError as error:
             return Cost(notes=(f"eval.{self.name}: not counted here ({error})",))
         return Cost(np.array(tokens, dtype=np.int64))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from longalign.cli.options import EXTRA, Json, Out, Seed, given, settings, show
+from longalign.cli.options import EXTRA, Json, Out, PlanOnly, Seed, given, settings, show
 from longalign.cli.options import Model as LocalModel
 from longalign.errors import ConfigError
 
@@ -29,11 +29,12 @@ def eval_needle(
     needles: Annotated[int | None, typer.Option("--needles", help="needles per length and depth")] = None,
     haystack: Annotated[list[str] | None, typer.Option("--haystack", help="documents to hide needles in")] = None,
     seed: Seed = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Find a sentence in long text, by length and depth."""
     own = {"lengths": lengths and whole_numbers(lengths), "depths": depths, "needles": needles}
-    run_eval(context, "needle", model, own | {"haystack": haystack, "seed": seed}, out, as_json)
+    run_eval(context, "needle", model, own | {"haystack": haystack, "seed": seed}, out, as_json, plan_only)
 
 
 @app.command("run", **EXTRA)
@@ -42,10 +43,11 @@ def eval_run(
     task: Annotated[str, typer.Option("--task", help="name of a task, or my_package.my_task:MyTask for your own")],
     out: Out,
     model: Model = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Run any task by name, also one of your own (docs/guide/extend-it.md)."""
-    run_eval(context, task, model, {}, out, as_json)
+    run_eval(context, task, model, {}, out, as_json, plan_only)
 
 
 @app.command("longbench-chat", **EXTRA, help="LongBench-Chat: open questions about long documents, scored by a judge.")
@@ -61,11 +63,12 @@ def eval_judged(
     few_shots: FewShots = None,
     judge: Judge = None,
     seed: Seed = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """The judged tasks: one command for each."""
     own = {"cases": cases, "references": references, "few_shots": few_shots, "judge": judge, "seed": seed}
-    run_eval(context, str(context.info_name).replace("-", "_"), model, own, out, as_json)
+    run_eval(context, str(context.info_name).replace("-", "_"), model, own, out, as_json, plan_only)
 
 
 @app.command("short", **EXTRA)
@@ -76,10 +79,11 @@ def eval_short(
     rows: Annotated[str | None, typer.Option("--rows", help="held-out short rows (.jsonl)")] = None,
     questions: Annotated[int | None, typer.Option("--questions", help="number of questions")] = None,
     seed: Seed = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Short skills with one right answer, which long training may damage."""
-    run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json)
+    run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json, plan_only)
 
 
 @app.command("position", **EXTRA)
@@ -92,11 +96,12 @@ def eval_position(
     rows: Annotated[str | None, typer.Option("--rows", help="held-out rows about documents (.jsonl)")] = None,
     questions: Annotated[int | None, typer.Option("--questions", help="rows whose answers are scored")] = None,
     seed: Seed = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Loss by position in long documents, and of answers with and without their document (local models)."""
     own = {"documents": documents, "lengths": lengths and whole_numbers(lengths), "rows": rows}
-    run_eval(context, "position", model, own | {"questions": questions, "seed": seed}, out, as_json)
+    run_eval(context, "position", model, own | {"questions": questions, "seed": seed}, out, as_json, plan_only)
 
 
 @app.command("leaderboard", **EXTRA)
@@ -105,10 +110,11 @@ def eval_leaderboard(
     out: Out,
     model: LocalModel = None,
     limit: Annotated[int | None, typer.Option("--limit", help="questions per task, for trial runs")] = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """ARC, HellaSwag, TruthfulQA and MMLU by lm-evaluation-harness (extra `leaderboard`)."""
-    run_eval(context, "leaderboard", model, {"limit": limit}, out, as_json)
+    run_eval(context, "leaderboard", model, {"limit": limit}, out, as_json, plan_only)
 
 
 @app.command("judge", **EXTRA)
@@ -149,7 +155,13 @@ def eval_compare(
 
 
 def run_eval(
-    context: typer.Context, name: str, model: str | None, own: dict[str, Any], out: Path, as_json: bool
+    context: typer.Context,
+    name: str,
+    model: str | None,
+    own: dict[str, Any],
+    out: Path,
+    as_json: bool,
+    plan_only: bool = False,
 ) -> None:
     """One task; other keys of its settings and of EvalSettings may follow as `--key value`."""
     from longalign.config import EvalSettings
@@ -161,7 +173,13 @@ def run_eval(
     common = {key: value for key, value in typed.items() if key in RESERVED}
     inner = {key: value for key, value in typed.items() if key not in common}
     values = as_settings(name, given(own) | nest(inner)) | common | given({"model": model})
-    show(evaluate(settings(EvalSettings, None, values), out), as_json)
+    wanted = settings(EvalSettings, None, values)
+    if plan_only:
+        from longalign.recipe.plan_eval import plan_of_eval
+
+        show(plan_of_eval(wanted), as_json)
+    else:
+        show(evaluate(wanted, out), as_json)
 
 
 def whole_numbers(text: str) -> list[int]:

@@ -139,7 +139,7 @@ def settings_of(verb: str, context: Any) -> None:
     values = {key: value for key, value in context.params.items() if key in cls.model_fields and value is not None}
     if verb == "train":
         values["data"] = dict.fromkeys(values.get("data") or ())
-    if verb == "eval needle" and "lengths" in values:
+    if verb.startswith("eval ") and isinstance(values.get("lengths"), str):
         values["lengths"] = whole_numbers(values["lengths"])
     outer = {key for key in overrides if verb.startswith("eval ") and key in EvalSettings.model_fields}
     build(cls, values | nest({key: value for key, value in overrides.items() if key not in outer}), verb)

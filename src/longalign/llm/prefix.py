@@ -6,7 +6,8 @@ all of them: its keys and values are computed once and copied for each prompt.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import inspect
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from transformers.cache_utils import DynamicLayer
 LEAST_TOKENS = 512
 LEAST_SHARE = 0.5
 """A beginning is shared when it has this many tokens, and is this share of each prompt; less is not worth a copy."""
+
+LENGTH_DEPENDENT = frozenset({"dynamic", "longrope"})
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,32 @@ def common_tokens(a_T: np.ndarray[Any, Any], b_T: np.ndarray[Any, Any]) -> int:
 def can_share(model: Any) -> bool:
     """Whether what a model remembers of a beginning can be copied and filled up: attention to all tokens, every layer.
 
-    Sliding windows would count padding between beginning and rest; recurrent states cannot be continued at will.
+    Sliding windows, and models that take no positions, would count padding between beginning and rest; recurrent states
+    cannot be continued at will.
     """
-    return layer_kinds(model) == {DynamicLayer}
+    placed = "position_ids" in inspect.signature(model.forward).parameters
+    return placed and layer_kinds(model) == {DynamicLayer}
 
 
 def layer_kinds(model: Any) -> set[type]:
-    """The kinds of cache layers of a model; none for one with a cache of its own."""
-    if getattr(model, "_is_stateful", False):
+    """The kinds of cache layers of a model that can read a text in parts; none for one that cannot.
+
+    Some RoPE scalings depend on the length of the text, so a part would be read otherwise than the whole.
+    """
+    if getattr(model, "_is_stateful", False) or not model._supports_default_dynamic_cache():
         return set()
-    return {type(layer) for layer in DynamicCache(config=model.config).layers}
+    if LENGTH_DEPENDENT & set(_rope_types(model.config.get_text_config(decoder=True))):
+        return set()
+    try:
+        return {type(layer) for layer in DynamicCache(config=model.config).layers}
+    except (AttributeError, KeyError):  # a config of other people's code, which does not say what its layers are
+        return set()
+
+
+def _rope_types(config: Any) -> Iterator[str]:
+    rope = getattr(config, "rope_parameters", None) or {}
+    for part in (rope, *(value for value in rope.values() if isinstance(value, dict))):
+        yield str(part.get("rope_type"))
 
 
 def read_beginning(model: Any, ids_T: Sequence[int]) -> DynamicCache:
@@ -80,8 +99,6 @@ def read_beginning(model: Any, ids_T: Sequence[int]) -> DynamicCache:
 
 def kept(model: Any, logits: int) -> dict[str, int]:
     """The argument with which a model computes the last `logits` logits only, where it has one."""
-    import inspect
-
     return {"logits_to_keep": logits} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
 
 

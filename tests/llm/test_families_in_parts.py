@@ -1,4 +1,4 @@
-"""Every family of models: a text read in parts, or behind a copied beginning, is read as it is at once, or not in parts."""
+"""Every family of models reads a text in parts, or behind a copied beginning, as it reads the whole."""
 
 from __future__ import annotations
 

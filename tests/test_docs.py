@@ -26,6 +26,7 @@ from longalign.config import (
     LongBenchV2Settings,
     NeedleSettings,
     PlanSettings,
+    PositionSettings,
     PreferenceSettings,
     RunSettings,
     Settings,
@@ -52,6 +53,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "eval longbench-v1": LongBenchV1Settings,
     "eval longbench-v2": LongBenchV2Settings,
     "eval short": ShortSettings,
+    "eval position": PositionSettings,
     "eval leaderboard": LeaderboardSettings,
     "eval judge": ChatSettings,
     "run": RunSettings,
@@ -143,7 +145,7 @@ def settings_of(verb: str, context: Any) -> None:
     values = {key: value for key, value in context.params.items() if key in cls.model_fields and value is not None}
     if verb == "train":
         values["data"] = dict.fromkeys(values.get("data") or ())
-    if verb in ("eval needle", "eval synthetic") and "lengths" in values:
+    if verb.startswith("eval ") and isinstance(values.get("lengths"), str):
         values["lengths"] = whole_numbers(values["lengths"])
     if "tasks" in values:
         values["tasks"] = values["tasks"].split(",")

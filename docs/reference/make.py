@@ -42,6 +42,7 @@ SECTIONS: tuple[tuple[str, type[config.Settings]], ...] = (
     ("LongBench v2: `eval longbench-v2`, `eval.longbench_v2`", config.LongBenchV2Settings),
     ("Short skills: `eval short`, `eval.short`", config.ShortSettings),
     ("Judged: `eval longbench-chat`, `longbench`, `mt-bench`", config.ChatSettings),
+    ("Loss by position: `eval position`, `eval.position`", config.PositionSettings),
     ("Leaderboard: `eval leaderboard`, `eval.leaderboard`", config.LeaderboardSettings),
     ("Recipe: `longalign run`", config.RunSettings),
     ("What is not here yet: `assume` of a recipe", config.AssumedLengths),

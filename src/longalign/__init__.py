@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         LeaderboardSettings,
         NeedleSettings,
         PlanSettings,
+        PositionSettings,
         RopeSettings,
         ShortSettings,
         TrainSettings,
@@ -95,6 +96,7 @@ __all__ = [
     "PlanCheck",
     "PlanError",
     "PlanSettings",
+    "PositionSettings",
     "RankCorrelation",
     "RopeSettings",
     "RunError",
@@ -143,7 +145,7 @@ __all__ = [
 _MODULES = {
     "base.sources": "model_dir",
     "config": "ChatSettings DataSettings EvalSettings ExtendSettings LeaderboardSettings NeedleSettings PlanSettings "
-    "RopeSettings ShortSettings TrainSettings",
+    "PositionSettings RopeSettings ShortSettings TrainSettings",
     "core.batching": "plan_steps replan",
     "core.paired": "PairedComparison mcnemar_p paired_comparison paired_share_interval paired_share_p sign_flip_p",
     "core.power": "minimum_detectable questions_needed",

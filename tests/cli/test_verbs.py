@@ -84,7 +84,7 @@ LOADS_TORCH = pytest.mark.slow
         ("run none.yaml", "no such recipe"),
         ("report none --out page.html", "none"),
         ("data build --price_usd_per_million [0.4 --out l.jsonl", "--price_usd_per_million: `[0.4` cannot be read"),
-        ("eval needle --plan-only --out out", "unknown key `needle.plan_only`"),
+        ("eval needle --plan-onli --out out", "unknown key `needle.plan_onli`"),
         ("ask why --document none.txt --model none", "none"),
     ],
 )

@@ -114,6 +114,18 @@ def test_batches_do_not_depend_on_order_or_on_what_is_answered(sizes: list[int],
     assert all(len(group) == 1 or sum(i.characters for i in group) <= 300 for group in groups)
 
 
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.randoms())
+def test_questions_about_one_long_document_are_asked_in_one_call(counts: list[int], random: object) -> None:
+    items = [
+        Item(f"{doc}/{n}", ({"role": "user", "content": f"{doc}" * (4000 + doc) + f" question {n}" * n},), 8)
+        for doc, questions in enumerate(counts)
+        for n in range(questions)
+    ]
+    random.shuffle(items)  # type: ignore[attr-defined]
+    groups = fixed_batches(items, 1400)  # 4,200 characters: one document, and its questions beside it
+    assert sorted([i.key[0] for i in group] for group in groups) == [[str(d)] * n for d, n in enumerate(counts)]
+
+
 def test_a_half_finished_local_batch_is_run_whole_but_logged_once(tmp_path: Path) -> None:
     script: dict[str, Outcome | None] = {name: Reply(text=name.upper()) for name in ("aaa", "bb", "c")}
     items = [item(name) for name in script]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from longalign.cli.options import EXTRA, Failed, FailedAs, Json, Out, Seed, given, settings, show
+from longalign.cli.options import EXTRA, Failed, FailedAs, Json, Out, PlanOnly, Seed, given, settings, show
 from longalign.cli.options import Model as LocalModel
 from longalign.errors import ConfigError
 
@@ -30,11 +30,12 @@ def eval_needle(
     needles: Annotated[int | None, typer.Option("--needles", help="needles per length and depth")] = None,
     haystack: Annotated[list[str] | None, typer.Option("--haystack", help="documents to hide needles in")] = None,
     seed: Seed = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Find a sentence in long text, by length and depth."""
     own = {"lengths": lengths and whole_numbers(lengths), "form": form, "depths": depths, "needles": needles}
-    run_eval(context, "needle", model, own | {"haystack": haystack, "seed": seed}, out, as_json)
+    run_eval(context, "needle", model, own | {"haystack": haystack, "seed": seed}, out, as_json, plan_only)
 
 
 @app.command("synthetic", **EXTRA)
@@ -46,11 +47,12 @@ def eval_synthetic(
     lengths: Annotated[str | None, typer.Option("--lengths", help="prompt lengths in tokens: 1000,4000")] = None,
     questions: Annotated[int | None, typer.Option("--questions", help="questions of each kind and length")] = None,
     seed: Seed = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Retrieval, tracing, counting, order and more, by length; the effective window."""
     own = {"tasks": tasks and tasks.split(","), "lengths": lengths and whole_numbers(lengths)}
-    run_eval(context, "synthetic", model, own | {"questions": questions, "seed": seed}, out, as_json)
+    run_eval(context, "synthetic", model, own | {"questions": questions, "seed": seed}, out, as_json, plan_only)
 
 
 @app.command("run", **EXTRA)
@@ -59,10 +61,11 @@ def eval_run(
     task: Annotated[str, typer.Option("--task", help="name of a task, or my_package.my_task:MyTask for your own")],
     out: Out,
     model: Model = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Run any task by name, also one of your own (docs/guide/extend-it.md)."""
-    run_eval(context, task, model, {}, out, as_json)
+    run_eval(context, task, model, {}, out, as_json, plan_only)
 
 
 @app.command("longbench-chat", **EXTRA, help="LongBench-Chat: open questions about long documents, scored by a judge.")
@@ -78,11 +81,12 @@ def eval_judged(
     few_shots: FewShots = None,
     judge: Judge = None,
     seed: Seed = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """The judged tasks: one command for each."""
     own = {"cases": cases, "references": references, "few_shots": few_shots, "judge": judge, "seed": seed}
-    run_eval(context, str(context.info_name).replace("-", "_"), model, own, out, as_json)
+    run_eval(context, str(context.info_name).replace("-", "_"), model, own, out, as_json, plan_only)
 
 
 @app.command("longbench-v1", **EXTRA)
@@ -94,11 +98,12 @@ def eval_longbench_v1(
     prompts: Annotated[str | None, typer.Option("--prompts", help="config/dataset2prompt.json")] = None,
     max_lengths: Annotated[str | None, typer.Option("--max-lengths", help="config/dataset2maxlen.json")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="questions per data set, for trial runs")] = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """LongBench with its own prompts, caps and metrics (extra `longbench`)."""
     own = {"cases": cases, "prompts": prompts, "max_lengths": max_lengths, "limit": limit}
-    run_eval(context, "longbench_v1", model, own, out, as_json)
+    run_eval(context, "longbench_v1", model, own, out, as_json, plan_only)
 
 
 @app.command("longbench-v2", **EXTRA)
@@ -108,10 +113,11 @@ def eval_longbench_v2(
     model: Model = None,
     cases: Annotated[list[str] | None, typer.Option("--cases", help="LongBench v2's data.json")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="questions asked, for trial runs")] = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """LongBench v2: one right answer of four."""
-    run_eval(context, "longbench_v2", model, {"cases": cases, "limit": limit}, out, as_json)
+    run_eval(context, "longbench_v2", model, {"cases": cases, "limit": limit}, out, as_json, plan_only)
 
 
 @app.command("short", **EXTRA)
@@ -122,10 +128,29 @@ def eval_short(
     rows: Annotated[str | None, typer.Option("--rows", help="held-out short rows (.jsonl)")] = None,
     questions: Annotated[int | None, typer.Option("--questions", help="number of questions")] = None,
     seed: Seed = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Short skills with one right answer, which long training may damage."""
-    run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json)
+    run_eval(context, "short", model, {"rows": rows, "questions": questions, "seed": seed}, out, as_json, plan_only)
+
+
+@app.command("position", **EXTRA)
+def eval_position(
+    context: typer.Context,
+    out: Out,
+    model: LocalModel = None,
+    documents: Annotated[list[str] | None, typer.Option("--documents", help="held-out long documents")] = None,
+    lengths: Annotated[str | None, typer.Option("--lengths", help="lengths in tokens: 1024,2048,4096")] = None,
+    rows: Annotated[str | None, typer.Option("--rows", help="held-out rows about documents (.jsonl)")] = None,
+    questions: Annotated[int | None, typer.Option("--questions", help="rows whose answers are scored")] = None,
+    seed: Seed = None,
+    plan_only: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Loss by position in long documents, and of answers with and without their document (local models)."""
+    own = {"documents": documents, "lengths": lengths and whole_numbers(lengths), "rows": rows}
+    run_eval(context, "position", model, own | {"questions": questions, "seed": seed}, out, as_json, plan_only)
 
 
 @app.command("leaderboard", **EXTRA)
@@ -134,10 +159,11 @@ def eval_leaderboard(
     out: Out,
     model: LocalModel = None,
     limit: Annotated[int | None, typer.Option("--limit", help="questions per task, for trial runs")] = None,
+    plan_only: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """ARC, HellaSwag, TruthfulQA and MMLU by lm-evaluation-harness (extra `leaderboard`)."""
-    run_eval(context, "leaderboard", model, {"limit": limit}, out, as_json)
+    run_eval(context, "leaderboard", model, {"limit": limit}, out, as_json, plan_only)
 
 
 @app.command("judge", **EXTRA)
@@ -219,7 +245,13 @@ def eval_export(
 
 
 def run_eval(
-    context: typer.Context, name: str, model: str | None, own: dict[str, Any], out: Path, as_json: bool
+    context: typer.Context,
+    name: str,
+    model: str | None,
+    own: dict[str, Any],
+    out: Path,
+    as_json: bool,
+    plan_only: bool = False,
 ) -> None:
     """One task; other keys of its settings and of EvalSettings may follow as `--key value`."""
     from longalign.config import EvalSettings
@@ -231,7 +263,13 @@ def run_eval(
     common = {key: value for key, value in typed.items() if key.partition(".")[0] in RESERVED}
     inner = {key: value for key, value in typed.items() if key not in common}
     values = as_settings(name, given(own) | nest(inner)) | nest(common) | given({"model": model})
-    show(evaluate(settings(EvalSettings, None, values), out), as_json)
+    wanted = settings(EvalSettings, None, values)
+    if plan_only:
+        from longalign.recipe.plan_eval import plan_of_eval
+
+        show(plan_of_eval(wanted), as_json)
+    else:
+        show(evaluate(wanted, out), as_json)
 
 
 def whole_numbers(text: str) -> list[int]:

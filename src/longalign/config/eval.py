@@ -129,6 +129,32 @@ class LongBenchV2Settings(Settings):
     limit: int | None = Field(None, gt=0, description="questions asked: for trial runs, not for results")
 
 
+class PositionSettings(Settings):
+    """How a local model uses the text before: loss by position, and of answers with and without their document."""
+
+    documents: tuple[str, ...] = Field((), description="held-out long documents; default: bundled text")
+    lengths: tuple[int, ...] = Field(
+        (1024, 2048, 4096, 8192, 16384, 32768),
+        description="lengths in tokens: bins of the position end there, and losses behind so much text are compared",
+    )
+    most_documents: int = Field(16, ge=0, description="documents read, the longest first; 0: none")
+    scored_tokens: int = Field(
+        256, gt=0, description="tokens at the end of a document whose loss is compared behind more and less text"
+    )
+    rows: str | None = Field(
+        None, description="held-out rows of conversations about documents (.jsonl); default: built-in questions"
+    )
+    questions: int = Field(20, ge=0, description="rows whose answers are scored, the first ones; 0: none")
+    row_tokens: int = Field(1024, gt=0, description="length of a built-in row's document, at 4 characters a token")
+    seed: int = Field(0, ge=0, description="random seed of the stage")
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if not self.lengths or min(self.lengths) <= self.scored_tokens:
+            raise ValueError(f"each of `lengths` must be more than scored_tokens ({self.scored_tokens}); give some")
+        return self
+
+
 class LeaderboardSettings(Settings):
     """ARC, HellaSwag, TruthfulQA and MMLU by lm-evaluation-harness (extra `leaderboard`; it fetches its own data)."""
 
@@ -154,6 +180,11 @@ class TaskSettings(Settings):
     batch_tokens: int = Field(
         16384, gt=0, description="prompt tokens a local model takes at once", json_schema_extra=EXECUTION
     )
+    share_prefixes: bool = Field(
+        True,
+        description="a local model reads the common beginning of several prompts once; in bf16 last bits may differ",
+        json_schema_extra=EXECUTION,
+    )
     needle: NeedleSettings | None = Field(None, description="needles over lengths and depths")
     synthetic: SyntheticSettings | None = Field(None, description="kinds of long questions by length; effective window")
     short: ShortSettings | None = Field(None, description="held-out short instructions, scored exactly")
@@ -162,6 +193,7 @@ class TaskSettings(Settings):
     longbench_v1: LongBenchV1Settings | None = Field(None, description="LongBench by its own metrics")
     longbench_v2: LongBenchV2Settings | None = Field(None, description="LongBench v2: one of four choices")
     mt_bench: ChatSettings | None = Field(None, description="MT-Bench: short questions of two turns")
+    position: PositionSettings | None = Field(None, description="loss by position, and of answers without document")
     leaderboard: LeaderboardSettings | None = Field(None, description="ARC, HellaSwag, TruthfulQA, MMLU")
     tasks: dict[str, dict[str, Any] | None] = Field(
         {}, description="tasks of your own: name -> its settings, and `task`: my_package.my_task:MyTask"

@@ -13,11 +13,13 @@ from typing import Literal, TypeVar
 
 from longalign.base.files import append_jsonl, read_jsonl
 from longalign.base.progress import Progress
+from longalign.data.turn_spans import common_length
 from longalign.errors import ModelError
 from longalign.llm.base import ENDED_BY_MODEL, Failure, LanguageModel, Outcome, Reply, Request, has_answered
 
 ANSWERS = "answers.jsonl"
 VERDICTS = "verdicts.jsonl"
+BEGINNING_CHARACTERS = 2048
 N = TypeVar("N", int, float)
 Ending = Literal[
     "whole",
@@ -44,6 +46,12 @@ class Item:
     @property
     def characters(self) -> int:
         return sum(len(message["content"]) for message in self.messages)
+
+    @property
+    def beginning(self) -> str:
+        """The first characters of a long prompt, which name its document; the key of a short one."""
+        text = self.messages[0]["content"]
+        return text[:BEGINNING_CHARACTERS] if len(text) >= BEGINNING_CHARACTERS else self.key
 
     @property
     def request(self) -> Request:
@@ -135,17 +143,29 @@ def fixed_batches(items: Sequence[Item], batch_tokens: int) -> list[list[Item]]:
     """Items of like length together, the same groups whatever is answered already.
 
     Padding and batch size move the last bits of a logit, and now and then the choice of a token. A local batch
-    that a kill cut short is therefore run again as a whole: the same batch gives the same answers.
+    that a kill cut short is therefore run again as a whole: the same batch gives the same answers. Questions about one
+    document stay side by side, and a beginning that one shares with the question before it counts once.
     """
+    place: dict[str, tuple[int, str]] = {}  # of a document among others: by its longest prompt, then by key
+    for item in items:
+        place[item.beginning] = min(place.get(item.beginning, (0, item.key)), (-item.characters, item.key))
     groups: list[list[Item]] = []
     characters = 0
-    for item in sorted(items, key=lambda item: (-item.characters, item.key)):
-        if not groups or characters + item.characters > GROUPED_CHARACTERS_PER_TOKEN * batch_tokens:
+    for item in sorted(items, key=lambda item: (place[item.beginning], -item.characters, item.key)):
+        own = item.characters - (shared_characters(groups[-1][-1], item) if groups else 0)
+        if not groups or characters + own > GROUPED_CHARACTERS_PER_TOKEN * batch_tokens:
             groups.append([])
-            characters = 0
+            characters, own = 0, item.characters
         groups[-1].append(item)
-        characters += item.characters
+        characters += own
     return groups
+
+
+def shared_characters(a: Item, b: Item) -> int:
+    """Characters that two prompts begin with in common; 0 where they are too few to be read together."""
+    if a.beginning != b.beginning or len(a.beginning) < BEGINNING_CHARACTERS:
+        return 0
+    return common_length(a.messages[0]["content"], b.messages[0]["content"])
 
 
 def passing_failures(answers: Mapping[str, Answer]) -> int:

@@ -25,6 +25,7 @@ TASKS = {
     "longbench_v1": "longalign.eval.longbench_v1:LongBenchV1",
     "longbench_v2": "longalign.eval.longbench_v2:LongBenchV2",
     "mt_bench": "longalign.eval.mt_bench:MTBench",
+    "position": "longalign.eval.position:Position",
     "leaderboard": "longalign.eval.leaderboard:Leaderboard",
 }
 EARLIER_NAMES = {"chat": "longbench_chat"}

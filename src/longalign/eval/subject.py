@@ -57,6 +57,7 @@ def open_subject(settings: EvalSettings, out: Path) -> Iterator[Subject]:
         trust_remote_code=settings.trust_remote_code,
         chat_template=read_chat_template(settings.chat_template) if settings.chat_template else None,
         extras=settings,
+        share_prefixes=settings.share_prefixes,
     )
     inner = innermost(model)
     view: TokenView

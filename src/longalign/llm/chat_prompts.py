@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -118,17 +118,20 @@ class ChatPrompts:
             if not re.search(rf"\b{re.escape(name)}\b", str(self.tokenizer.chat_template)):
                 raise ModelError(f"{name}: the chat template of {self._spec} knows nothing of that name; leave it out")
 
-    def batches(self, prompts: Sequence[Sequence[int]], requests: Sequence[Request]) -> Iterator[list[int]]:
-        """Indices of requests that are answered together, longest prompts first; a batch divides into itself."""
+    def batches(
+        self, prompts: Sequence[Sequence[int]], requests: Sequence[Request], members: Iterable[int] | None = None
+    ) -> Iterator[list[int]]:
+        """Indices of requests that are answered together, longest prompts first; a batch divides into itself.
 
-        def kind(index: int) -> tuple[int, tuple[str, ...]]:
-            return (requests[index].max_new_tokens, requests[index].stop)
-
+        `members`: only these of them.
+        """
+        chosen = range(len(prompts)) if members is None else members
         batch: list[int] = []
-        for index in sorted(range(len(prompts)), key=lambda i: (kind(i), -len(prompts[i]))):
+        for index in sorted(chosen, key=lambda i: (kind_of(requests[i]), -len(prompts[i]), i)):
             if batch:
                 longest = len(prompts[batch[0]]) + requests[index].max_new_tokens
-                if kind(index) != kind(batch[0]) or longest * (len(batch) + 1) > self.batch_tokens:
+                alike = kind_of(requests[index]) == kind_of(requests[batch[0]])
+                if not alike or longest * (len(batch) + 1) > self.batch_tokens:
                     yield batch
                     batch = []
             batch.append(index)
@@ -176,3 +179,8 @@ class ChatPrompts:
         """Special tokens that are no text; those that mark thoughts are kept, to be read."""
         special: dict[int, str] = {token: self.tokenizer.decode([token]) for token in self.tokenizer.all_special_ids}
         return frozenset(token for token, text in special.items() if not marks_thoughts(text))
+
+
+def kind_of(request: Request) -> tuple[int, tuple[str, ...]]:
+    """Requests of one kind may be answered together."""
+    return request.max_new_tokens, request.stop

@@ -36,12 +36,11 @@ from longalign.llm.attempts import (
 from longalign.llm.base import Failure, Outcome, Request
 from longalign.llm.breaker import GO_ON, Breaker, retry_after_s
 from longalign.llm.deadline import reply_within
-from longalign.llm.refusals import NO_REPLY, RAISE_WINDOW, Refusal, body_of, error_inside, fields_of, refusal
+from longalign.llm.refusals import NO_REPLY, RAISE_WINDOW, Refusal, body_of, error_inside, fields_of, refusal, without_key
 from longalign.llm.slots import Slots
 
 WORDINGS_SHOWN = 5
 SILENT_FAILURES = 3
-SHORT_KEY = 8
 
 
 class Endpoint(ABC):
@@ -295,8 +294,4 @@ class Endpoint(ABC):
 
     def clean(self, text: str) -> str:
         """One short line without the key."""
-        if self._key:  # a placeholder (`none`, `x`) is hidden only where it stands alone
-            edge = r"\b" if len(self._key) < SHORT_KEY else ""
-            text = re.sub(f"{edge}{re.escape(self._key)}{edge}", "[key]", text)
-        text = re.sub(r"\bsk-[\w*-]{6,}", "[key]", text)
-        return " ".join(text.split())[:300]
+        return without_key(text, self._key)

@@ -14,18 +14,21 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+from transformers import AutoModelForCausalLM, LogitsProcessorList
 from transformers.utils import logging
 
 from longalign.errors import ModelError
 from longalign.llm.base import Outcome, Request
-from longalign.llm.chat_prompts import ChatPrompts
+from longalign.llm.chat_prompts import ChatPrompts, kind_of
+from longalign.llm.prefix import Family, can_share, copied, families, read_beginning
+from longalign.llm.sampling import GumbelNoise
 
 
 class LocalModel(ChatPrompts):
     """A causal language model in this process."""
 
     batched = True
+    share_prefixes = False
 
     def __init__(
         self,
@@ -36,8 +39,13 @@ class LocalModel(ChatPrompts):
         dtype: str | None = None,
         trust_remote_code: bool = False,
         chat_template: str | None = None,
+        share_prefixes: bool = True,
     ) -> None:
-        """`device`: default cuda if there, else cpu. `dtype`: default the checkpoint's on cuda, float32 on cpu."""
+        """`device`: default cuda if there, else cpu. `dtype`: default the checkpoint's on cuda, float32 on cpu.
+
+        `share_prefixes`: read a beginning that several prompts of one call have in common once; off, each prompt is
+        read by itself.
+        """
         logging.disable_progress_bar()
         super().__init__(
             path, batch_tokens=batch_tokens, trust_remote_code=trust_remote_code, chat_template=chat_template
@@ -54,6 +62,7 @@ class LocalModel(ChatPrompts):
             reason = " ".join(str(error).split())[:240]
             raise ModelError(f"{path}: cannot be loaded as a Hugging Face causal language model ({reason})") from None
         self.model.to(self.device).eval()
+        self.share_prefixes = share_prefixes and can_share(self.model)
 
     @cached_property
     def _config(self) -> Any:
@@ -66,8 +75,34 @@ class LocalModel(ChatPrompts):
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Outcome]]:
         """See `LanguageModel.complete`; yields batch by batch, longest prompts first."""
         prompts = self.prompts_of(requests)
-        for batch in self.batches(prompts, requests):
+        alone = set(range(len(prompts)))
+        for family in families(prompts, [kind_of(request) for request in requests]) if self.share_prefixes else ():
+            try:
+                yield from self._run_family(family, prompts, requests, alone)
+            except torch.OutOfMemoryError:  # a beginning and its copies need more than one prompt at a time
+                torch.cuda.empty_cache()
+        for batch in self.batches(prompts, requests, alone):
             yield from self._run(batch, prompts, requests)
+
+    def _run_family(
+        self, family: Family, prompts: list[list[int]], requests: Sequence[Request], alone: set[int]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Prompts with a common beginning; those that are answered leave `alone`."""
+        start = time.monotonic()
+        with torch.inference_mode():
+            cache = read_beginning(self.model, prompts[family.members[0]][: family.tokens])
+        for batch in self.batches(prompts, requests, family.members):
+            with torch.inference_mode():
+                new_ids = self.generate(
+                    [prompts[i] for i in batch],
+                    [requests[i] for i in batch],
+                    shared_tokens=family.tokens,
+                    past_key_values=copied(self.model, cache, len(batch)),
+                )
+            wall_s, start = time.monotonic() - start, time.monotonic()
+            for index, ids in zip(batch, new_ids, strict=True):
+                alone.discard(index)
+                yield index, self.outcome(ids, requests[index], prompts[index], wall_s)
 
     def _run(
         self, batch: list[int], prompts: list[list[int]], requests: Sequence[Request]
@@ -94,20 +129,27 @@ class LocalModel(ChatPrompts):
         with torch.inference_mode():
             return self.generate(prompts, requests)
 
-    def generate(self, prompts: list[list[int]], requests: list[Request], **more: Any) -> list[list[int]]:
-        """New token ids of each prompt; `more` goes to transformers. All requests are alike but for their messages."""
+    def generate(
+        self, prompts: list[list[int]], requests: list[Request], *, shared_tokens: int = 0, **more: Any
+    ) -> list[list[int]]:
+        """New token ids of each prompt; `more` goes to transformers. All requests are alike but for their messages.
+
+        `shared_tokens`: so many tokens at the beginning are in `past_key_values` already; padding stands behind them.
+        """
         width = max(map(len, prompts))
         pad_id = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.stop_ids[0]
         ids_BT = torch.full((len(prompts), width), pad_id, dtype=torch.long)
         mask_BT = torch.zeros_like(ids_BT)
         for row, prompt in enumerate(prompts):
-            ids_BT[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask_BT[row, width - len(prompt) :] = 1
+            rest = width - len(prompt) + shared_tokens  # where it begins
+            ids_BT[row, :shared_tokens] = torch.tensor(prompt[:shared_tokens], dtype=torch.long)
+            ids_BT[row, rest:] = torch.tensor(prompt[shared_tokens:], dtype=torch.long)
+            mask_BT[row, :shared_tokens] = mask_BT[row, rest:] = 1
         options = dict(more)
         if requests[0].stop:
             options |= {"stop_strings": list(requests[0].stop), "tokenizer": self.tokenizer}
         if any(request.temperature > 0 for request in requests):
-            options["logits_processor"] = LogitsProcessorList([_Gumbel(requests, self.device)])
+            options["logits_processor"] = LogitsProcessorList([GumbelNoise(requests, self.device)])
         generated_BT = self.model.generate(
             ids_BT.to(self.device),
             attention_mask=mask_BT.to(self.device),
@@ -124,31 +166,3 @@ class LocalModel(ChatPrompts):
         )
         rows: list[list[int]] = generated_BT[:, width:].tolist()
         return rows
-
-
-class _Gumbel(LogitsProcessor):  # type: ignore[misc]
-    """argmax(logits / temperature + Gumbel noise) is a draw from the softmax; one noise stream per request."""
-
-    def __init__(self, requests: list[Request], device: torch.device) -> None:
-        self.top_ps = [1.0 if r.top_p is None else r.top_p for r in requests]
-        self.temperatures_B1 = torch.tensor([[r.temperature] for r in requests], device=device)
-        self.generators = [torch.Generator().manual_seed(r.seed or 0) for r in requests]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        uniform_BV = torch.stack(
-            [torch.rand(scores.shape[1], generator=g, dtype=torch.float64) for g in self.generators]
-        )
-        noise_BV = -torch.log(-torch.log(uniform_BV.clamp(1e-300, 1 - 1e-16))).to(scores)
-        warm_BV = scores / self.temperatures_B1.clamp_min(1e-6).to(scores)
-        for row, top_p in enumerate(self.top_ps):
-            if top_p < 1:
-                warm_BV[row] = nucleus(warm_BV[row], top_p)
-        return torch.where(self.temperatures_B1 > 0, warm_BV + noise_BV, scores)
-
-
-def nucleus(logits_V: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Logits with all but the likeliest tokens at minus infinity: the fewest whose probabilities reach `top_p`."""
-    ordered_V, places_V = logits_V.sort(descending=True)
-    probabilities_V = ordered_V.double().softmax(0)
-    ordered_V = ordered_V.masked_fill(probabilities_V.cumsum(0) - probabilities_V >= top_p, float("-inf"))
-    return torch.empty_like(logits_V).scatter_(0, places_V, ordered_V)

@@ -34,6 +34,7 @@ class OpenOptions:
     dtype: str | None
     trust_remote_code: bool
     chat_template: str | None
+    share_prefixes: bool
     habits: Habits | None = None
     prompts: str | None = None
     gpus: int = 1
@@ -96,6 +97,7 @@ def open_local(spec: str, options: OpenOptions) -> LanguageModel:
         dtype=options.dtype,
         trust_remote_code=options.trust_remote_code,
         chat_template=options.chat_template,
+        share_prefixes=options.share_prefixes,
     )
 
 
@@ -219,6 +221,7 @@ def open_model(
     dtype: str | None = None,
     trust_remote_code: bool = False,
     chat_template: str | None = None,
+    share_prefixes: bool = True,
     extras: RequestSettings | None = None,
     prompts: str | None = None,
     batch: ExecutorSettings | None = None,
@@ -237,6 +240,7 @@ def open_model(
         price_usd_per_million: price of a million prompt and completion tokens.
         max_cost_usd: no call is made that could pass this sum; needs `ledger` and the price.
         chat_template: Jinja text for a local model, in the place of its tokenizer's own.
+        share_prefixes: a local model reads a beginning that several prompts of one call have in common once.
         extras: what goes into every request (system prompt, `top_p`, ...), and how this endpoint's replies are read.
         prompts: folder of prompts of one's own, which the stand-in must know to read them.
         batch: ask through the provider's batch API, at `batch_price_share` of the price; needs `ledger`.
@@ -255,6 +259,7 @@ def open_model(
         dtype=dtype,
         trust_remote_code=trust_remote_code,
         chat_template=chat_template,
+        share_prefixes=share_prefixes,
         habits=habits_of(extras) if extras else None,
         prompts=prompts,
         vllm_engine=vllm_engine or {},

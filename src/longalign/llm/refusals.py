@@ -55,6 +55,8 @@ RETRY_SOON = re.compile(r"(retry|try again) (in|after)|tokens per min|free_tier"
 BUSY = re.compile(
     r"overloaded|loading|no capacity|at capacity|server (is )?busy|temporarily unavailable|warming up", re.I
 )
+SHORT_KEY = 8
+"""A shorter one is a placeholder and may occur in any word."""
 NO_REPLY = "check the URL after `@`: another protocol, a stream or a proxy answers there"
 RAISE_WINDOW = "raise the server's context, or give it less (data build: --max_length_tokens; ask: --window)"
 
@@ -173,3 +175,12 @@ def fields_of(answered: Any) -> object:
 
 def _short(text: str) -> str:
     return " ".join(text.split())[:SHOWN]
+
+
+def without_key(text: str, key: str) -> str:
+    """One short line of an error's words, without the key."""
+    if key:  # a placeholder (`none`, `x`) is hidden only where it stands alone
+        edge = r"\b" if len(key) < SHORT_KEY else ""
+        text = re.sub(f"{edge}{re.escape(key)}{edge}", "[key]", text)
+    text = re.sub(r"\bsk-[\w*-]{6,}", "[key]", text)
+    return " ".join(text.split())[:300]

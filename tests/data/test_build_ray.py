@@ -223,9 +223,8 @@ def test_kills_in_the_middle_change_no_byte_and_repeat_no_recorded_call(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-    command = arguments(
-        place, out, "--executor", "ray", "--ray_address", cluster.address, "--ray_copies", "2", "--json"
-    )
+    there = ("--executor", "ray", "--ray_address", cluster.address, "--json")
+    command = arguments(place, out, *there, "--ray_copies", "2")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     while calls_in(out / "rows.ledger.sqlite") < ROWS // 2 and process.poll() is None:
         time.sleep(0.05)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import threading
 import time
 import weakref
@@ -21,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from typing import Any
 
-from longalign.base.progress import say
 from longalign.errors import EndpointError
 from longalign.llm.attempts import (
     ACCOUNT_REFUSALS,
@@ -36,10 +34,19 @@ from longalign.llm.attempts import (
 from longalign.llm.base import Failure, Outcome, Request
 from longalign.llm.breaker import GO_ON, Breaker, retry_after_s
 from longalign.llm.deadline import reply_within
-from longalign.llm.refusals import NO_REPLY, RAISE_WINDOW, Refusal, body_of, error_inside, fields_of, refusal, without_key
+from longalign.llm.notes import Notes
+from longalign.llm.refusals import (
+    NO_REPLY,
+    RAISE_WINDOW,
+    Refusal,
+    body_of,
+    error_inside,
+    fields_of,
+    refusal,
+    without_key,
+)
 from longalign.llm.slots import Slots
 
-WORDINGS_SHOWN = 5
 SILENT_FAILURES = 3
 
 
@@ -85,7 +92,7 @@ class Endpoint(ABC):
         )
         self._closing = weakref.finalize(self, self._client.close)  # at the latest when the model goes out of use
         self._slots = Slots(concurrency)
-        self._wordings: set[str] = set()
+        self._notes = Notes(base_url)
         self._refused_payments = 0
         self._lock = threading.Lock()
 
@@ -222,7 +229,7 @@ class Endpoint(ABC):
             return Failure(kind="too_long", message=f"{words}; {RAISE_WINDOW}", model=self.name)
         if meant.meaning == "moderated":
             return Failure(kind="moderated", message=words, model=self.name)
-        self._note(f"a request is refused ({course.last}); nothing is remembered of it")
+        self._notes.once(f"a request is refused ({course.last}); nothing is remembered of it")
         all_are = self.breaker.lost(f"{self.base_url}: {course.last}")
         return Failure(kind="unavailable" if all_are else "rejected", message=course.last, model=self.name)
 
@@ -245,11 +252,11 @@ class Endpoint(ABC):
             course.answers_seen = self.breaker.answers
             course.own += course.attempts > 0
         if self.breaker.open:
-            self._note(f"no request is answered just now ({course.last}); all pause, and try again")
+            self._notes.once(f"no request is answered just now ({course.last}); all pause, and try again")
         else:
             course.attempts += 1
             if not self.breaker.ever_answered and self.breaker.failures_in_a_row >= SILENT_FAILURES:
-                self._note(f"not answered yet ({course.last}); trying again")
+                self._notes.once(f"not answered yet ({course.last}); trying again")
         if waits:
             spent = self.breaker.clock() - course.started_s > self.breaker.give_up_s
         else:
@@ -282,15 +289,6 @@ class Endpoint(ABC):
             course.slept_until = self.breaker.hold(asked_s)
         self.breaker.sleep(max(asked_s or 0.0, course.pause_s * jitter))
         course.pause_s = min(course.pause_s * 2, LONGEST_PAUSE_S)
-
-    def _note(self, text: str) -> None:
-        """Print a line, each wording once."""
-        wording = re.sub(r"\d+", "0", text)
-        with self._lock:
-            new = wording not in self._wordings and len(self._wordings) < WORDINGS_SHOWN
-            self._wordings.add(wording)
-        if new:
-            say(f"note: {self.base_url}: {text}")
 
     def clean(self, text: str) -> str:
         """One short line without the key."""

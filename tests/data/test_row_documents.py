@@ -35,7 +35,7 @@ def test_csv_and_tsv_give_a_document_a_row(tmp_path: Path) -> None:
         ("", "no text field `prose` (has `x`, `y`)", "c.csv"),
     ]
     assert texts(tmp_path / "b.tsv", None) == [("A boat, a lamp", "Three", "b.tsv:2")]
-    with pytest.raises(DataError, match=r"c\.csv: no text fields \(has `x`, `y`\); name the one .* with --text-field"):
+    with pytest.raises(DataError, match=r"c\.csv: no text fields \(has `x`, `y`\); name the one .* with --text_field"):
         texts(tmp_path / "c.csv", None)
 
 

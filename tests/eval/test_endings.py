@@ -52,7 +52,7 @@ KINDS: dict[str, tuple[Callable[[Body, int], Answer], str, str]] = {
 
 
 def needles(model: str, documents: Path, **changes: Any) -> EvalSettings:
-    part = NeedleSettings(lengths=(512,), depths=3, haystack=(str(documents),))
+    part = NeedleSettings(form="register", lengths=(512,), depths=3, haystack=(str(documents),))
     return EvalSettings(model=model, needle=part, **changes)
 
 
@@ -101,7 +101,7 @@ def test_extras_go_with_every_request_from_the_command_line(documents: Path, tmp
             "eval", "needle", "--model", server.spec, "--lengths", "512", "--depths", "2", "--haystack", str(documents),
             "--out", str(tmp_path / "out"), "--json", "--thinking_tokens", "100", "--system_prompt", "Be brief.",
             "--top_p", "0.9", "--reasoning_effort", "low", "--chat_template_kwargs", '{"enable_thinking": false}',
-            "--extra_body.mine", "7",
+            "--extra_body.mine", "7", "--form", "register",
         )  # fmt: skip
         assert got.returncode == 0, got.stderr
         bodies = list(server.bodies)
@@ -165,7 +165,7 @@ def test_prompts_that_always_fail_cost_no_other_its_score_also_when_run_again(do
         right = say_the_right_entry(body)
         return Answer(status=500) if sum(map(ord, right)) % 5 < 2 else Answer(right)
 
-    part = NeedleSettings(lengths=(512,), depths=10, needles=5, haystack=(str(documents),))
+    part = NeedleSettings(form="register", lengths=(512,), depths=10, needles=5, haystack=(str(documents),))
     with ChatServer(some_fail) as server:
         settings = EvalSettings(model=server.spec, needle=part)
         first = evaluate(settings, tmp_path)
@@ -181,7 +181,9 @@ def test_prompts_that_always_fail_cost_no_other_its_score_also_when_run_again(do
 
 @pytest.mark.parametrize("distractors", [60, 200])
 def test_a_haystack_may_hold_many_distractors(distractors: int, documents: Path, tmp_path: Path) -> None:
-    part = NeedleSettings(lengths=(12_000,), depths=2, distractors=distractors, haystack=(str(documents),))
+    part = NeedleSettings(
+        form="register", lengths=(12_000,), depths=2, distractors=distractors, haystack=(str(documents),)
+    )
     with ChatServer(lambda body, times: Answer(say_the_right_entry(body))) as server:
         got = evaluate(EvalSettings(model=server.spec, needle=part), tmp_path)
         assert {body["messages"][0]["content"].count("Register entry") for body in server.bodies} == {distractors + 1}

@@ -46,7 +46,7 @@ def grid(values: dict[tuple[int, float], int | None], questions: int = 8) -> Nee
     }
     lengths, depths = sorted({n for n, _ in values}), sorted({d for _, d in values})
     whole = share([{"right": 1, "scored": 2, "questions": 2, "accuracy": 0.5}])
-    return NeedleGrid("m", tuple(lengths), tuple(depths), cells, {}, {}, whole, 1, "tokens", None, ())
+    return NeedleGrid("m", tuple(lengths), tuple(depths), cells, {}, {}, whole, 1, "tokens", None, "register", ())
 
 
 def test_a_heatmap_has_a_cell_for_each_place_and_darkness_is_accuracy() -> None:

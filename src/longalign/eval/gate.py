@@ -21,7 +21,10 @@ from longalign.eval.judge_prompt import SCALES
 from longalign.eval.registry import current_name
 from longalign.eval.results import RESULTS, SCORES, read_results
 
-GROUPS = {"long": ("needle", "longbench_chat", "longbench"), "short": ("short", "mt_bench", "leaderboard")}
+GROUPS = {
+    "long": ("needle", "synthetic", "longbench_chat", "longbench", "longbench_v1", "longbench_v2"),
+    "short": ("short", "mt_bench", "leaderboard"),
+}
 """The tasks that a criterion for long or short ones covers, where both models have results of any of them."""
 NOT_WORSE = re.compile(r"not-worse:(\d+(?:\.\d+)?)")
 

@@ -32,7 +32,6 @@ BINS = ((4_000, "0-4k"), (8_000, "4-8k"))
 class LongBenchQuestion(Question):
     """A row of a data set. `kind` is the data set as its file names it; `words`: the length that the row states."""
 
-    accepted: tuple[str, ...]
     classes: tuple[str, ...]
     words: int | None
     document: str
@@ -105,18 +104,19 @@ class LongBenchV1(ExactTask[LongBenchV1Settings, LongBenchQuestion]):
     def _question(
         self, where: str, kind: str, number: int, row: Any, prompt: str, cap: int, view: TokenView
     ) -> LongBenchQuestion:
-        if not isinstance(row, dict) or not isinstance(row.get("answers"), list) or "context" not in row:
-            raise DataError(f"{where}: needs `input`, `context` and `answers` (a list)")
+        answers = row.get("answers") if isinstance(row, dict) else None
+        if not isinstance(answers, list) or not answers or "context" not in row:
+            raise DataError(f"{where}: needs `input`, `context` and `answers` (a list with at least one)")
         text = SLOT.sub(lambda slot: str(row.get(slot[1]) or ""), prompt)
         window = self.settings.window
         kept = cut_middle(text, view, window) if window else text
         return LongBenchQuestion(
             key=f"{kind}/{row.get('_id', number)}",
             messages=({"role": "user", "content": kept},),
-            expected=str(row["answers"][0]) if row["answers"] else "",
+            expected=str(answers[0]),
+            also_right=tuple(str(answer) for answer in answers[1:]),
             kind=kind,
             max_new_tokens=cap,
-            accepted=tuple(str(answer) for answer in row["answers"]),
             classes=tuple(row.get("all_classes") or ()),
             words=row.get("length"),
             document=fingerprint(row["context"])[:16],

@@ -94,7 +94,7 @@ class Position(Task[PositionSettings]):
         """A row a text; what `log` holds is not computed again."""
         from longalign.llm.token_loss import TokenLoss
 
-        scorer = TokenLoss(subject.model)  # type: ignore[arg-type]
+        scorer = TokenLoss(innermost(subject.model))  # type: ignore[arg-type]
         done = {row["key"]: row for row in read_jsonl(log)}
         with Progress("losses", total=len(texts), unit="text", done=len(texts.keys() & done.keys())) as bar:
             for key, text in texts.items():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longalign.llm.base import Failure, Outcome, Request
-from longalign.llm.refusals import Refusal, error_inside, refusal
+from longalign.llm.refusals import NO_REPLY, RAISE_WINDOW, Refusal, error_inside, refusal
 
 URL = "/v1/chat/completions"
 MOST_REQUESTS = 50_000
@@ -86,12 +86,14 @@ def meaning_of(line: Line, request: Request, read: Callable[[Any, Request], Outc
             if isinstance(line.body, Mapping):
                 return read(line.body, request)
             words = " ".join(str(line.body).split())[:120]
-            return Failure(kind="malformed", message=f"no reply: {words}", maybe_billed=True, model=model)
+            return Failure(kind="malformed", message=f"no reply: {words}; {NO_REPLY}", maybe_billed=True, model=model)
         meant = refusal(*inside)
     else:
         meant = refusal(line.status, line.body)
-    if meant.meaning == "too_long" or meant.meaning == "moderated":
-        return Failure(kind=meant.meaning, message=meant.words, model=model)
+    if meant.meaning == "too_long":
+        return Failure(kind="too_long", message=f"{meant.words}; {RAISE_WINDOW}", model=model)
+    if meant.meaning == "moderated":
+        return Failure(kind="moderated", message=meant.words, model=model)
     if meant.meaning == "rejected":
         return Failure(kind="rejected", message=f"HTTP {meant.status}: {meant.words}", model=model)
     return meant

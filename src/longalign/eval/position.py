@@ -39,6 +39,7 @@ from longalign.eval.results import Compared, Measured, Row, rounded
 from longalign.eval.subject import Subject, open_subject
 from longalign.eval.task import Cost, Reads, Task, interval_text
 from longalign.eval.token_view import CharacterView
+from longalign.llm.base import innermost
 from longalign.llm.open import is_endpoint
 from longalign.llm.prompt import GAP
 

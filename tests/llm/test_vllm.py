@@ -19,6 +19,7 @@ HERE = importlib.util.find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(not HERE, reason="vLLM is not installed: it needs an environment of its own")
 CODE = """
 import json, os, signal, sys
+from pathlib import Path
 from longalign.errors import ModelError
 from longalign.llm.base import Request, complete_all
 from longalign.llm.open import open_model
@@ -40,13 +41,8 @@ if __name__ == "__main__":
         "window": there.window,
         "too_long": getattr(too_long, "kind", None),
     }))
-    processes = [int(line.split()[0]) for line in os.popen(f"ps -o pid= --ppid {os.getpid()}") if line.strip()]
-    for pid in processes:
-        try:
-            if b"EngineCore" in open(f"/proc/{pid}/cmdline", "rb").read():
-                os.kill(pid, signal.SIGKILL)
-        except OSError:
-            pass
+    for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
     try:
         complete_all(there, requests)
     except ModelError as error:

@@ -15,9 +15,10 @@ from longalign.errors import ConfigError, ModelError, first_line
 from longalign.llm.base import Failure, Outcome, Request
 from longalign.llm.chat_prompts import ChatPrompts
 
-QUIET = {
+SETTINGS = {
     "VLLM_LOGGING_LEVEL": "CRITICAL",  # also of its own processes, whose tracebacks nobody asked for
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # when a core in a process of its own is killed, vLLM waits for it for ever
 }
 """Read by vLLM when it is imported; what a person has set stays."""
 LOUDER = "VLLM_LOGGING_LEVEL=ERROR shows what it says itself"
@@ -48,7 +49,7 @@ class VllmModel(ChatPrompts):
 
         Raises `ConfigError` without vLLM, `ModelError` where it cannot load the model.
         """
-        for name, value in QUIET.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         try:
             import vllm

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from longalign.errors import ConfigError, ModelError, first_line
+from longalign.errors import ConfigError, ModelError
 from longalign.llm.base import Failure, Outcome, Request
 from longalign.llm.chat_prompts import ChatPrompts
 
@@ -113,4 +113,4 @@ class VllmModel(ChatPrompts):
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)[:240]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:240]}"

@@ -14,10 +14,12 @@ import yaml
 
 from longalign.cli.verbs import spread_lists
 from tests.makers.rows import make_inputs
+from tests.makers.scripted_model import save_scripted_model
+from tests.makers.text import prose
 from tests.test_docs import commands, settings_of, verb_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SHELL = [*sorted(EXAMPLES.glob("*.sh")), EXAMPLES / "slurm.sbatch"]
+SHELL = [*sorted(EXAMPLES.glob("*.sh")), *sorted(EXAMPLES.glob("*.sbatch"))]
 QUICK = ["--window", "96", "--sequences_per_step", "8", "--num_train_epochs", "1", "--max_steps", "2"]
 
 
@@ -109,3 +111,47 @@ def test_two_torchruns_meet_as_two_nodes(inputs: Path, tmp_path: Path) -> None:
         nodes.append(subprocess.Popen([*start, *files, *QUICK, "--parallel", "fsdp2"], env=with_torchrun()))
     assert [node.wait(timeout=300) for node in nodes] == [0, 0]
     assert (tmp_path / "final" / "model.safetensors").exists()
+
+
+SRUN = """#!/usr/bin/env bash
+while [[ $1 == --* ]]; do shift; done
+exec "$@"
+"""
+"""Runs on this machine what SLURM would run on others."""
+
+
+@pytest.mark.slow
+def test_the_ray_job_builds_rows_on_two_nodes(tmp_path: Path) -> None:
+    """Two nodes of Ray on one machine, a model that says what it is told, no GPU."""
+    save_scripted_model(tmp_path / "model")
+    (tmp_path / "documents").mkdir()
+    for number in range(12):
+        (tmp_path / "documents" / f"{number:02}.txt").write_text(prose(number, 10 + number))
+    (tmp_path / "bin").mkdir()
+    for name, text in (
+        ("srun", SRUN),
+        ("scontrol", "#!/bin/sh\necho 127.0.0.1\n"),
+        ("longalign", f'#!/bin/sh\nexec {sys.executable} -m longalign "$@"\n'),
+    ):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    text = (EXAMPLES / "data_ray.sbatch").read_text(encoding="utf-8")
+    for there, here in (
+        ("data/documents", f"{tmp_path}/documents --preset paper --min_support 0.01 --min_length_tokens 100"),
+        ("vllm:Qwen/Qwen3-8B ", f"{tmp_path}/model "),
+        ("Qwen/Qwen3-8B-Base", f"{tmp_path}/model --max_length_tokens 2048"),
+        ("--rows 10000", "--rows 8"),
+        ("--ray_copies 16", "--ray_copies 2"),
+        ("--num-gpus=8", "--num-gpus=0"),
+        ("data/long.jsonl", f"{tmp_path}/out"),
+    ):
+        assert there in text
+        text = text.replace(there, here)
+    slurm = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": str(os.getpid()), "SLURM_NNODES": "2"}
+    done = subprocess.run(
+        ["bash", "-c", text], capture_output=True, text=True, timeout=300,
+        env=with_torchrun() | slurm | {"SLURM_CPUS_PER_TASK": "1", "PATH": f"{tmp_path}/bin:{with_torchrun()['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 CPUs, 0 GPUs" in done.stderr
+    assert len((tmp_path / "out" / "rows.jsonl").read_text(encoding="utf-8").splitlines()) == 8

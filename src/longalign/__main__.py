@@ -2,4 +2,5 @@
 
 from longalign.cli import main
 
-main()
+if __name__ == "__main__":  # processes that libraries spawn import this file, too
+    main()

@@ -26,6 +26,7 @@ from longalign.llm.local import LocalModel
 from longalign.llm.open import open_model
 from longalign.llm.ray_copies import Copies, place, resources_of, room
 from longalign.llm.ray_pool import RayPool
+from longalign.llm.vllm import EngineError
 
 AMOUNT = st.integers(0, 6)
 
@@ -83,6 +84,9 @@ class Fragile:
             if "once" in said and self.file.exists():
                 self.file.unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
+            if "halt" in said and self.file.exists():
+                self.file.unlink()
+                raise EngineError("m: vLLM stopped")
             if "mistake" in said:
                 raise KeyError("a mistake")
             yield index, Reply(text=said[::-1], model=self.name)
@@ -141,6 +145,16 @@ class TestWithRay:
         lines = err.splitlines()
         assert len(lines) == 5  # of the poison three among others and one alone, and one of the other request
         assert all(re.match(r"note: copy [12] of \S+ died and is started again \(", line) for line in lines)
+        pool.close()
+
+    def test_a_copy_whose_engine_stops_is_started_again(
+        self, prompts: ChatPrompts, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "file"
+        file.touch()
+        pool = RayPool(prompts, partial(Fragile, file), Copies(None, 1), own_batches=False)
+        assert [outcome.text for outcome in complete_all(pool, [ask("a"), ask("halt")])] == ["a", "tlah"]
+        assert capfd.readouterr().err.endswith("died and is started again (m: vLLM stopped)\n")
         pool.close()
 
     def test_answers_that_nobody_waits_for_are_not_taken_for_others(self, prompts: ChatPrompts, tmp_path: Path) -> None:

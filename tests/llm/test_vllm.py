@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,7 @@ from tests.makers.scripted_model import save_scripted_model
 HERE = importlib.util.find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(not HERE, reason="vLLM is not installed: it needs an environment of its own")
 CODE = """
-import json, os, signal, sys
-from longalign.errors import ModelError
+import json, sys
 from longalign.llm.base import Request, complete_all
 from longalign.llm.open import open_model
 
@@ -40,18 +40,6 @@ if __name__ == "__main__":
         "window": there.window,
         "too_long": getattr(too_long, "kind", None),
     }))
-    processes = [int(line.split()[0]) for line in os.popen(f"ps -o pid= --ppid {os.getpid()}") if line.strip()]
-    for pid in processes:
-        try:
-            if b"EngineCore" in open(f"/proc/{pid}/cmdline", "rb").read():
-                os.kill(pid, signal.SIGKILL)
-        except OSError:
-            pass
-    try:
-        complete_all(there, requests)
-    except ModelError as error:
-        print(json.dumps(str(error)))
-    os._exit(0)
 """
 
 
@@ -79,18 +67,14 @@ def test_a_spec_of_vllm_names_weights_and_another_model_than_the_plain_one(model
 @pytest.mark.slow
 @needs_vllm
 def test_greedy_replies_of_a_float32_model_are_those_of_a_local_one(tmp_path: Path) -> None:
-    import json
-
     folder = save_scripted_model(tmp_path / "model")
     (tmp_path / "ask.py").write_text(CODE)
     done = subprocess.run(
         [sys.executable, str(tmp_path / "ask.py"), str(folder)], capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr
-    found, died = (json.loads(line) for line in done.stdout.splitlines())  # vLLM says nothing on stdout
+    found = json.loads(done.stdout)  # vLLM says nothing on stdout
     assert found["same"]
     assert found["names"][1] == f"vllm:{found['names'][0]}"
     assert found["window"] == 512
     assert found["too_long"] == "too_long"
-    assert "vLLM stopped (" in died
-    assert "\n" not in died

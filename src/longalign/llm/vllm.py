@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from longalign.errors import ConfigError, ModelError, first_line
+from longalign.errors import ConfigError, ModelError
 from longalign.llm.base import Failure, Outcome, Request
 from longalign.llm.chat_prompts import ChatPrompts
 
-QUIET = {
+SETTINGS = {
     "VLLM_LOGGING_LEVEL": "CRITICAL",  # also of its own processes, whose tracebacks nobody asked for
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # when a core in a process of its own is killed, vLLM waits for it for ever
 }
 """Read by vLLM when it is imported; what a person has set stays."""
 LOUDER = "VLLM_LOGGING_LEVEL=ERROR shows what it says itself"
@@ -48,7 +49,7 @@ class VllmModel(ChatPrompts):
 
         Raises `ConfigError` without vLLM, `ModelError` where it cannot load the model.
         """
-        for name, value in QUIET.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         try:
             import vllm
@@ -112,4 +113,4 @@ class VllmModel(ChatPrompts):
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)[:240]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:240]}"

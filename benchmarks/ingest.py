@@ -220,14 +220,8 @@ def claim(found: Mapping[str, Any]) -> str:
             "",
             f"Memory above what the program itself takes: {first['peak_mib']} MiB with {first['documents']:,}",
             f"documents of 200 bytes, {last['peak_mib']} MiB with {last['documents']:,}. Most of the growth is",
-<<<<<<< HEAD
-            f"shingles, of which 160 MB are kept at most. For {parts['documents']:,} documents of 2 kB, what grows",
-            f"takes {parts['sketches_peak_mib']} MiB while they are compared, {parts['draw_peak_mib']} MiB while",
-            "rows are drawn.",
-=======
             f"shingles, of which 160 MB are kept at most. For {parts['documents']:,} documents of 2 kB it takes",
             f"{parts['sketches_peak_mib']} MiB to compare them, and {parts['draw_peak_mib']} MiB to draw rows from.",
->>>>>>> quality
         ]
     )
 

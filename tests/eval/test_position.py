@@ -171,8 +171,8 @@ def test_the_page_shows_the_gains_as_a_table(measured: Any) -> None:
 
 
 def test_short_documents_count_where_they_reach_and_are_named(tiny_model: Path, tmp_path: Path, rows: Path) -> None:
-    for name, words in (("a", 1), ("b", 5), ("c", 400)):
-        (tmp_path / f"{name}.txt").write_text(filler(words))
+    for number, (name, words) in enumerate((("a", 1), ("b", 5), ("c", 400))):
+        (tmp_path / f"{name}.txt").write_text(filler(words, offset=1000 * number))
     got = evaluate(wanted(tiny_model, tmp_path, rows, questions=0), tmp_path / "out")
     assert got["by_position"]["128-256"]["measured"] == 1
     assert got["by_position"]["0-64"]["low"] is not None

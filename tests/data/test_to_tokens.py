@@ -76,6 +76,7 @@ def peak_bytes(corpus: Path, out: Path) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("documents", "characters"), [(3 * CHUNK_ROWS, 4_000), (80, CHUNK_CHARACTERS // 40)])
 def test_memory_does_not_grow_with_the_corpus(documents: int, characters: int, tmp_path: Path) -> None:
     """Many documents, and few long ones. The first build is not measured: it loads what is loaded once."""

@@ -145,6 +145,7 @@ def test_two_results_of_one_task_and_odd_criteria_are_errors(models: tuple[Path,
         gate(base, tmp_path / "none", {"long": "better"})
 
 
+@pytest.mark.slow
 def test_the_exit_code_says_it_and_the_output_is_one_line(models: tuple[Path, Path]) -> None:
     base, mine = map(str, models)
 

@@ -101,8 +101,9 @@ def test_a_broken_file_of_needles_is_named_with_its_row(tmp_path: Path, rows: li
         needles_of(write(tmp_path / "needles.jsonl", rows))
 
 
-def test_a_form_says_what_it_needs(tmp_path: Path) -> None:
+def test_a_form_says_what_it_needs(tmp_path: Path, documents: Path) -> None:
+    place = {"haystack": (str(documents),)}
     with pytest.raises(ConfigError, match="form `sentence` needs needle_file"):
-        evaluate(EvalSettings(model="offline", needle=NeedleSettings(form="sentence")), tmp_path / "a")
+        evaluate(EvalSettings(model="offline", needle=NeedleSettings(form="sentence", **place)), tmp_path / "a")
     with pytest.raises(ConfigError, match="forced_tokens reads names and values of form `register`"):
-        evaluate(EvalSettings(model="offline", needle=NeedleSettings(forced_tokens=True)), tmp_path / "b")
+        evaluate(EvalSettings(model="offline", needle=NeedleSettings(forced_tokens=True, **place)), tmp_path / "b")

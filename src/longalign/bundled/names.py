@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -31,16 +32,29 @@ def landmarks(language: Language) -> dict[str, str]:
 def pairs_of_words(rng: np.random.Generator, count: int, language: Language) -> list[str]:
     """`count` different pairs of different words, such as `amber crane`."""
     pool = word_pool(language)
-    places = (divmod(i, len(pool) - 1) for i in _distinct(rng, len(pool) * (len(pool) - 1), count))
-    return [f"{pool[a]} {pool[b + (b >= a)]}" for a, b in places]
+    return [_pair(pool, i) for i in _distinct(rng, len(pool) * (len(pool) - 1), count)]
 
 
 def cities(rng: np.random.Generator, count: int, language: Language) -> list[str]:
-    """`count` different cities; beyond those there are, each with two words: `Oslo amber crane`."""
+    """`count` different cities; beyond those there are, `places`."""
     names = city_names(language)
-    if count <= len(names):
-        return [names[i] for i in _distinct(rng, len(names), count)]
-    return [f"{names[int(rng.integers(len(names)))]} {pair}" for pair in pairs_of_words(rng, count, language)]
+    if count > len(names):
+        return places(rng, count, language)
+    return [names[i] for i in _distinct(rng, len(names), count)]
+
+
+def places(rng: np.random.Generator, count: int, language: Language) -> list[str]:
+    """`count` different places, each a city and two words: `Oslo amber crane`. There are millions."""
+    names, pool = city_names(language), word_pool(language)
+    pairs = len(pool) * (len(pool) - 1)
+    drawn = (divmod(i, pairs) for i in _distinct(rng, len(names) * pairs, count))
+    return [f"{names[city]} {_pair(pool, pair)}" for city, pair in drawn]
+
+
+def _pair(pool: Sequence[str], number: int) -> str:
+    """One of the ordered pairs of different words."""
+    a, b = divmod(number, len(pool) - 1)
+    return f"{pool[a]} {pool[b + (b >= a)]}"
 
 
 def people(rng: np.random.Generator, count: int, language: Language) -> list[str]:

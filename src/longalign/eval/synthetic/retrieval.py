@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longalign.bundled.names import cities, numbers, uuids
+from longalign.bundled.names import cities, numbers, places, uuids
 from longalign.eval.needle_forms import QUESTION, SENTENCE, WHAT
 from longalign.eval.synthetic.challenge import Challenge
 from longalign.eval.synthetic.kind import Draw, Kind, Listed, Planted, others
@@ -75,7 +75,7 @@ def multi_query(draw: Draw, length_tokens: int, count: int = 4) -> Challenge:
 
 def all_keys(draw: Draw, items: int) -> Challenge:
     """A text of nothing but facts of the same form."""
-    keys = cities(draw.rng, items, draw.language)
+    keys = places(draw.rng, items, draw.language)
     values = numbers(draw.rng, items)
     asked = int(draw.rng.integers(items))
     gap = " " if draw.language == "en" else ""

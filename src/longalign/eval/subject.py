@@ -15,7 +15,7 @@ from longalign.eval.answers import Answer, Item, ask
 from longalign.eval.results import ModelFacts
 from longalign.eval.token_view import CharacterView, TokenizerView, TokenView
 from longalign.llm.base import LanguageModel, close_model, innermost
-from longalign.llm.open import is_endpoint, open_model
+from longalign.llm.open import is_endpoint, is_vllm, open_model, path_of
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,14 @@ def resolve(spec: str) -> str:
     """The path behind a model spec; hub ids and endpoints stay as they are."""
     if is_endpoint(spec) or spec.startswith("offline"):
         return spec
-    return str(Path(model_dir(spec.removeprefix("hf:"))).expanduser())
+    path = str(Path(model_dir(path_of(spec))).expanduser())
+    return f"vllm:{path}" if is_vllm(spec) else path
 
 
 def model_fingerprint(settings: EvalSettings) -> str:
     """Content of a model folder, or the spec of what cannot be looked into; with the chat template that is set."""
-    path = Path(resolve(settings.model))
+    path = Path(path_of(resolve(settings.model)))
     found = fingerprint_path(path) if path.is_dir() else fingerprint(settings.model)
+    if is_vllm(settings.model):
+        found = fingerprint("vllm", found)
     return fingerprint(found, read_chat_template(settings.chat_template)) if settings.chat_template else found

@@ -99,7 +99,7 @@ def test_each_stage_starts_from_the_last_and_a_new_one_leaves_the_others(micro_p
     """Mixed windows and a needle curve in the second; the RoPE base is multiplied again."""
     micro = yaml.safe_load((micro_place / "micro.yaml").read_text(encoding="utf-8"))
     first = micro["extend"] | {"max_steps": 2, "rope": {"base_factor": 4}}
-    needle = {"lengths": [128], "depths": 2, "max_new_tokens": 4, "haystack": first["text"]}
+    needle = {"form": "register", "lengths": [128], "depths": 2, "max_new_tokens": 4, "haystack": first["text"]}
     second = first | {
         "window": 1024, "windows": {256: 0.5, 1024: 0.5}, "rope": {"base_factor": 3},
         "eval_tasks": {"needle": needle}, "eval_task_steps": 1,

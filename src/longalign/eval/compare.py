@@ -13,11 +13,11 @@ from typing import Any
 from longalign.base.files import atomic_write_json, random_for, read_jsonl
 from longalign.core.paired import PairedComparison, paired_comparison
 from longalign.core.stats import holm
-from longalign.errors import DataError, RunError
+from longalign.errors import DataError
 from longalign.eval.failed import Failed, as_wrong
 from longalign.eval.judge_prompt import SCALES
 from longalign.eval.registry import TASKS, current_name, find_task, first_name
-from longalign.eval.results import RESULTS, SCORES, Compared, Row, read_results
+from longalign.eval.results import SCORES, Compared, Row, results_of_task
 
 ALPHA = 0.05
 
@@ -28,7 +28,7 @@ def compare(a: Path, b: Path, out: Path | None = None, failed: Failed = "left_ou
     Raises `DataError` when they are different tasks or share no question. Questions that one of them has not
     scored are left out and counted; with `failed="wrong"`, those without an answer count as wrong.
     """
-    first, second = _results(a), _results(b)
+    first, second = results_of_task(a), results_of_task(b)
     if current_name(first["task"]) != current_name(second["task"]):
         raise DataError(f"{a} holds `{first['task']}` and {b} holds `{second['task']}`; compare the same task")
     how = compared_by(second)
@@ -181,15 +181,3 @@ def _detectable(got: PairedComparison) -> str:
     if got.minimum_detectable is None:
         return ""
     return f"; differences under {got.minimum_detectable:.2f} would mostly go unseen"
-
-
-def _results(folder: Path) -> dict[str, Any]:
-    path = folder / RESULTS
-    if not path.exists():
-        raise RunError(
-            f"{folder}: no {RESULTS} here; give the folder of one finished task (for example RUN/eval/needle)"
-        )
-    results = read_results(path)
-    if "task" not in results:
-        raise RunError(f"{folder}: holds several tasks; name one of its folders, for example {folder / 'needle'}")
-    return results

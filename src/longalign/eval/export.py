@@ -16,9 +16,9 @@ from typing import Any
 
 from longalign.base.files import atomic_path, atomic_write_text, read_jsonl
 from longalign.base.stage import read_manifest
-from longalign.errors import ConfigError, RunError, nearest
+from longalign.errors import ConfigError, nearest
 from longalign.eval.compare import compared_by
-from longalign.eval.results import RESULTS, SCORES, Compared, Row, headline, read_results
+from longalign.eval.results import RESULTS, SCORES, Compared, Row, headline, results_of_task
 
 GROUPS = ("by_kind", "by_length", "by_category", "by_difficulty")
 
@@ -30,17 +30,10 @@ def export(folder: Path, form: str, out: Path) -> dict[str, Any]:
     """
     if form not in FORMS:
         raise ConfigError(f"there is no form `{form}`{nearest(form, list(FORMS))}; there are {', '.join(FORMS)}")
-    path = folder / RESULTS
-    if not path.exists():
-        raise RunError(
-            f"{folder}: no {RESULTS} here; give the folder of one finished task (for example RUN/eval/needle)"
-        )
-    results = read_results(path)
-    if "task" not in results:
-        raise RunError(f"{folder}: holds several tasks; name one of its folders, for example {folder / 'needle'}")
+    results = results_of_task(folder)
     rows = read_jsonl(folder / SCORES)
     manifest = read_manifest(folder) or {}
-    written = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC).isoformat()
+    written = datetime.fromtimestamp((folder / RESULTS).stat().st_mtime, tz=UTC).isoformat()
     FORMS[form](results | {"created": manifest.get("started_at", written)}, rows, out)
     return {"out": str(out), "form": form, "rows": len(rows), "text": f"{out}: {len(rows):,} questions as {form}"}
 

@@ -197,3 +197,16 @@ def read_results(path: Path) -> dict[str, Any]:
             "update with pip install -U longalign, or evaluate again into another folder"
         )
     return cast(dict[str, Any], value)
+
+
+def results_of_task(folder: Path) -> dict[str, Any]:
+    """The results in the folder of one finished task. `RunError` where there are none, or those of several tasks."""
+    path = folder / RESULTS
+    if not path.exists():
+        raise RunError(
+            f"{folder}: no {RESULTS} here; give the folder of one finished task (for example RUN/eval/needle)"
+        )
+    results = read_results(path)
+    if "task" not in results:
+        raise RunError(f"{folder}: holds several tasks; name one of its folders, for example {folder / 'needle'}")
+    return results

@@ -49,9 +49,14 @@ def flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def _csv(results: Mapping[str, Any], rows: Sequence[Row], out: Path) -> None:
+def _table(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows, flat, and the names of all their fields in order of first appearance."""
     lines = [flat(row) for row in rows]
-    names = list(dict.fromkeys(name for line in lines for name in line))
+    return lines, list(dict.fromkeys(name for line in lines for name in line))
+
+
+def _csv(results: Mapping[str, Any], rows: Sequence[Row], out: Path) -> None:
+    lines, names = _table(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
@@ -65,8 +70,7 @@ def _parquet(results: Mapping[str, Any], rows: Sequence[Row], out: Path) -> None
         import pyarrow.parquet as pq
     except ImportError:
         raise ConfigError("Parquet needs pyarrow: pip install 'longalign[documents]'") from None
-    lines = [flat(row) for row in rows]
-    names = list(dict.fromkeys(name for line in lines for name in line))
+    lines, names = _table(rows)
     columns = {name: _column([line.get(name) for line in lines]) for name in names}
     with atomic_path(out) as temporary:
         pq.write_table(pa.table(columns), temporary)

@@ -21,7 +21,7 @@ from longalign.eval.cases import read_rows
 from longalign.eval.longbench_metrics import METRICS, NO_TEMPLATE, check_libraries, longbench_score, metric_of
 from longalign.eval.results import Compared, Mean, ModelFacts, Row, mean_figure, mean_of_known, rounded
 from longalign.eval.task import ExactTask, Question, Reads, kinds, shown
-from longalign.eval.token_view import TokenView, cut_middle
+from longalign.eval.token_view import TokenView, cut_to
 
 SLOT = re.compile(r"\{(context|input)\}")
 BINS = ((4_000, "0-4k"), (8_000, "4-8k"))
@@ -108,8 +108,7 @@ class LongBenchV1(ExactTask[LongBenchV1Settings, LongBenchQuestion]):
         if not isinstance(answers, list) or not answers or "context" not in row:
             raise DataError(f"{where}: needs `input`, `context` and `answers` (a list with at least one)")
         text = SLOT.sub(lambda slot: str(row.get(slot[1]) or ""), prompt)
-        window = self.settings.window
-        kept = cut_middle(text, view, window) if window else text
+        kept, cut_tokens = cut_to(text, view, self.settings.window)
         return LongBenchQuestion(
             key=f"{kind}/{row.get('_id', number)}",
             messages=({"role": "user", "content": kept},),
@@ -120,7 +119,7 @@ class LongBenchV1(ExactTask[LongBenchV1Settings, LongBenchQuestion]):
             classes=tuple(row.get("all_classes") or ()),
             words=row.get("length"),
             document=fingerprint(row["context"])[:16],
-            cut_tokens=0 if kept is text else view.count(text) - view.count(kept),
+            cut_tokens=cut_tokens,
         )
 
     def score(self, question: LongBenchQuestion, answer: str) -> float:

@@ -20,7 +20,7 @@ from longalign.eval.answers import Answer
 from longalign.eval.cases import read_rows
 from longalign.eval.results import Compared, ModelFacts, Row, Tally, tally
 from longalign.eval.task import ExactTask, Question, Reads, shown
-from longalign.eval.token_view import TokenView, cut_middle
+from longalign.eval.token_view import TokenView, cut_to
 
 LETTERS = "ABCD"
 SAID = (re.compile(r"The correct answer is \(([A-D])\)"), re.compile(r"The correct answer is ([A-D])"))
@@ -95,7 +95,7 @@ class LongBenchV2(ExactTask[LongBenchV2Settings, Choice]):
         texts |= {f"C_{letter}": values[f"choice_{letter}"] for letter in LETTERS}
         text = SLOT.sub(lambda slot: texts[slot[1]].strip(), prompt)
         window = self.settings.window
-        kept = cut_middle(text, view, window - self.settings.max_new_tokens) if window else text
+        kept, cut_tokens = cut_to(text, view, window - self.settings.max_new_tokens if window else None)
         return Choice(
             key=str(values.get("_id", number)),
             messages=({"role": "user", "content": kept},),
@@ -105,7 +105,7 @@ class LongBenchV2(ExactTask[LongBenchV2Settings, Choice]):
             difficulty=str(values.get("difficulty", "all")),
             domain=str(values.get("domain", "all")),
             document=fingerprint(texts["DOC"])[:16],
-            cut_tokens=0 if kept is text else view.count(text) - view.count(kept),
+            cut_tokens=cut_tokens,
         )
 
     def score(self, question: Choice, answer: str) -> float:

@@ -107,6 +107,12 @@ class CharacterView:
         return len(self.starts(text))
 
 
+def cut_to(text: str, view: TokenView, keep_tokens: int | None) -> tuple[str, int]:
+    """`text`, if need be without its middle (`cut_middle`), and how many tokens that took; None cuts nothing."""
+    kept = text if keep_tokens is None else cut_middle(text, view, keep_tokens)
+    return kept, 0 if kept is text else view.count(text) - view.count(kept)
+
+
 def cut_middle(text: str, view: TokenView, keep_tokens: int) -> str:
     """`text` without its middle, so that about `keep_tokens` remain: the first half of them and the last.
 

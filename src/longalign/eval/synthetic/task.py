@@ -85,7 +85,6 @@ class Synthetic(ExactTask[SyntheticSettings, SyntheticQuestion]):
         return self.settings.haystack or (DEFAULT_HAYSTACK[self.settings.language],)
 
     def questions(self, view: TokenView) -> list[SyntheticQuestion]:
-        self.check()
         wanted = self.settings
         found = chosen(wanted.tasks)
         lengths = sorted(set(wanted.lengths))

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from longalign.errors import ConfigError
 from longalign.llm.ledger import Ledger
 from tests.llm.batch_server import Batch, BatchServer
 from tests.llm.chat_server import Answer, Body, ChatServer, stand_in
+from tests.makers.builds import build_command, start
 
 ROWS = 12
 PRICE = (1.0, 2.0)
@@ -81,14 +81,7 @@ def command(corpus: Path, tokenizer: Path, server: ChatServer, out: Path, **more
         "--batch_poll_s": "0.05",
         **{f"--{name}": value for name, value in more.items()},
     }
-    return [sys.executable, "-m", "longalign", "data", "build", *(part for pair in options.items() for part in pair)]
-
-
-def start(arguments: list[str]) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
+    return build_command(options)
 
 
 @pytest.mark.parametrize(

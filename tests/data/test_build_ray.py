@@ -22,6 +22,7 @@ from longalign.config import DataSettings
 from longalign.data.build import build
 from longalign.llm.ledger import Ledger
 from tests.llm.chat_server import ChatServer
+from tests.makers.builds import build_command
 from tests.makers.scripted_model import save_scripted_model
 from tests.makers.text import prose
 
@@ -55,8 +56,7 @@ def arguments(place: Path, out: Path, *more: str) -> list[str]:
         "--min_length_tokens": "100",
         "--max_length_tokens": "2048",
     }
-    flat = [part for pair in options.items() for part in pair]
-    return [sys.executable, "-m", "longalign", "data", "build", *flat, *more]
+    return build_command(options, *more)
 
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}

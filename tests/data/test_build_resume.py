@@ -4,11 +4,8 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 import zlib
-from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from longalign.config import DataSettings
 from longalign.data.build import build
 from longalign.llm.ledger import Ledger
 from tests.llm.chat_server import Answer, Body, ChatServer, stand_in
+from tests.makers.builds import build_command, start
 
 CONCURRENCY = 3
 ROWS = 24
@@ -34,15 +32,7 @@ def command(corpus: Path, tokenizer: Path, server: ChatServer, out: Path) -> lis
         "--max_length_tokens": "8192",
         "--concurrency": str(CONCURRENCY),
     }
-    flat = [part for pair in options.items() for part in pair]
-    return [sys.executable, "-m", "longalign", "data", "build", *flat, "--price_usd_per_million", "[1, 2]", "--json"]
-
-
-def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
+    return build_command(options, "--price_usd_per_million", "[1, 2]", "--json")
 
 
 def slowly(body: Body, times: int) -> Answer:

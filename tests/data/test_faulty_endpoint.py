@@ -11,8 +11,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +24,7 @@ import pytest
 from longalign.base.files import fingerprint, read_jsonl
 from longalign.llm.prompt import read_request
 from tests.llm.chat_server import Answer, Behaviour, Body, ChatServer, stand_in
+from tests.makers.builds import build_command, start
 from tests.makers.text import prose
 
 pytestmark = pytest.mark.slow
@@ -60,14 +59,7 @@ def command(corpus: Path, tokenizer: Path, server: ChatServer, out: Path, *, pre
         "--concurrency": CONCURRENCY,
         "--price_usd_per_million": "[1, 2]",
     }
-    return [sys.executable, "-m", "longalign", "data", "build", *(str(x) for pair in options.items() for x in pair)]
-
-
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OPENAI_API_KEY": "none", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
+    return build_command(options)
 
 
 def run(arguments: list[str]) -> tuple[int, str]:

@@ -34,6 +34,7 @@ from longalign.data.source import read_documents
 from longalign.data.tokenize import sequence_of_row
 from longalign.errors import ConfigError, DataError
 from longalign.eval.builtin_cases import builtin_cases
+from longalign.eval.needle import DEFAULT_HAYSTACK
 from longalign.eval.position_figures import ANOTHER, DOCUMENT, LONGER, WITH, WITHOUT, summarize
 from longalign.eval.results import Compared, Measured, Row, rounded
 from longalign.eval.subject import Subject, open_subject
@@ -43,7 +44,6 @@ from longalign.llm.base import innermost
 from longalign.llm.open import is_endpoint
 from longalign.llm.prompt import GAP
 
-HELD_OUT = "builtin:python-docs-heldout"
 LOSSES = "losses.jsonl"
 MOST_CHARACTERS_PER_TOKEN = 8
 """Documents are cut at so many characters for each token of the longest length before they are tokenised."""
@@ -71,7 +71,7 @@ class Position(Task[PositionSettings]):
 
     @property
     def documents(self) -> tuple[str, ...]:
-        return self.settings.documents or (HELD_OUT,)
+        return self.settings.documents or (DEFAULT_HAYSTACK["en"],)
 
     @property
     def lengths(self) -> list[int]:

@@ -12,9 +12,9 @@ import re
 from longalign.core.text import sentences
 from longalign.llm.base import Outcome, Reply
 from longalign.llm.numbered import numbered_items
+from longalign.llm.one_question import ASKS
 
 BLANK_LINE = re.compile(r"\n\s*\n")
-ASKS = re.compile(r"[?？؟]\W*$")
 ANNOUNCED = re.compile(r"^[^:：?？؟]*\b(?:question|answers?)\b[^:：?？؟]*[:：]\W*(?=\w)", re.IGNORECASE)
 
 

@@ -60,6 +60,13 @@ class Axis:
         return (value - low) / (high - low) if high > low else 0.5
 
 
+def shares_by_length(series: Sequence[Series], lengths: Sequence[int], what: str, *, title: str) -> Markup:
+    """Shares (0-1) over prompt lengths; `what` names the share."""
+    across = Axis(min(lengths), max(lengths), [(n, f"{n:,}") for n in lengths], "prompt length", log=True)
+    up = Axis(0, 1, [(k / 4, f"{k * 25}%") for k in range(5)], what)
+    return line_chart(series, across, up, title=title, spread=4)
+
+
 def line_chart(series: Sequence[Series], x: Axis, y: Axis, *, title: str, spread: float = 0) -> Markup:
     """The drawing, without its legend (see `legend`). `spread` sets series aside so that limits do not overlap."""
 

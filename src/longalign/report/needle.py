@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from longalign.core.stats import wilson_interval
-from longalign.report.drawing import Axis, Point, Series, group, legend, line_chart, picture, tag, text
+from longalign.report.drawing import Point, Series, group, legend, picture, shares_by_length, tag, text
 from longalign.report.stage import Stage
 from longalign.report.words import MISSING, percent, percents, several, span
 
@@ -72,9 +72,9 @@ def _chart(grids: Sequence[NeedleGrid], lengths: Sequence[int], colours: dict[st
                 tip = f"{grid.label}, {length:,}: {value} ({share.right:.4g} of {share.scored}; {below})"
                 points.append(Point(length, share.value, share.low, share.high, tip))
         series.append(Series(grid.label, points, colours[grid.label]))
-    across = Axis(min(lengths), max(lengths), [(n, f"{n:,}") for n in lengths], "prompt length", log=True)
-    up = Axis(0, 1, [(k / 4, f"{k * 25}%") for k in range(5)], "needles found")
-    return line_chart(series, across, up, title="needle accuracy by prompt length, with 95% intervals", spread=4)
+    return shares_by_length(
+        series, lengths, "needles found", title="needle accuracy by prompt length, with 95% intervals"
+    )
 
 
 def _cell(share: Share | None) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from longalign.eval.results import mean_of_known
-from longalign.report.drawing import Axis, Point, Series, legend, line_chart
+from longalign.report.drawing import Point, Series, legend, shares_by_length
 from longalign.report.isolate import inline
 from longalign.report.stage import Stage
 from longalign.report.words import MISSING, percent, percents, span
@@ -60,9 +60,7 @@ def _chart(models: Mapping[str, Sequence[Results]], lengths: Sequence[int], colo
                     Point(length, value, low, high, f"{inline(label)}, {length:,}: {percent(value)} of {asked}")
                 )
         series.append(Series(label, points, colours[label]))
-    across = Axis(min(lengths), max(lengths), [(n, f"{n:,}") for n in lengths], "prompt length", log=True)
-    up = Axis(0, 1, [(k / 4, f"{k * 25}%") for k in range(5)], "right values")
-    return line_chart(series, across, up, title="scores of the synthetic suite by prompt length", spread=4)
+    return shares_by_length(series, lengths, "right values", title="scores of the synthetic suite by prompt length")
 
 
 def _windows(label: str, runs: Sequence[Results]) -> tuple[str, str, str, str]:

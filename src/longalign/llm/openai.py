@@ -110,9 +110,7 @@ class OpenAICompatibleModel(Endpoint):
                 say(f"note: {self.name} at {self.base_url} {what} is sent")
 
     def _send(self, arguments: Mapping[str, Any]) -> object:
-        extra = arguments.get("extra_body", {})
-        body = {name: value for name, value in arguments.items() if name != "extra_body"} | extra
-        return self._client.post("/chat/completions", body=body, cast_to=object)
+        return self._client.post("/chat/completions", body=_body(arguments), cast_to=object)
 
     def batch_api(self, sleep: Callable[[float], None]) -> BatchAPI:
         """The same server's batch API."""
@@ -120,9 +118,7 @@ class OpenAICompatibleModel(Endpoint):
 
     def batch_body(self, request: Request) -> dict[str, Any]:
         """The body of a plain call, as a line of a batch holds it."""
-        arguments = self._arguments(request)
-        extra = arguments.pop("extra_body", {})
-        return {**arguments, **extra}
+        return _body(self._arguments(request))
 
     def read_body(self, body: Mapping[str, Any], request: Request) -> Outcome:
         """The outcome of a line of a batch that was answered."""
@@ -169,6 +165,12 @@ class OpenAICompatibleModel(Endpoint):
             called=bool(_field(message, "tool_calls") or _field(message, "function_call")),
         )
         return read_reply(given, request, call, self._habits)
+
+
+def _body(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a call: its own fields, and those of `extra_body` beside them."""
+    own = {name: value for name, value in arguments.items() if name != "extra_body"}
+    return {**own, **arguments.get("extra_body", {})}
 
 
 def _field(value: object, name: str) -> Any:

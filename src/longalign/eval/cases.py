@@ -23,6 +23,7 @@ from typing import Any, Literal, cast
 from longalign.base.files import fingerprint
 from longalign.errors import DataError
 from longalign.eval.judge_prompt import SCALES, Example, RubricName
+from longalign.eval.longbench_metrics import metric_of
 from longalign.eval.token_view import CJK
 from longalign.llm.alternatives import write_alternatives
 from longalign.llm.prompt import row_message
@@ -33,11 +34,8 @@ LONGBENCH = {
     "summary": ("gov_report", "qmsum", "multi_news", "vcsum"),
 }
 """The paper's three groups of LongBench's data sets (`hotpotqa_e` of LongBench-E belongs to `hotpotqa`)."""
-OWN_METRIC = (
-    "trec", "triviaqa", "samsum", "lsht", "passage_retrieval_en", "passage_retrieval_zh", "passage_count", "lcc",
-    "repobench-p",
-)  # fmt: skip
-"""LongBench's other data sets: classes, counts, passages and code, which only its own metrics score."""
+JUDGED = tuple(name for sets in LONGBENCH.values() for name in sets)
+"""LongBench's other data sets (classes, counts, passages, code) have metrics that only its own protocol knows."""
 SUMMARY_SETS = (*LONGBENCH["summary"], "summ")
 SUMMARISE = {"en": "Write a summary of the text above.", "zh": "请总结上文的内容。"}
 
@@ -107,11 +105,10 @@ def _case(
 ) -> Case:
     where = f"{path}: case {number}"
     dataset = str(row.get("dataset") or ("longbench-chat" if "idx" in row else path.stem))
-    if rubric == "auto" and dataset.removesuffix("_e") in OWN_METRIC:
+    if rubric == "auto" and metric_of(dataset) not in (None, *JUDGED):
         raise DataError(
             f"{where}: LongBench scores `{dataset}` by a metric of its own; the judged sets are those of the paper's "
-            f"Table 2 ({', '.join(name for sets in LONGBENCH.values() for name in sets)}). Leave it out, or force a "
-            "scale with --rubric qa"
+            f"Table 2 ({', '.join(JUDGED)}). Measure it with `eval longbench-v1`, or force a scale with --rubric qa"
         )
     name = _rubric(where, row, dataset, rubric)
     reference = _reference(where, row)

@@ -82,6 +82,7 @@ def test_a_run_uses_longbenchs_prompts_caps_and_lengths(tmp_path: Path) -> None:
     assert "Read: {braces} 2 is n2.\n\nQuestion: What is 2?\nAnswer:" in prompts
     assert caps == {128, 64}
     assert found["by_kind"]["qasper"]["mean"] == 0.25
+    assert 0 <= found["by_kind"]["qasper"]["low"] < 0.25 < found["by_kind"]["qasper"]["high"] <= 1
     assert found["by_kind"]["trec_e"]["mean"] == 1.0
     assert found["macro"] == 0.625
     assert [part["questions"] for part in found["by_length"]["trec_e"].values()] == [1, 1, 1]

@@ -55,7 +55,7 @@ class LongBenchV1(ExactTask[LongBenchV1Settings, LongBenchQuestion]):
     name = "longbench_v1"
     title = "LongBench by its own metrics"
     settings_class = LongBenchV1Settings
-    compared = Compared(cluster="document")
+    compared = Compared(cluster="document", scale=(0, 1))
     graded = True
     listed = "by_kind"
 
@@ -170,7 +170,9 @@ def _percent(share: float | None) -> str:
 
 
 def _mean(rows: Sequence[Row]) -> Mean:
-    return mean_figure([row["score"] for row in rows if row["score"] is not None], len(rows))
+    return mean_figure(
+        [row["score"] for row in rows if row["score"] is not None], len(rows), LongBenchV1.compared.scale
+    )
 
 
 def _bins(rows: Sequence[Row]) -> dict[str, Mean]:

@@ -61,7 +61,7 @@ class LongBenchV2(ExactTask[LongBenchV2Settings, Choice]):
     name = "longbench_v2"
     title = "LongBench v2"
     settings_class = LongBenchV2Settings
-    compared = Compared(cluster="document")
+    compared = Compared(cluster="document", scale=(0, 1))
     listed = "by_kind"
 
     def reads(self) -> Reads:

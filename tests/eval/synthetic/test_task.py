@@ -55,6 +55,18 @@ def test_readers_that_do_not_read_find_nothing(tmp_path: Path, documents: Path) 
         assert results["effective_window"]["of_own"] is None
 
 
+def test_intervals_of_shares_stay_between_0_and_1(tmp_path: Path, documents: Path) -> None:
+    asked: list[str] = []
+
+    def once(prompt: str) -> str:
+        asked.append(prompt)
+        return answer(prompt) if len(asked) == 1 else "nothing"
+
+    results = measure(tmp_path, documents, once, tasks=("single",), lengths=(700,), questions=6)
+    assert results["compared"]["scale"] == [0, 1]
+    assert 0 <= results["overall"]["low"] < results["overall"]["mean"] < results["overall"]["high"] <= 1
+
+
 def test_an_echo_is_right_nowhere(tmp_path: Path, documents: Path) -> None:
     results = measure(tmp_path, documents, lambda prompt: prompt)
     assert results["overall"]["right"] == 0

@@ -67,7 +67,7 @@ class Synthetic(ExactTask[SyntheticSettings, SyntheticQuestion]):
     name = "synthetic"
     title = "Synthetic suite"
     settings_class = SyntheticSettings
-    compared = Compared(figure="score.share")
+    compared = Compared(figure="score.share", scale=(0, 1))
     graded = True
     listed = "by_kind"
 
@@ -195,7 +195,7 @@ def _question(key: str, name: str, length: int, fitted: Fitted, max_new_tokens: 
 
 def _mean(rows: Sequence[Row]) -> SyntheticMean:
     scores = [row["score"] for row in rows if row["score"] is not None]
-    mean = mean_figure([score["share"] for score in scores], len(rows))
+    mean = mean_figure([score["share"] for score in scores], len(rows), Synthetic.compared.scale)
     return SyntheticMean(**vars(mean), right=mean_of(scores, "right"))
 
 

@@ -13,7 +13,7 @@ MOST_PASSES = 10
 
 @dataclass(frozen=True)
 class Cut:
-    """What was cut out of a text, and why. start: its place in characters, before anything was cut."""
+    """What was cut out of a text, and why. `start`: its place in characters, after the passes before had cut theirs."""
 
     reason: str
     start: int

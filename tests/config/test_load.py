@@ -1,12 +1,14 @@
 """Reading a recipe: overrides, where values come from, and errors a person can act on."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+import longalign.config
 from longalign.cli.options import settings
-from longalign.config import ExtendSettings, TrainSettings
-from longalign.config.load import load_run, nest, parse_overrides
+from longalign.config import DataSettings, ExtendSettings, Settings, TrainSettings
+from longalign.config.load import build, load_run, nest, parse_overrides
 from longalign.errors import ConfigError
 from longalign.recipe.arms import arm_settings
 
@@ -158,6 +160,25 @@ def test_an_option_without_a_value_is_true() -> None:
     typed = ["--train.activation_offload", "--train.window", "8", "--train.cpu-offload"]
     wanted = {"train.activation_offload": True, "train.window": 8, "train.cpu_offload": True}
     assert parse_overrides(typed) == wanted
+
+
+def test_every_choice_can_be_written_as_it_is_called() -> None:
+    """YAML reads `off` as false: `--quality off` and `multi_hop: off` mean the word."""
+    named = [
+        (cls, name, choice)
+        for cls in vars(longalign.config).values()
+        if isinstance(cls, type) and issubclass(cls, Settings)
+        for name, field in cls.model_fields.items()
+        for choice in get_args(field.annotation)
+        if isinstance(choice, str)
+    ]
+    assert (DataSettings, "quality", "off") in named
+    for cls, name, choice in named:
+        (written,) = parse_overrides([f"--{name}", choice]).values()
+        assert written == choice or cls._choice(name, written) == choice, (cls.__name__, name, choice)
+    assert build(DataSettings, parse_overrides(["--quality", "off", "--multi_hop", "off"]), "here").quality == "off"
+    with pytest.raises(ConfigError, match="quality: needs a value, not true"):
+        build(DataSettings, parse_overrides(["--quality"]), "here")
 
 
 def test_dotted_keys_nest() -> None:

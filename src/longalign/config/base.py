@@ -26,6 +26,10 @@ class NameIn:
         return name
 
 
+READ_AS_TRUTH = {"off": False, "no": False, "on": True, "yes": True}
+"""Words that YAML reads as true or false, also where they are the names of choices."""
+
+
 @dataclass(frozen=True)
 class Alias:
     """An earlier name of a setting: its new name, and the meaning of its values under that name."""
@@ -43,8 +47,8 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_as_written(cls, values: Any) -> Any:
-        """Earlier names become the present ones, and a single value is accepted wherever a list is expected:
-        `--decontaminate FILE`, `text: books/`.
+        """Earlier names become the present ones, `off` is a choice again where it names one, and a single value is
+        accepted wherever a list is expected: `--decontaminate FILE`, `text: books/`.
         """
         if not isinstance(values, dict):
             return values
@@ -57,7 +61,17 @@ class Settings(BaseModel):
                 note_alias(name, alias.new)
             else:
                 renamed[name] = value
-        return {name: (value,) if cls._is_alone(name, value) else value for name, value in renamed.items()}
+        chosen = {name: cls._choice(name, value) for name, value in renamed.items()}
+        return {name: (value,) if cls._is_alone(name, value) else value for name, value in chosen.items()}
+
+    @classmethod
+    def _choice(cls, name: str, value: Any) -> Any:
+        """`quality: off` reads as false in YAML; the setting means the word."""
+        field = cls.model_fields.get(name)
+        if field is None or not isinstance(value, bool):
+            return value
+        choices = get_args(field.annotation)
+        return next((word for word, truth in READ_AS_TRUTH.items() if truth is value and word in choices), value)
 
     @classmethod
     def _is_alone(cls, name: str, value: Any) -> bool:
